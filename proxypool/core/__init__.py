@@ -1,0 +1,1 @@
+"""Pure: model, desired state, planner, role machine, keepalived text. No I/O, no clock."""

@@ -1,0 +1,140 @@
+"""The daemons' configuration file: types, defaults, and errors that name the key that was meant. Pure: text in."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from proxypool.core.documents import decode_hook
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import Name
+
+DEFAULT_PATH = "/etc/proxypool/proxypool.toml"
+PATH_VARIABLE = "PROXYPOOL_CONFIG"
+NODE_METRICS = "127.0.0.1:9477"
+HOST_METRICS = "127.0.0.1:9478"
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ensemble."""
+
+    hosts: tuple[str, ...] = ("127.0.0.1:2181",)
+    session_timeout_s: Annotated[float, Meta(ge=1.0, le=60.0)] = 4.0
+    """A dead member is confirmed dead after this; below 1 s ping jitter ends sessions."""
+
+
+class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A proxy node."""
+
+    underlay: str
+    """Interface of the function network; the HaVips are claimed on it."""
+    name: Name | None = None
+    """Default: the host name."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    advert_interval_ms: Annotated[int, Meta(ge=10, le=40950)] = 50
+    """VRRP advertisement interval; a dead master is noticed after about three of them."""
+    keepalived_dir: str = "/etc/keepalived"
+
+
+class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A function host."""
+
+    underlay: str
+    instance_cidrs: tuple[IPv4Network, ...]
+    name: Name | None = None
+    subnets: tuple[str, ...] = ("*",)
+    """Subnets its instances may reach; `*` is every subnet of the pool."""
+
+
+class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where `/metrics` is served."""
+
+    listen: str | None = None
+    """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts."""
+
+
+class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Logs go to standard error."""
+
+    level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    format: Annotated[str, Meta(pattern="^(text|json)$")] = "text"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    pool: Name = "default"
+    zookeeper: ZooKeeperConfig = ZooKeeperConfig()
+    node: NodeConfig | None = None
+    host: HostConfig | None = None
+    metrics: MetricsConfig = MetricsConfig()
+    log: LogConfig = LogConfig()
+    run_dir: str = "/run/proxypool"
+
+
+_SECTIONS: dict[str, type[Struct]] = {
+    "zookeeper": ZooKeeperConfig,
+    "node": NodeConfig,
+    "host": HostConfig,
+    "metrics": MetricsConfig,
+    "log": LogConfig,
+}
+
+
+def parse(text: str, *, what: str) -> Config:
+    """Configuration from TOML.
+
+    Raises:
+        InvalidInput: not TOML, an unknown key (with the nearest known one), a value of the wrong kind or range.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{what}: {error}") from error
+    _refuse_unknown(raw, what)
+    try:
+        config: Config = msgspec.convert(raw, Config, dec_hook=decode_hook)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise InvalidInput(f"{what}: {error}") from error
+    for server in config.zookeeper.hosts:
+        parse_endpoint(server, what=f"{what}: zookeeper.hosts")
+    if config.metrics.listen is not None:
+        parse_endpoint(config.metrics.listen, what=f"{what}: metrics.listen")
+    return config
+
+
+def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
+    _check_keys(raw, Config, "", what)
+    for section, kind in _SECTIONS.items():
+        values = raw.get(section)
+        if isinstance(values, dict):
+            _check_keys(values, kind, f"{section}.", what)
+
+
+def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, what: str) -> None:
+    known = list(kind.__struct_fields__)
+    for key in values:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f": did you mean {where}{near[0]!s}?" if near else f"; known keys: {', '.join(known)}"
+        raise InvalidInput(f"{what}: unknown key {where}{key}{hint}")
+
+
+def parse_endpoint(text: str, *, what: str) -> tuple[str, int]:
+    """`address:port` as a pair.
+
+    Raises:
+        InvalidInput: no port, or a port outside 1-65535.
+    """
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 1 <= int(port) <= 65535:  # noqa: PLR2004
+        raise InvalidInput(f"{what}: {text!r} is not ADDRESS:PORT")
+    return host, int(port)

@@ -1,0 +1,55 @@
+"""JSON codec of the documents. Unknown fields survive a read-modify-write, so that versions of proxypool can mix."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any, TypeVar
+
+import msgspec
+
+from proxypool.core.errors import InvalidInput
+
+T = TypeVar("T", bound=msgspec.Struct)
+_TEXT_TYPES = (IPv4Address, IPv4Interface, IPv4Network)
+
+
+def _encode_hook(value: object) -> str:
+    if isinstance(value, _TEXT_TYPES):
+        return str(value)
+    raise NotImplementedError(f"no JSON form for {type(value).__name__}")
+
+
+def decode_hook(kind: type, value: object) -> object:
+    if kind in _TEXT_TYPES and isinstance(value, str):
+        return kind(value)
+    raise NotImplementedError(f"no {kind.__name__} from {value!r}")
+
+
+def decode(data: bytes, kind: type[T], *, what: str) -> T:
+    """Parse a document.
+
+    Raises:
+        InvalidInput: not JSON, a field is missing or of the wrong type; the message names `what` and the field.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=decode_hook)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InvalidInput(f"{what} is not a valid {kind.__name__}: {error}") from error
+
+
+def encode(document: msgspec.Struct, previous: bytes | None = None) -> bytes:
+    """JSON of a document; fields of `previous` that this version does not know are kept."""
+    known: dict[str, Any] = msgspec.to_builtins(document, enc_hook=_encode_hook)
+    if previous:
+        try:
+            old = msgspec.json.decode(previous)
+        except msgspec.DecodeError:
+            old = {}
+        if isinstance(old, dict):
+            known = {**{key: value for key, value in old.items() if key not in known}, **known}
+    return msgspec.json.encode(known)
+
+
+def to_builtins(value: object) -> Any:  # noqa: ANN401 - the JSON data model has no narrower type
+    """Plain dicts, lists and strings of any of our structs, for output."""
+    return msgspec.to_builtins(value, enc_hook=_encode_hook, str_keys=True)

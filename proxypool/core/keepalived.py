@@ -1,0 +1,153 @@
+"""keepalived's configuration as text. We own `conf.d/proxypool.conf` and `conf.d/proxypool-<subnet>-<pair>.conf`.
+
+VRRPv3 (RFC 5798), unicast because cloud fabrics drop multicast. Base priority and track-file weights: see the design.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from proxypool.core.addressing import namespace_of
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import PairSpec, Snapshot
+from proxypool.core.role import Vrrp
+
+BASE_PRIORITY = 200
+FILE_PREFIX = "proxypool"
+GLOBAL_FILE = f"{FILE_PREFIX}.conf"
+INSTANCE_PREFIX = "proxypool/"
+MIN_VERSION = (2, 1, 0)
+"""First with `track_file` blocks of their own name and weights that need no reload."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedFacts:
+    """Where things are on this machine, and how fast failures are detected."""
+
+    node: str
+    underlay_device: str
+    underlay: IPv4Address
+    run_dir: str
+    advert_interval_s: float
+    nsenter: str = "/usr/bin/nsenter"
+    sysctl: str = "/usr/sbin/sysctl"
+    namespace_dir: str = "/run/netns"
+
+
+def instance_name(subnet: str, pair: str) -> str:
+    """Name of the VRRP instance; what the notify fifo reports."""
+    return f"{INSTANCE_PREFIX}{subnet}/{pair}"
+
+
+def file_name(subnet: str, pair: str) -> str:
+    """Name of the pair's configuration file."""
+    return f"{FILE_PREFIX}-{subnet}-{pair}.conf"
+
+
+def track_file(run_dir: str, subnet: str, pair: str) -> str:
+    """Path of the pair's track file."""
+    return f"{run_dir}/track/{subnet}-{pair}"
+
+
+def fifo_path(run_dir: str) -> str:
+    """Path of the notify fifo."""
+    return f"{run_dir}/vrrp.fifo"
+
+
+def global_text(facts: KeepalivedFacts) -> str:
+    """The part common to all pairs.
+
+    Real-time priority keeps the VRRP process on time on a busy machine; keepalived's default limit of 10 ms of
+    uninterrupted real-time CPU kills that process when many instances change state at once, so it is raised.
+    """
+    return f"""# Written by proxypool; changes are overwritten.
+global_defs {{
+    enable_script_security
+    script_user root
+    vrrp_notify_fifo {fifo_path(facts.run_dir)}
+    vrrp_rt_priority 50
+    vrrp_rlimit_rttime 1000000
+}}
+"""
+
+
+def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address) -> str:
+    """The instance of one pair on this node.
+
+    The notify lines move the gate even when the daemon is dead; the daemon does the same and repairs what they miss.
+    """
+    name = instance_name(pair.subnet, pair.id)
+    tracker = f"proxypool_{pair.subnet}_{pair.id}"
+    gate = (
+        f"{facts.nsenter} --net={facts.namespace_dir}/{namespace_of(pair.subnet)} "
+        f"{facts.sysctl} -q -w net.ipv4.ip_forward="
+    )
+    return f"""# Written by proxypool; changes are overwritten.
+track_file {tracker} {{
+    file {track_file(facts.run_dir, pair.subnet, pair.id)}
+    weight 1
+    init_file 0
+}}
+vrrp_instance {name} {{
+    version 3
+    state BACKUP
+    interface {facts.underlay_device}
+    virtual_router_id {pair.vrid}
+    priority {BASE_PRIORITY}
+    advert_int {facts.advert_interval_s:g}
+    unicast_src_ip {facts.underlay}
+    unicast_peer {{
+        {peer}
+    }}
+    track_file {{
+        {tracker}
+    }}
+    virtual_ipaddress {{
+        {pair.havip}/32 dev {facts.underlay_device}
+    }}
+    notify_master "{gate}1"
+    notify_backup "{gate}0"
+    notify_fault "{gate}0"
+    notify_stop "{gate}0"
+}}
+"""
+
+
+def render(facts: KeepalivedFacts, snapshot: Snapshot) -> dict[str, str]:
+    """All our files: name -> text. A pair whose other member has not registered yet waits: its address is unknown."""
+    files = {GLOBAL_FILE: global_text(facts)}
+    for pair in snapshot.pairs_on(facts.node):
+        peer = pair.peer_of(facts.node)
+        if peer is not None and peer.node in snapshot.nodes:
+            files[file_name(pair.subnet, pair.id)] = pair_text(facts, pair, snapshot.nodes[peer.node].underlay)
+    return files
+
+
+def parse_notification(line: str) -> tuple[str, str, Vrrp] | None:
+    """Subnet, pair and state of a fifo line such as `INSTANCE "proxypool/s1/p1" MASTER 240`; None for others' lines."""
+    words = line.split()
+    match words:
+        case ["INSTANCE", quoted, state, *_]:
+            name = quoted.strip('"')
+        case _:
+            return None
+    if not name.startswith(INSTANCE_PREFIX):
+        return None
+    subnet, _, pair = name.removeprefix(INSTANCE_PREFIX).partition("/")
+    try:
+        return subnet, pair, Vrrp(state.lower())
+    except ValueError:
+        return None
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Version from the first line of `keepalived --version`.
+
+    Raises:
+        InvalidInput: no version in it.
+    """
+    for word in text.split():
+        if word.startswith("v") and word[1:2].isdigit():
+            return tuple(int(part) for part in word[1:].rstrip(",").split(".") if part.isdigit())
+    raise InvalidInput(f"cannot read keepalived's version from {text!r}")

@@ -1,0 +1,279 @@
+"""The documents of a pool: what operators want (specs) and what daemons publish. See "Words" in the design.
+
+Structs are immutable. `validate_*` functions check one document against the others and raise `InvalidInput` with a
+sentence that says what to do. No I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from proxypool.core.addressing import KEY_RANGE, VRID_RANGE
+from proxypool.core.errors import InvalidInput
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?$")]
+NAME_PATTERN = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?$")
+NAME_RULE = "1-40 characters, lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+PAIR_SIZE = 2
+"""Members of a pair: a master and a backup."""
+
+
+class Document(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A versioned JSON document in ZooKeeper."""
+
+    v: int = 1
+
+
+class TunnelKind(StrEnum):
+    """How packets travel between hosts and nodes."""
+
+    GRE = "gre"
+    VXLAN = "vxlan"
+
+
+class PairState(StrEnum):
+    """Whether hosts may choose the pair for new connections."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+
+
+class PoolSpec(Document, frozen=True, kw_only=True):
+    """What holds for the whole pool."""
+
+    tunnel: TunnelKind = TunnelKind.GRE
+    tunnel_range: IPv4Network = IPv4Network("100.64.0.0/10")
+    vxlan_port: Annotated[int, Meta(ge=1, le=65535)] = 4789
+
+
+class SubnetSpec(Document, frozen=True, kw_only=True):
+    """A customer's VPC subnet that functions must reach."""
+
+    id: Name
+    cidrs: tuple[IPv4Network, ...]
+    key: Annotated[int, Meta(ge=KEY_RANGE.start, lt=KEY_RANGE.stop)]
+    tenant: Name = "default"
+
+
+class MemberSpec(Struct, frozen=True, kw_only=True):
+    """A node's place in a pair: which card it uses in the customer's subnet."""
+
+    node: Name
+    eni: str
+    """Interface name or MAC address of the ENI on the node."""
+    address: IPv4Interface
+    gateway: IPv4Address | None = None
+
+
+class PairSpec(Document, frozen=True, kw_only=True):
+    """Two nodes that serve one subnet behind one HaVip."""
+
+    id: Name
+    subnet: Name
+    members: tuple[MemberSpec, ...]
+    havip: IPv4Address
+    vrid: Annotated[int, Meta(ge=VRID_RANGE.start, lt=VRID_RANGE.stop)]
+    egress_address: IPv4Address | None = None
+    state: PairState = PairState.ACTIVE
+
+    def member(self, node: str) -> MemberSpec | None:
+        """The member on this node, or None."""
+        return next((member for member in self.members if member.node == node), None)
+
+    def peer_of(self, node: str) -> MemberSpec | None:
+        """The other member, or None."""
+        return next((member for member in self.members if member.node != node), None)
+
+
+class NodeSpec(Document, frozen=True, kw_only=True):
+    """A proxy node, as its daemon registers it."""
+
+    id: Name
+    underlay: IPv4Address
+    metrics: str = ""
+    version: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class HostSpec(Document, frozen=True, kw_only=True):
+    """A function host, as its agent registers it."""
+
+    id: Name
+    underlay: IPv4Address
+    tunnel_address: IPv4Address
+    metrics: str = ""
+    version: str = ""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """The pool as one process knows it at one moment: parsed documents, last good version of each."""
+
+    spec: PoolSpec | None = None
+    subnets: Mapping[str, SubnetSpec] = field(default_factory=dict)
+    pairs: Mapping[str, Mapping[str, PairSpec]] = field(default_factory=dict)
+    """subnet -> pair id -> spec"""
+    nodes: Mapping[str, NodeSpec] = field(default_factory=dict)
+    hosts: Mapping[str, HostSpec] = field(default_factory=dict)
+    subnet_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    elections: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    """`<subnet>/<pair>` -> candidates, lowest sequence first; the first is elected."""
+    malformed: Mapping[str, str] = field(default_factory=dict)
+    """path -> why its document could not be read; the last good one stays in force."""
+
+    def all_pairs(self) -> Iterable[PairSpec]:
+        """Every pair of every subnet."""
+        for pairs in self.pairs.values():
+            yield from pairs.values()
+
+    def pairs_on(self, node: str) -> tuple[PairSpec, ...]:
+        """Pairs that have a member on this node and whose subnet is known, in a stable order."""
+        return tuple(
+            sorted(
+                (pair for pair in self.all_pairs() if pair.member(node) and pair.subnet in self.subnets),
+                key=lambda pair: (pair.subnet, pair.id),
+            )
+        )
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A member's ephemeral node in an election. `epoch` is its czxid: the fencing token."""
+
+    node: str
+    epoch: int
+    session: int
+
+
+def require_name(kind: str, name: str) -> None:
+    """Refuse a name that cannot be a path component, a file name and a metric label.
+
+    Raises:
+        InvalidInput: the name breaks the rule.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise InvalidInput(f"{kind} name {name!r} is not valid: {NAME_RULE}")
+
+
+def validate_pool(spec: PoolSpec, subnets: Iterable[SubnetSpec]) -> None:
+    """A tunnel range must not collide with any customer's CIDR.
+
+    Raises:
+        InvalidInput: it does, or it is too small.
+    """
+    if spec.tunnel_range.prefixlen > 30:  # noqa: PLR2004 - a /30 has two usable addresses
+        raise InvalidInput(f"tunnel range {spec.tunnel_range} is too small: use /30 or larger")
+    for subnet in subnets:
+        _require_outside_tunnel_range(subnet, spec)
+
+
+def _require_outside_tunnel_range(subnet: SubnetSpec, spec: PoolSpec) -> None:
+    for cidr in subnet.cidrs:
+        if cidr.overlaps(spec.tunnel_range):
+            raise InvalidInput(
+                f"CIDR {cidr} of subnet {subnet.id} overlaps the pool's tunnel range {spec.tunnel_range}: "
+                "choose another range with `proxypool pool init --tunnel-range`"
+            )
+
+
+def validate_subnet(new: SubnetSpec, spec: PoolSpec, subnets: Iterable[SubnetSpec]) -> None:
+    """Check a subnet against the pool.
+
+    Raises:
+        InvalidInput: no CIDR, a CIDR that overlaps another of the same tenant or the tunnel range, a key in use.
+    """
+    require_name("subnet", new.id)
+    require_name("tenant", new.tenant)
+    if not new.cidrs:
+        raise InvalidInput(f"subnet {new.id} has no CIDR: give at least one with --cidr")
+    _require_outside_tunnel_range(new, spec)
+    for index, cidr in enumerate(new.cidrs):
+        if cidr.prefixlen == 0 or cidr.is_multicast or cidr.is_loopback or cidr.is_link_local:
+            raise InvalidInput(f"CIDR {cidr} of subnet {new.id} cannot be a customer's subnet")
+        for other in new.cidrs[index + 1 :]:
+            if cidr.overlaps(other):
+                raise InvalidInput(f"CIDRs {cidr} and {other} of subnet {new.id} overlap: give one of them")
+    for subnet in subnets:
+        if subnet.id == new.id:
+            continue
+        if subnet.key == new.key:
+            raise InvalidInput(f"tunnel key {new.key} is used by subnet {subnet.id}: choose another or leave --key out")
+        if subnet.tenant != new.tenant:
+            continue
+        for cidr in new.cidrs:
+            for other in subnet.cidrs:
+                if cidr.overlaps(other):
+                    raise InvalidInput(
+                        f"CIDR {cidr} overlaps {other} of subnet {subnet.id}, which belongs to the same tenant "
+                        f"{new.tenant!r}: use another CIDR, or another --tenant if it is another customer"
+                    )
+
+
+def validate_pair(new: PairSpec, snapshot: Snapshot) -> None:
+    """Check a pair against the pool.
+
+    Raises:
+        InvalidInput: unknown subnet, not two different nodes, a HaVip, VRID or ENI in use, addresses that do not fit.
+    """
+    require_name("pair", new.id)
+    subnet = snapshot.subnets.get(new.subnet)
+    if subnet is None:
+        raise InvalidInput(f"there is no subnet {new.subnet}: add it first with `proxypool subnet add {new.subnet}`")
+    nodes = [member.node for member in new.members]
+    if len(nodes) != PAIR_SIZE or len(set(nodes)) != PAIR_SIZE:
+        raise InvalidInput(f"pair {new.id} needs two members on two different nodes, not {nodes}")
+    _require_free_havip(new, snapshot)
+    for member in new.members:
+        _require_member_fits(member, new, subnet)
+    for pair in snapshot.all_pairs():
+        if (pair.subnet, pair.id) != (new.subnet, new.id):
+            _require_apart(new, pair)
+
+
+def _require_free_havip(new: PairSpec, snapshot: Snapshot) -> None:
+    for node in snapshot.nodes.values():
+        if node.underlay == new.havip:
+            raise InvalidInput(f"HaVip {new.havip} is the underlay address of node {node.id}: choose a free address")
+    for host in snapshot.hosts.values():
+        if host.underlay == new.havip:
+            raise InvalidInput(f"HaVip {new.havip} is the underlay address of host {host.id}: choose a free address")
+
+
+def _require_member_fits(member: MemberSpec, pair: PairSpec, subnet: SubnetSpec) -> None:
+    require_name("node", member.node)
+    onlink = member.address.network
+    if member.address.network.prefixlen < 32 and member.address.ip in (  # noqa: PLR2004 - /32 has no network address
+        onlink.network_address,
+        onlink.broadcast_address,
+    ):
+        raise InvalidInput(f"address {member.address} of node {member.node} is not a host address")
+    if member.gateway is not None and member.gateway not in onlink:
+        raise InvalidInput(f"gateway {member.gateway} of node {member.node} is outside {onlink}")
+    for cidr in subnet.cidrs:
+        if member.gateway is None and not cidr.subnet_of(onlink):
+            raise InvalidInput(
+                f"CIDR {cidr} of subnet {subnet.id} is not on the ENI's own network {onlink}: "
+                f"give the member {member.node} a gateway=ADDRESS"
+            )
+    if pair.egress_address is not None and pair.egress_address not in onlink:
+        raise InvalidInput(f"egress address {pair.egress_address} is outside the ENI's network {onlink}")
+
+
+def _require_apart(new: PairSpec, other: PairSpec) -> None:
+    where = f"pair {other.subnet}/{other.id}"
+    if other.havip == new.havip:
+        raise InvalidInput(f"HaVip {new.havip} is in use by {where}: choose a free address")
+    for member in new.members:
+        theirs = other.member(member.node)
+        if theirs is None:
+            continue
+        if other.subnet == new.subnet:
+            raise InvalidInput(f"node {member.node} already serves subnet {new.subnet} in {where}: choose another node")
+        if theirs.eni.lower() == member.eni.lower():
+            raise InvalidInput(f"ENI {member.eni} of node {member.node} is in use by {where}: choose another")
+        if other.vrid == new.vrid:
+            raise InvalidInput(f"VRRP id {new.vrid} is in use on node {member.node} by {where}: leave --vrid out")

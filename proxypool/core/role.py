@@ -1,0 +1,357 @@
+"""The role of one member of a pair: a pure state machine.
+
+Theory of operation. Two parties speak: *VRRP* (keepalived, milliseconds, knows who holds the HaVip) and the *election*
+(ZooKeeper, seconds, knows who should). The role follows VRRP, because the gate must be where the HaVip is; the priority
+follows the election, and moves the HaVip within milliseconds where the two differ. So a dead master is replaced by VRRP
+alone and the election confirms it later; a planned change begins with the election and VRRP follows.
+
+`step(state, event, now)` returns the next state and the effects: what the caller must do, in this order. Time is an
+argument in seconds of a monotonic clock. TRANSITIONS is the only place where a role changes.
+
+What keepalived does with the priority (see `core.keepalived`): the higher one of two members that hear each other is
+master. Two that do not hear each other are both master: then the one that is not elected stands aside, if the elected
+one is alive, after the session timeout (`Timers.tie_break_s`), and returns when it hears the other again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from proxypool.core.model import Candidate
+
+PRIORITY_ELECTED = 40
+PRIORITY_NORMAL = 0
+PRIORITY_UNFIT = -100
+PRIORITY_ASIDE = -254
+"""keepalived takes a tracked value of -254 as a fault: it sends priority 0, drops the HaVip and does not take it."""
+
+
+class Role(StrEnum):
+    """A member's role. `init` only until VRRP has spoken once."""
+
+    INIT = "init"
+    MASTER = "master"
+    BACKUP = "backup"
+    FAULT = "fault"
+
+
+class Vrrp(StrEnum):
+    """keepalived's state of the instance, as its notify fifo tells it; `stop` also when keepalived is not running."""
+
+    UNKNOWN = "unknown"
+    MASTER = "master"
+    BACKUP = "backup"
+    FAULT = "fault"
+    STOP = "stop"
+
+
+class Coordinator(StrEnum):
+    """The connection to ZooKeeper."""
+
+    CONNECTED = "connected"
+    SUSPENDED = "suspended"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class VrrpChanged:
+    """keepalived changed the state of the instance."""
+
+    state: Vrrp
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionSeen:
+    """Candidates of the pair's election, first is elected."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorChanged:
+    """The ZooKeeper connection changed."""
+
+    state: Coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSeen:
+    """Result of a look at what the member needs to serve; no reason means fit."""
+
+    reasons: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GateSeen:
+    """The gate as the kernel has it."""
+
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PrioritySeen:
+    """The value in the track file, None if it cannot be read."""
+
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatHeard:
+    """An advertisement of the other member arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time went by."""
+
+
+Event: TypeAlias = (
+    VrrpChanged
+    | ElectionSeen
+    | CoordinatorChanged
+    | HealthSeen
+    | GateSeen
+    | PrioritySeen
+    | HeartbeatHeard
+    | Tick
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetGate:
+    """Write the gate."""
+
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetPriority:
+    """Write the track file."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetContending:
+    """Stand in the election, or leave it."""
+
+    contend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """A fact for telemetry: the role changed."""
+
+    old: Role
+    new: Role
+    why: str
+    epoch: int
+    was_elected: bool
+    """Whether this member was elected before the change: then it was planned, not a failover."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elected:
+    """A fact for telemetry: another member, or nobody, is elected now."""
+
+    node: str | None
+    epoch: int
+
+
+Effect: TypeAlias = SetGate | SetPriority | SetContending | RoleChanged | Elected
+
+
+class Trigger(StrEnum):
+    """What moves a role."""
+
+    VRRP_MASTER = "keepalived claimed the HaVip"
+    VRRP_BACKUP = "keepalived is backup"
+    VRRP_FAULT = "keepalived reports a fault"
+    VRRP_STOP = "keepalived stopped"
+    UNFIT = "the member cannot serve"
+    FIT = "the member can serve again"
+
+
+TRANSITIONS: dict[tuple[Role, Trigger], Role] = {
+    (Role.INIT, Trigger.VRRP_MASTER): Role.MASTER,
+    (Role.INIT, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.INIT, Trigger.VRRP_FAULT): Role.FAULT,
+    (Role.INIT, Trigger.VRRP_STOP): Role.FAULT,
+    (Role.INIT, Trigger.UNFIT): Role.FAULT,
+    (Role.INIT, Trigger.FIT): Role.INIT,
+    (Role.BACKUP, Trigger.VRRP_MASTER): Role.MASTER,
+    (Role.BACKUP, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.BACKUP, Trigger.VRRP_FAULT): Role.FAULT,
+    (Role.BACKUP, Trigger.VRRP_STOP): Role.FAULT,
+    (Role.BACKUP, Trigger.UNFIT): Role.FAULT,
+    (Role.BACKUP, Trigger.FIT): Role.BACKUP,
+    (Role.MASTER, Trigger.VRRP_MASTER): Role.MASTER,
+    (Role.MASTER, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.MASTER, Trigger.VRRP_FAULT): Role.FAULT,
+    (Role.MASTER, Trigger.VRRP_STOP): Role.FAULT,
+    # It holds the HaVip until VRRP moves it: as the last one alive it serves as well as it can.
+    (Role.MASTER, Trigger.UNFIT): Role.MASTER,
+    (Role.MASTER, Trigger.FIT): Role.MASTER,
+    (Role.FAULT, Trigger.VRRP_MASTER): Role.MASTER,
+    (Role.FAULT, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.FAULT, Trigger.VRRP_FAULT): Role.FAULT,
+    (Role.FAULT, Trigger.VRRP_STOP): Role.FAULT,
+    (Role.FAULT, Trigger.UNFIT): Role.FAULT,
+    (Role.FAULT, Trigger.FIT): Role.FAULT,
+}
+_TRIGGER_OF_VRRP = {
+    Vrrp.MASTER: Trigger.VRRP_MASTER,
+    Vrrp.BACKUP: Trigger.VRRP_BACKUP,
+    Vrrp.FAULT: Trigger.VRRP_FAULT,
+    Vrrp.STOP: Trigger.VRRP_STOP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Times of the machine, in seconds."""
+
+    tie_break_s: float = 4.0
+    """How long two masters that do not hear each other may last: the ZooKeeper session timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberState:
+    """Everything the machine knows."""
+
+    node: str
+    timers: Timers = Timers()
+    role: Role = Role.INIT
+    vrrp: Vrrp = Vrrp.UNKNOWN
+    coordinator: Coordinator = Coordinator.SUSPENDED
+    candidates: tuple[Candidate, ...] | None = None
+    """None until the election was read once."""
+    epoch: int = 0
+    """The highest epoch seen: an election result with a lower one is stale and ignored."""
+    health: frozenset[str] | None = None
+    """None until the first look: until then nothing that a predecessor left is changed."""
+    is_aside: bool = False
+    contested_since: float | None = None
+    """Since when this member is VRRP master although another living one is elected."""
+    role_since: float = 0.0
+
+    @property
+    def elected(self) -> str | None:
+        """Whom the election chose, None if nobody or unknown."""
+        return self.candidates[0].node if self.candidates else None
+
+    @property
+    def is_elected(self) -> bool:
+        """Whether this member is the elected one."""
+        return self.elected == self.node
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the last look found nothing wrong."""
+        return self.health is not None and not self.health
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `step` wants a Tick at the latest, None if never."""
+        return None if self.contested_since is None else self.contested_since + self.timers.tie_break_s
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What must be true of the world in a state. None: leave it as it is."""
+
+    gate: bool | None
+    priority: int | None
+    contend: bool | None
+
+
+def decide(state: MemberState) -> Decision:
+    """What a state demands. Pure function of the state, so that effects can be repeated without harm."""
+    gate = None if state.role is Role.INIT else state.role is Role.MASTER
+    if state.health is None:
+        return Decision(gate, None, None)
+    return Decision(gate, _priority(state), state.is_fit)
+
+
+def _priority(state: MemberState) -> int | None:
+    if state.is_aside:
+        return PRIORITY_ASIDE
+    if not state.is_fit:
+        return PRIORITY_UNFIT
+    if state.candidates is None or (state.coordinator is not Coordinator.CONNECTED and not state.candidates):
+        return None
+    return PRIORITY_ELECTED if state.is_elected else PRIORITY_NORMAL
+
+
+def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tuple[Effect, ...]]:
+    """The next state, and what to do, after `event` at time `now`."""
+    seen, trigger = _take_in(state, event)
+    new = seen
+    if trigger is not None:
+        role = TRANSITIONS[seen.role, trigger]
+        # A member that VRRP calls backup but that cannot serve is at fault.
+        if role is Role.BACKUP and new.health:
+            role = Role.FAULT
+        if role is Role.FAULT and trigger is Trigger.FIT and new.vrrp is Vrrp.BACKUP:
+            role = Role.BACKUP
+        if role is not seen.role:
+            new = replace(new, role=role, role_since=now)
+    new = _break_tie(new, event, now)
+    return new, _effects(state, new, event, trigger)
+
+
+def _take_in(state: MemberState, event: Event) -> tuple[MemberState, Trigger | None]:
+    match event:
+        case VrrpChanged(vrrp):
+            return replace(state, vrrp=vrrp), _TRIGGER_OF_VRRP.get(vrrp)
+        case HealthSeen(reasons):
+            return replace(state, health=reasons), Trigger.UNFIT if reasons else Trigger.FIT
+        case ElectionSeen(candidates):
+            epoch = candidates[0].epoch if candidates else state.epoch
+            if epoch < state.epoch:
+                return state, None
+            return replace(state, candidates=candidates, epoch=epoch), None
+        case CoordinatorChanged(coordinator):
+            return replace(state, coordinator=coordinator), None
+        case _:
+            return state, None
+
+
+def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
+    """Two masters that do not hear each other: the one not elected stands aside; see the module's text."""
+    other_is_elected = (
+        state.coordinator is Coordinator.CONNECTED and state.elected is not None and not state.is_elected
+    )
+    if state.is_aside:
+        if other_is_elected and not isinstance(event, HeartbeatHeard):
+            return state
+        return replace(state, is_aside=False, contested_since=None)
+    if not (other_is_elected and state.role is Role.MASTER):
+        return replace(state, contested_since=None)
+    if state.contested_since is None:
+        return replace(state, contested_since=now)
+    if now >= state.contested_since + state.timers.tie_break_s:
+        return replace(state, is_aside=True, contested_since=None)
+    return state
+
+
+def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger | None) -> tuple[Effect, ...]:
+    """The gate first: it is what packets wait for. Facts last."""
+    before, after = decide(old), decide(new)
+    effects: list[Effect] = []
+    gate_is = event.is_open if isinstance(event, GateSeen) else before.gate
+    if after.gate is not None and after.gate != gate_is:
+        effects.append(SetGate(after.gate))
+    priority_is = event.value if isinstance(event, PrioritySeen) else before.priority
+    if after.priority is not None and after.priority != priority_is:
+        effects.append(SetPriority(after.priority))
+    if after.contend is not None and after.contend != before.contend:
+        effects.append(SetContending(after.contend))
+    if new.role is not old.role:
+        why = trigger.value if trigger else ""
+        effects.append(RoleChanged(old.role, new.role, why, new.epoch, old.is_elected))
+    if new.elected != old.elected or (new.candidates or ())[:1] != (old.candidates or ())[:1]:
+        effects.append(Elected(new.elected, new.epoch))
+    return tuple(effects)

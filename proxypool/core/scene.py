@@ -1,0 +1,281 @@
+"""A scene: the kernel objects of one network namespace that proxypool owns, as values.
+
+The same types describe what is wanted (`node_scene`, `host_scene`) and what was observed (`adapters.netlink`,
+`adapters.iptables`); `planner` compares them. An object's `key` says which kernel object it is, the rest what it must
+be like. Ownership (STYLE: prove it before deleting) is decided where objects are observed: a scene holds ours only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Protocol, TypeAlias
+
+Key: TypeAlias = tuple[str, ...]
+
+ROUTE_PROTOCOL = 177
+"""Our number in rtnetlink's `rtm_protocol` of routes and rules: how we recognise them (free in rt_protos)."""
+HOST_TABLE = 7700
+"""Routing table of customers' CIDRs on a function host."""
+HOST_RULE_PRIORITY = 7700
+WORST_METRIC = 4278198272
+"""Metric of the `unreachable` routes below the real ones."""
+CHAIN_PREFIX = "PP-"
+SET_PREFIX = "pp-"
+
+
+class SceneObject(Protocol):
+    """What every kind of object in a scene offers."""
+
+    @property
+    def key(self) -> Key:
+        """Which kernel object this is, whatever it is like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eni:
+    """The customer's card, moved into the namespace under a fixed name."""
+
+    device: str
+    match: str
+    """Interface name in the root namespace, or MAC address."""
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        """One card per namespace."""
+        return ("eni", self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A tunnel device. `local`, `tunnel_key`, `port` and `mac` cannot be changed in place: it is made anew."""
+
+    device: str
+    kind: str
+    local: IPv4Address
+    tunnel_key: int
+    mtu: int
+    mac: str | None = None
+    port: int | None = None
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        """The device's name."""
+        return ("tunnel", self.device)
+
+    def can_become(self, other: Tunnel) -> bool:
+        """Whether `other` differs only in what can be changed on a living device."""
+        fixed = (self.kind, self.local, self.tunnel_key, self.mac, self.port)
+        return fixed == (other.kind, other.local, other.tunnel_key, other.mac, other.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IPv4 address on one of our devices."""
+
+    device: str
+    interface: IPv4Interface
+
+    @property
+    def key(self) -> Key:
+        """Device, address and prefix."""
+        return ("address", self.device, str(self.interface))
+
+
+class RouteKind(StrEnum):
+    """rtnetlink's route types that we use."""
+
+    UNICAST = "unicast"
+    UNREACHABLE = "unreachable"
+    BLACKHOLE = "blackhole"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route with our protocol number."""
+
+    destination: IPv4Network
+    kind: RouteKind = RouteKind.UNICAST
+    device: str | None = None
+    gateway: IPv4Address | None = None
+    is_onlink: bool = False
+    table: int = 254
+    metric: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What the kernel takes for the same route on replace."""
+        return ("route", str(self.table), str(self.destination), str(self.metric))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """`ip rule add from SOURCE lookup TABLE priority PRIORITY`."""
+
+    source: IPv4Network
+    table: int
+    priority: int
+
+    @property
+    def key(self) -> Key:
+        """All of it: rules are never changed in place."""
+        return ("rule", str(self.priority), str(self.source), str(self.table))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour. GRE: the link-layer address is the peer's underlay address; VXLAN: its MAC."""
+
+    device: str
+    address: IPv4Address
+    link_address: str
+
+    @property
+    def key(self) -> Key:
+        """Device and address."""
+        return ("neighbour", self.device, str(self.address))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingEntry:
+    """VXLAN forwarding database: which underlay address a MAC is behind."""
+
+    device: str
+    mac: str
+    remote: IPv4Address
+
+    @property
+    def key(self) -> Key:
+        """Device and MAC."""
+        return ("fdb", self.device, self.mac)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A value below /proc/sys/net of the namespace, such as `ipv4/conf/eni0/rp_filter`."""
+
+    path: str
+    value: str
+
+    @property
+    def key(self) -> Key:
+        """The path."""
+        return ("sysctl", self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSet:
+    """An ipset of type hash:ip."""
+
+    name: str
+    members: frozenset[IPv4Address]
+
+    @property
+    def key(self) -> Key:
+        """The set's name."""
+        return ("set", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An iptables match extension: `-m name --option value …`; an option beginning with `!` is negated."""
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One iptables rule."""
+
+    target: str
+    target_options: tuple[tuple[str, str], ...] = ()
+    source: IPv4Network | None = None
+    destination: IPv4Network | None = None
+    in_device: str | None = None
+    out_device: str | None = None
+    protocol: str | None = None
+    matches: tuple[Match, ...] = ()
+    is_source_negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRule:
+    """A rule in one of our chains that is none of those we want."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain of ours, entered from a built-in chain by one jump.
+
+    `policy` is set on the built-in chain (None: leave it alone, as in a namespace that is not ours).
+    """
+
+    name: str
+    hook: str
+    rules: tuple[Rule | UnknownRule, ...]
+    policy: str | None = None
+    jumps: int = 1
+    """How many jumps lead here, at the head of the built-in chain; wanted: exactly one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Our part of an iptables table, committed atomically."""
+
+    name: str
+    chains: tuple[Chain, ...]
+
+    @property
+    def key(self) -> Key:
+        """The table's name."""
+        return ("table", self.name)
+
+
+AnyObject: TypeAlias = (
+    Eni
+    | Tunnel
+    | Address
+    | Route
+    | PolicyRule
+    | Neighbour
+    | ForwardingEntry
+    | Sysctl
+    | AddressSet
+    | Table
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Our objects in one namespace. `namespace` None: the namespace the daemon itself runs in."""
+
+    namespace: str | None
+    objects: Mapping[Key, AnyObject] = field(default_factory=dict)
+    exists: bool = True
+    """Whether the namespace is there (observed) or wanted (desired)."""
+
+    @staticmethod
+    def of(namespace: str | None, objects: Iterable[AnyObject]) -> Scene:
+        """A scene of these objects.
+
+        Raises:
+            ValueError: two objects have the same key.
+        """
+        by_key: dict[Key, AnyObject] = {}
+        for item in objects:
+            if item.key in by_key and by_key[item.key] != item:
+                raise ValueError(f"two objects with the key {item.key}: {by_key[item.key]} and {item}")
+            by_key[item.key] = item
+        return Scene(namespace, by_key)
+
+    @staticmethod
+    def absent(namespace: str) -> Scene:
+        """A namespace that is not there, or must not be."""
+        return Scene(namespace, {}, exists=False)
