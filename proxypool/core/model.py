@@ -111,6 +111,48 @@ class HostSpec(Document, frozen=True, kw_only=True):
     version: str = ""
 
 
+class Alive(Document, frozen=True, kw_only=True):
+    """Ephemeral proof of life of a daemon. `underlay` tells two machines with one name apart."""
+
+    underlay: IPv4Address
+    version: str = ""
+    since: float = 0.0
+    """Wall time of the daemon's start, seconds since the epoch."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the whole machine, one sentence each: keepalived not running, a document that cannot be read."""
+
+
+class MemberStatus(Document, frozen=True, kw_only=True):
+    """What a member observed of itself; published under the pair, ephemeral."""
+
+    node: Name
+    role: str
+    vrrp: str
+    gate: bool | None
+    """`ip_forward` of the namespace as read from the kernel; None: no namespace."""
+    has_havip: bool
+    """Whether the HaVip is on the underlay interface, as read from the kernel."""
+    epoch: int = 0
+    health: tuple[str, ...] = ()
+    """Why it cannot serve; empty: fit."""
+    conntrack: int | None = None
+    conntrack_limit: int | None = None
+    rx_bytes: int = 0
+    """Counters of the tunnel device since it was made: from the hosts."""
+    tx_bytes: int = 0
+    rx_packets: int = 0
+    tx_packets: int = 0
+    rx_bytes_per_s: float = 0.0
+    tx_bytes_per_s: float = 0.0
+    packets_per_s: float = 0.0
+    since: float = 0.0
+    """Wall time of the last change of role."""
+    at: float = 0.0
+    """Wall time of the observation."""
+    repairs: int = 0
+    """Drifts repaired since the daemon started."""
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """The pool as one process knows it at one moment: parsed documents, last good version of each."""
 
