@@ -14,7 +14,8 @@ from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, T
 
 PEERS_SET = f"{SET_PREFIX}peers"
 PROTOCOL_GRE = "gre"
-PROTOCOL_VRRP = "vrrp"
+PROTOCOL_VRRP = "112"
+"""By number: python-iptables does not know the name."""
 
 
 def _state(states: str) -> Match:

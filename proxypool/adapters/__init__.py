@@ -1,0 +1,1 @@
+"""One third-party client, or one corner of the kernel, each."""

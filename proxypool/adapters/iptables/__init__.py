@@ -1,0 +1,10 @@
+"""Our chains in the legacy iptables tables: the one owner of python-iptables.
+
+python-iptables swaps the process' standard output while it reads parameters and keeps its tables by name for the whole
+process, so all of it runs on one thread (the dataplane's), one table at a time, and nobody may log to standard output.
+"""
+
+from proxypool.adapters.iptables.fingerprint import TableProbe
+from proxypool.adapters.iptables.tables import apply_table, observe_table, remove_table
+
+__all__ = ["TableProbe", "apply_table", "observe_table", "remove_table"]

@@ -1,0 +1,58 @@
+"""Our rules as python-iptables' rules, and the other way for what we do not recognise."""
+
+from __future__ import annotations
+
+import iptc
+
+from proxypool.core.scene import Match, Rule
+
+COMMENT = "proxypool"
+"""Comment of every jump of ours: the proof that it is ours."""
+
+
+def to_iptc(rule: Rule) -> iptc.Rule:
+    """A python-iptables rule equal to the one the kernel will report."""
+    result = iptc.Rule()
+    if rule.protocol is not None:
+        result.protocol = rule.protocol
+    if rule.source is not None:
+        result.src = ("!" if rule.is_source_negated else "") + str(rule.source)
+    if rule.destination is not None:
+        result.dst = str(rule.destination)
+    if rule.in_device is not None:
+        result.in_interface = rule.in_device
+    if rule.out_device is not None:
+        result.out_interface = rule.out_device
+    for wanted in rule.matches:
+        result.add_match(_match(result, wanted))
+    result.target = iptc.Target(result, rule.target)
+    for option, value in rule.target_options:
+        result.target.set_parameter(option, value)
+    # Without it the kernel's copy of a NAT target, which extensions complete only here, would never be equal.
+    result.final_check()
+    return result
+
+
+def _match(rule: iptc.Rule, wanted: Match) -> iptc.Match:
+    match = iptc.Match(rule, wanted.name)
+    for option, value in wanted.options:
+        if option.startswith("!"):
+            match.set_parameter(option.removeprefix("!"), ["!", *value.split()])
+        else:
+            match.set_parameter(option, value.split() if " " in value else value)
+    return match
+
+
+def jump_to(chain: str) -> iptc.Rule:
+    """The jump from a built-in chain into ours."""
+    rule = iptc.Rule()
+    comment = iptc.Match(rule, "comment")
+    comment.comment = COMMENT
+    rule.add_match(comment)
+    rule.target = iptc.Target(rule, chain)
+    return rule
+
+
+def target_name(rule: iptc.Rule) -> str:
+    """Name of a kernel rule's target."""
+    return str(rule.target.name) if rule.target is not None else ""

@@ -1,0 +1,147 @@
+"""Observe and commit one table of the namespace the thread is in.
+
+A commit replaces the whole table at once (`iptc`'s autocommit off), under `/run/xtables.lock`, which python-iptables
+itself ignores: without it a concurrent `iptables` call would be lost. Rules of others are carried over unchanged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from proxypool.adapters.iptables import environment  # noqa: F401 - must come before iptc
+import iptc  # isort: skip
+
+from proxypool.adapters.iptables.rules import jump_to, target_name, to_iptc
+from proxypool.core.errors import TransientError
+from proxypool.core.scene import CHAIN_PREFIX, Chain, Rule, Table, UnknownRule
+
+LOCK_PATH = "/run/xtables.lock"
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    fd = os.open(LOCK_PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _fresh(name: str) -> Iterator[iptc.Table]:
+    """The table as it is now in this namespace. iptc keeps one object per name and process, with the handle of the
+    namespace it was last refreshed in."""
+    try:
+        with _locked():
+            table = iptc.Table(name, autocommit=False)
+            table.autocommit = False
+            table.refresh()
+            yield table
+    except iptc.IPTCError as error:
+        raise TransientError(f"iptables table {name}: {error}") from error
+
+
+def observe_table(desired: Table) -> Table | None:
+    """Our part of a table; None if there is nothing of ours.
+
+    A rule equal to the desired one at its place is reported as that rule, any other as `UnknownRule`.
+
+    Raises:
+        TransientError: the table cannot be read.
+    """
+    with _fresh(desired.name) as table:
+        ours = {chain.name: chain for chain in table.chains if chain.name.startswith(CHAIN_PREFIX)}
+        wanted = {chain.name: chain for chain in desired.chains}
+        if not ours and not any(chain.policy for chain in desired.chains):
+            return None
+        found = [
+            _observe_chain(table, wanted.get(name), chain, ours)
+            for name, chain in sorted(ours.items(), key=lambda item: _position(desired, item[0]))
+        ]
+        return Table(desired.name, tuple(found))
+
+
+def _position(desired: Table, name: str) -> tuple[int, str]:
+    for index, chain in enumerate(desired.chains):
+        if chain.name == name:
+            return index, name
+    return len(desired.chains), name
+
+
+def _observe_chain(table: iptc.Table, wanted: Chain | None, chain: iptc.Chain, ours: dict[str, iptc.Chain]) -> Chain:
+    hook = wanted.hook if wanted else chain.name.removeprefix(CHAIN_PREFIX)
+    rules: list[Rule | UnknownRule] = []
+    for index, rule in enumerate(chain.rules):
+        expected = wanted.rules[index] if wanted and index < len(wanted.rules) else None
+        if isinstance(expected, Rule) and to_iptc(expected) == rule:
+            rules.append(expected)
+        else:
+            rules.append(UnknownRule(f"{chain.name} rule {index + 1}: {target_name(rule)}"))
+    builtin = iptc.Chain(table, hook)
+    policy = None
+    if wanted is not None and wanted.policy is not None:
+        policy = str(builtin.get_policy().name)
+    return Chain(chain.name, hook, tuple(rules), policy, _jumps(builtin, chain.name))
+
+
+def _jumps(builtin: iptc.Chain, name: str) -> int:
+    """1 if exactly one jump leads to the chain and stands at the head; 0, or the number plus 1, otherwise."""
+    targets = [target_name(rule) for rule in builtin.rules]
+    count = targets.count(name)
+    return 1 if count == 1 and targets[0] == name else (count + 1 if count else 0)
+
+
+def apply_table(desired: Table) -> None:
+    """Replace our chains and jumps by the desired ones in one commit.
+
+    Raises:
+        TransientError: the kernel refused; the table is as it was.
+    """
+    with _fresh(desired.name) as table:
+        _drop_ours(table, keep=frozenset(chain.name for chain in desired.chains))
+        for wanted in desired.chains:
+            if not table.is_chain(wanted.name):
+                table.create_chain(wanted.name)
+            chain = iptc.Chain(table, wanted.name)
+            for rule in wanted.rules:
+                if isinstance(rule, UnknownRule):
+                    raise TypeError(f"an observed rule cannot be wanted: {rule}")
+                chain.append_rule(to_iptc(rule))
+            builtin = iptc.Chain(table, wanted.hook)
+            builtin.insert_rule(jump_to(wanted.name))
+            if wanted.policy is not None:
+                builtin.set_policy(iptc.Policy(wanted.policy))
+        table.commit()
+        table.refresh()
+
+
+def remove_table(name: str) -> None:
+    """Remove our chains and jumps of a table; none there is fine.
+
+    Raises:
+        TransientError: the kernel refused.
+    """
+    with _fresh(name) as table:
+        if any(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains):
+            _drop_ours(table, keep=frozenset())
+            table.commit()
+            table.refresh()
+
+
+def _drop_ours(table: iptc.Table, keep: frozenset[str]) -> None:
+    """Flush our chains, delete the jumps to them, and delete those that are not kept."""
+    ours = [chain for chain in table.chains if chain.name.startswith(CHAIN_PREFIX)]
+    for builtin in table.chains:
+        if builtin.is_builtin():
+            for rule in builtin.rules:
+                if target_name(rule).startswith(CHAIN_PREFIX):
+                    builtin.delete_rule(rule)
+    for chain in ours:
+        chain.flush()
+    for chain in ours:
+        if chain.name not in keep:
+            table.delete_chain(chain)

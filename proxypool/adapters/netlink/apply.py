@@ -1,0 +1,182 @@
+"""Write one object in the namespace the thread is in. Every function may be called twice with the same result."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from pyroute2 import IPRoute, IPSet
+from pyroute2.netlink.exceptions import NetlinkError
+
+from proxypool.adapters.netlink.errors import absent_is_fine, translated
+from proxypool.adapters.netlink.inventory import link_by_name
+from proxypool.adapters.netlink.links import give_eni_back, make_tunnel, take_eni
+from proxypool.adapters.netlink.namespaces import Home
+from proxypool.adapters.netlink.observe import NUD_PERMANENT, RTNH_F_ONLINK
+from proxypool.core.errors import TransientError
+from proxypool.core.scene import (
+    ROUTE_PROTOCOL,
+    Address,
+    AddressSet,
+    AnyObject,
+    Eni,
+    ForwardingEntry,
+    Neighbour,
+    PolicyRule,
+    Route,
+    Tunnel,
+)
+
+NLM_F_REQUEST, NLM_F_ACK = 0x001, 0x004
+NUD_NOARP = 0x40
+SCOPE_LINK = 253
+_ROUTE_TYPES = {"unicast": "unicast", "blackhole": "blackhole", "unreachable": "unreachable"}
+
+
+def apply_object(item: AnyObject, namespace: str | None, home: Home) -> None:
+    """Make a netlink object be as described.
+
+    Raises:
+        TransientError, PermanentError: what the kernel refused, with the object in the text.
+    """
+    with translated(f"set {describe(item)}"):
+        match item:
+            case Eni():
+                take_eni(item, namespace, home)
+            case Tunnel():
+                make_tunnel(item, namespace, home)
+            case AddressSet():
+                _put_set(item)
+            case _:
+                with IPRoute() as ip:
+                    _put(ip, item)
+
+
+def remove_object(item: AnyObject, namespace: str | None, home: Home) -> None:
+    """Make a netlink object not exist; an absent one is fine.
+
+    Raises:
+        TransientError, PermanentError: what the kernel refused.
+    """
+    with translated(f"remove {describe(item)}"):
+        match item:
+            case Eni() if namespace is not None:
+                give_eni_back(namespace, home)
+            case AddressSet():
+                with IPSet() as ipset:
+                    _ignore_missing_set(ipset, item.name)
+            case _:
+                with IPRoute() as ip, absent_is_fine():
+                    _remove(ip, item)
+
+
+def describe(item: AnyObject) -> str:
+    """An object in one line, for messages."""
+    return " ".join(item.key)
+
+
+def _index(ip: IPRoute, device: str) -> int:
+    link = link_by_name(ip, device)
+    if link is None:
+        raise TransientError(f"device {device} is not there")
+    return int(link["index"])
+
+
+def _put(ip: IPRoute, item: AnyObject) -> None:
+    match item:
+        case Address(device, interface):
+            ip.addr("replace", index=_index(ip, device), address=str(interface.ip), prefixlen=interface.network.prefixlen)
+        case Route():
+            ip.route("replace", **_route_arguments(ip, item))
+        case PolicyRule(source, table, priority):
+            try:
+                ip.rule("add", src=str(source.network_address), src_len=source.prefixlen, table=table, priority=priority,
+                        protocol=ROUTE_PROTOCOL)  # fmt: skip
+            except NetlinkError as error:
+                if error.code != 17:  # noqa: PLR2004 - EEXIST: it is there already
+                    raise
+        case Neighbour(device, address, link_address):
+            ip.neigh(
+                "replace", ifindex=_index(ip, device), dst=str(address), lladdr=link_address, state="permanent"
+            )
+        case ForwardingEntry(device, mac, remote):
+            # NTF_SELF and permanent + noarp: what `bridge fdb replace … dst …` sends.
+            ip.fdb("replace", ifindex=_index(ip, device), lladdr=mac, dst=str(remote), flags=2,
+                   state=NUD_PERMANENT | NUD_NOARP)  # fmt: skip
+        case _:
+            raise TypeError(f"not a netlink object: {item}")
+
+
+def _remove(ip: IPRoute, item: AnyObject) -> None:
+    match item:
+        case Tunnel(device):
+            link = link_by_name(ip, device)
+            if link is not None:
+                ip.link("del", index=link["index"])
+        case Address(device, interface):
+            link = link_by_name(ip, device)
+            if link is not None:
+                ip.addr("del", index=link["index"], address=str(interface.ip), prefixlen=interface.network.prefixlen)
+        case Route():
+            ip.route("del", **_route_arguments(ip, item, for_removal=True))
+        case PolicyRule(source, table, priority):
+            ip.rule("del", src=str(source.network_address), src_len=source.prefixlen, table=table, priority=priority)
+        case Neighbour(device, address):
+            link = link_by_name(ip, device)
+            if link is not None:
+                ip.neigh("del", ifindex=link["index"], dst=str(address))
+        case ForwardingEntry(device, mac, remote):
+            link = link_by_name(ip, device)
+            if link is not None:
+                ip.fdb("del", ifindex=link["index"], lladdr=mac, dst=str(remote), flags=2)
+        case _:
+            raise TypeError(f"not a netlink object: {item}")
+
+
+def _route_arguments(ip: IPRoute, route: Route, *, for_removal: bool = False) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "dst": str(route.destination),
+        "table": route.table,
+        "proto": ROUTE_PROTOCOL,
+        "type": _ROUTE_TYPES[route.kind],
+        "family": socket.AF_INET,
+    }
+    if route.metric:
+        arguments["priority"] = route.metric
+    if for_removal:
+        return arguments
+    if route.device is not None:
+        arguments["oif"] = _index(ip, route.device)
+        if route.gateway is None:
+            arguments["scope"] = SCOPE_LINK
+    if route.gateway is not None:
+        arguments["gateway"] = str(route.gateway)
+    if route.is_onlink:
+        arguments["flags"] = RTNH_F_ONLINK
+    return arguments
+
+
+def _put_set(item: AddressSet) -> None:
+    """Fill a set of ours; it is created empty first, and members change one by one, so that rules never see a gap."""
+    with IPSet() as ipset:
+        present: set[str] = set()
+        try:
+            for message in ipset.list(item.name):
+                entries = message.get_attr("IPSET_ATTR_ADT")
+                for entry in entries.get_attrs("IPSET_ATTR_DATA") if entries else ():
+                    present.add(str(entry.get_attr("IPSET_ATTR_IP_FROM").get_attr("IPSET_ATTR_IPADDR_IPV4")))
+        except NetlinkError:
+            ipset.create(item.name, stype="hash:ip", family=socket.AF_INET, exclusive=False)
+        wanted = {str(member) for member in item.members}
+        for member in sorted(wanted - present):
+            ipset.add(item.name, member, family=socket.AF_INET, exclusive=False)
+        for member in sorted(present - wanted):
+            ipset.delete(item.name, member, family=socket.AF_INET, exclusive=False)
+
+
+def _ignore_missing_set(ipset: IPSet, name: str) -> None:
+    try:
+        ipset.destroy(name)
+    except NetlinkError as error:
+        if error.code != 2:  # noqa: PLR2004 - ENOENT
+            raise

@@ -1,0 +1,90 @@
+"""Netlink notifications as a bare "something of interest changed": the reader observes anew.
+
+A socket stays in the namespace it was opened in. An overflow (ENOBUFS) is a change like any other. What cannot concern
+us is sifted out here, because on a busy function host every starting instance causes notifications.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from proxypool.core.scene import ROUTE_PROTOCOL
+
+NETLINK_ROUTE = 0
+_GROUPS = {
+    "link": 1,
+    "neigh": 3,
+    "ipv4_ifaddr": 5,
+    "ipv4_route": 7,
+    "ipv4_rule": 8,
+    "ipv4_netconf": 24,
+}
+"""RTNLGRP_* of linux/rtnetlink.h."""
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_BUFFER_BYTES = 65536
+_HEADER = struct.Struct("=IHHII")
+_ROUTE_TYPES = (24, 25)
+_NEIGHBOUR_TYPES = (28, 29)
+_PROTOCOL_AT = _HEADER.size + 5
+_IFINDEX_AT = _HEADER.size + 4
+
+
+class EventSocket:
+    """One namespace's notifications."""
+
+    def __init__(self, groups: tuple[str, ...]) -> None:
+        """Open and subscribe in the calling thread's namespace."""
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+        self._socket.setblocking(False)
+        self._socket.bind((0, 0))
+        self.neighbour_devices: frozenset[int] = frozenset()
+        """Interface indexes whose neighbours are ours; the neighbours of others come and go with their traffic."""
+        for group in groups:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUPS[group])
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def drain(self) -> bool:
+        """Read what is queued; True if any of it may concern us."""
+        is_of_interest = False
+        while True:
+            try:
+                data = self._socket.recv(_BUFFER_BYTES)
+            except BlockingIOError:
+                return is_of_interest
+            except OSError:
+                # ENOBUFS: notifications were lost. Observing anew is the cure anyway.
+                return True
+            is_of_interest = is_of_interest or any(self._concerns_us(message) for message in _messages(data))
+
+    def _concerns_us(self, message: bytes) -> bool:
+        kind = _HEADER.unpack_from(message)[1]
+        if kind in _ROUTE_TYPES:
+            return message[_PROTOCOL_AT] == ROUTE_PROTOCOL
+        if kind in _NEIGHBOUR_TYPES:
+            return struct.unpack_from("=I", message, _IFINDEX_AT)[0] in self.neighbour_devices
+        return True
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def _messages(data: bytes) -> list[bytes]:
+    found = []
+    while len(data) >= _HEADER.size:
+        length = _HEADER.unpack_from(data)[0]
+        if length < _HEADER.size:
+            break
+        found.append(data[:length])
+        data = data[(length + 3) & ~3 :]
+    return found
+
+
+def open_event_socket(*groups: str) -> EventSocket:
+    """A socket for these groups (all by default) in the calling thread's namespace."""
+    return EventSocket(groups or tuple(_GROUPS))

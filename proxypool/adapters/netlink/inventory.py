@@ -1,0 +1,63 @@
+"""Facts of the machine that are read, never written: addresses and MTU of the underlay."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from proxypool.adapters.netlink.errors import translated
+from proxypool.core.errors import PermanentError, TransientError
+
+SCOPE_UNIVERSE = 0
+
+
+def link_by_name(ip: IPRoute, name: str) -> Any | None:  # noqa: ANN401 - pyroute2 messages are untyped
+    """The link with this name in the socket's namespace, or None. From a dump: single gets leak in pyroute2 0.9."""
+    return next((link for link in ip.link("dump") if link.get_attr("IFLA_IFNAME") == name), None)
+
+
+def underlay_address(device: str) -> IPv4Address:
+    """First global IPv4 address of the underlay interface, not counting /32s (HaVips are /32).
+
+    Raises:
+        PermanentError: no such interface.
+        TransientError: it has no address (yet).
+    """
+    with translated(f"read addresses of {device}"), IPRoute() as ip:
+        link = link_by_name(ip, device)
+        if link is None:
+            names = ", ".join(sorted(str(link.get_attr("IFLA_IFNAME")) for link in ip.link("dump")))
+            raise PermanentError(f"there is no interface {device}: set `underlay` to one of {names}")
+        for message in ip.addr("dump", family=socket.AF_INET):
+            if message["index"] == link["index"] and message["scope"] == SCOPE_UNIVERSE and message["prefixlen"] < 32:  # noqa: PLR2004
+                return IPv4Address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+    raise TransientError(f"interface {device} has no IPv4 address")
+
+
+def link_mtu(device: str) -> int:
+    """MTU of an interface in bytes.
+
+    Raises:
+        PermanentError: no such interface.
+    """
+    with translated(f"read {device}"), IPRoute() as ip:
+        link = link_by_name(ip, device)
+        if link is None:
+            raise PermanentError(f"there is no interface {device}")
+        return int(link.get_attr("IFLA_MTU"))
+
+
+def local_addresses(device: str) -> frozenset[IPv4Address]:
+    """IPv4 addresses on an interface; empty if it is not there."""
+    with translated(f"read addresses of {device}"), IPRoute() as ip:
+        link = link_by_name(ip, device)
+        if link is None:
+            return frozenset()
+        return frozenset(
+            IPv4Address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+            for message in ip.addr("dump", family=socket.AF_INET)
+            if message["index"] == link["index"]
+        )

@@ -1,0 +1,97 @@
+"""Named network namespaces (`/run/netns`), entered by the calling thread only.
+
+A namespace is ours if its name has our prefix. `Home` is the namespace the daemon was started in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyroute2 import netns
+
+from proxypool.adapters.netlink.errors import translated
+from proxypool.core.addressing import NAMESPACE_PREFIX
+
+NAMESPACE_DIR = "/run/netns"
+
+
+def namespace_path(name: str) -> str:
+    """Where a namespace is mounted."""
+    return f"{NAMESPACE_DIR}/{name}"
+
+
+class Home:
+    """The daemon's own namespace, kept open so that a thread can always come back."""
+
+    def __init__(self) -> None:
+        """Open the calling thread's namespace."""
+        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    @contextmanager
+    def inside(self, namespace: str | None) -> Iterator[None]:
+        """Run the block with the calling thread in a namespace; None: at home.
+
+        Raises:
+            TransientError: the namespace is not there.
+        """
+        if namespace is None:
+            yield
+            return
+        with translated(f"enter namespace {namespace}"):
+            fd = os.open(namespace_path(namespace), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with translated(f"enter namespace {namespace}"):
+                netns.setns(fd, flags=0)
+            try:
+                yield
+            finally:
+                netns.setns(self.fd, flags=0)
+        finally:
+            os.close(fd)
+
+
+def namespace_exists(name: str) -> bool:
+    """Whether the name is there and really a namespace (a crash can leave a plain file)."""
+    try:
+        return os.stat(namespace_path(name)).st_dev != os.stat(NAMESPACE_DIR).st_dev
+    except OSError:
+        return False
+
+
+def list_namespaces() -> list[str]:
+    """Names of our namespaces."""
+    try:
+        return sorted(name for name in os.listdir(NAMESPACE_DIR) if name.startswith(NAMESPACE_PREFIX))
+    except FileNotFoundError:
+        return []
+
+
+def create_namespace(home: Home, name: str) -> None:
+    """Make a namespace with its loopback up. One that exists is left as it is.
+
+    Raises:
+        TransientError, PermanentError: the kernel refused.
+    """
+    if namespace_exists(name):
+        return
+    with translated(f"create namespace {name}"):
+        if os.path.exists(namespace_path(name)):
+            os.unlink(namespace_path(name))
+        try:
+            netns.setns(name, flags=os.O_CREAT | os.O_EXCL, fork=False)
+        finally:
+            netns.setns(home.fd, flags=0)
+
+
+def remove_namespace(name: str) -> None:
+    """Remove a namespace; an absent one is fine. Its card must have been given back before.
+
+    Raises:
+        TransientError: it is busy.
+    """
+    if not os.path.exists(namespace_path(name)):
+        return
+    with translated(f"remove namespace {name}"):
+        netns.remove(name)

@@ -1,0 +1,220 @@
+"""Read our objects of the namespace the thread is in. What is not provably ours is left out.
+
+Ours are: tunnel devices with our prefix, the card under its fixed name in a namespace of ours, addresses on these,
+routes and rules with our protocol number, permanent neighbours and forwarding entries on our tunnels, sets with our
+prefix.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from pyroute2 import IPRoute, IPSet
+from pyroute2.netlink.exceptions import NetlinkError
+
+from proxypool.adapters.netlink.errors import translated
+from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
+from proxypool.core.scene import (
+    ROUTE_PROTOCOL,
+    SET_PREFIX,
+    Address,
+    AddressSet,
+    AnyObject,
+    Eni,
+    ForwardingEntry,
+    Neighbour,
+    PolicyRule,
+    Route,
+    RouteKind,
+    Scene,
+    Tunnel,
+)
+
+ALIAS_PREFIX = "proxypool:"
+"""Alias of a moved card: the prefix, then the name it had in the root namespace."""
+IFF_UP = 1
+NUD_PERMANENT = 0x80
+RTN_UNICAST, RTN_BLACKHOLE, RTN_UNREACHABLE = 1, 6, 7
+RTNH_F_ONLINK = 4
+_ROUTE_KINDS = {
+    RTN_UNICAST: RouteKind.UNICAST,
+    RTN_BLACKHOLE: RouteKind.BLACKHOLE,
+    RTN_UNREACHABLE: RouteKind.UNREACHABLE,
+}
+Message = Any
+"""pyroute2's messages are dictionaries without types."""
+
+
+def observe_objects(desired: Scene) -> list[AnyObject]:
+    """Our netlink objects in the namespace the calling thread is in.
+
+    `desired` only says how the card is named (by interface name or MAC), and whether sets are to be looked for.
+
+    Raises:
+        TransientError: the kernel did not answer completely.
+    """
+    with translated(f"observe namespace {desired.namespace or 'of this machine'}"), IPRoute() as ip:
+        devices = {int(link["index"]): link for link in ip.link("dump")}
+        names = {index: str(link.get_attr("IFLA_IFNAME")) for index, link in devices.items()}
+        is_namespace_ours = desired.namespace is not None
+        ours = {
+            index: name
+            for index, name in names.items()
+            if name.startswith(TUNNEL_DEVICE_PREFIX) or (is_namespace_ours and name == ENI_DEVICE)
+        }
+        found: list[AnyObject] = []
+        for index, name in ours.items():
+            found += _links(devices[index], name, desired)
+        found += _addresses(ip, ours)
+        found += _routes(ip, names)
+        found += _neighbours(ip, {index: name for index, name in ours.items() if name != ENI_DEVICE})
+        if not is_namespace_ours:
+            found += _rules(ip)
+        if any(key[0] == "set" for key in desired.objects):
+            found += _sets()
+        return found
+
+
+def _links(link: Message, name: str, desired: Scene) -> Iterator[AnyObject]:
+    is_up = bool(link["flags"] & IFF_UP)
+    if name == ENI_DEVICE:
+        yield Eni(name, _eni_match(link, desired), is_up)
+        return
+    info = link.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    data = info.get_attr("IFLA_INFO_DATA") if info else None
+    mtu = int(link.get_attr("IFLA_MTU"))
+    if kind == "gre" and data is not None:
+        local = IPv4Address(data.get_attr("IFLA_GRE_LOCAL"))
+        yield Tunnel(name, kind, local, int(data.get_attr("IFLA_GRE_IKEY") or 0), mtu, is_up=is_up)
+    elif kind == "vxlan" and data is not None:
+        local = IPv4Address(data.get_attr("IFLA_VXLAN_LOCAL") or 0)
+        port = data.get_attr("IFLA_VXLAN_PORT")
+        yield Tunnel(
+            name,
+            kind,
+            local,
+            int(data.get_attr("IFLA_VXLAN_ID")),
+            mtu,
+            mac=str(link.get_attr("IFLA_ADDRESS")),
+            port=int(port) if port is not None else None,
+            is_up=is_up,
+        )
+    else:
+        # Our name, but not a tunnel: replaced by hand. Shown as what it is, so that it differs from any wish.
+        yield Tunnel(name, str(kind), IPv4Address(0), 0, mtu, is_up=is_up)
+
+
+def _eni_match(link: Message, desired: Scene) -> str:
+    wanted = desired.objects.get(("eni", ENI_DEVICE))
+    mac = str(link.get_attr("IFLA_ADDRESS"))
+    if isinstance(wanted, Eni) and ":" in wanted.match:
+        return wanted.match if wanted.match.lower() == mac.lower() else mac
+    return str(link.get_attr("IFLA_IFALIAS") or "").removeprefix(ALIAS_PREFIX)
+
+
+def _addresses(ip: IPRoute, ours: dict[int, str]) -> Iterator[Address]:
+    for message in ip.addr("dump", family=socket.AF_INET):
+        name = ours.get(message["index"])
+        if name is not None:
+            local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            yield Address(name, IPv4Interface(f"{local}/{message['prefixlen']}"))
+
+
+def _routes(ip: IPRoute, names: dict[int, str]) -> Iterator[Route]:
+    for message in ip.route("dump", family=socket.AF_INET):
+        if message["proto"] != ROUTE_PROTOCOL or message["type"] not in _ROUTE_KINDS:
+            continue
+        kind = _ROUTE_KINDS[message["type"]]
+        gateway = message.get_attr("RTA_GATEWAY")
+        index = message.get_attr("RTA_OIF")
+        destination = message.get_attr("RTA_DST") or "0.0.0.0"  # noqa: S104 - the default route, not a bind
+        yield Route(
+            IPv4Network(f"{destination}/{message['dst_len']}"),
+            kind,
+            # blackhole and unreachable routes report lo in some kernels
+            device=names.get(index) if kind is RouteKind.UNICAST and index is not None else None,
+            gateway=IPv4Address(gateway) if gateway else None,
+            is_onlink=bool(message["flags"] & RTNH_F_ONLINK),
+            table=int(message.get_attr("RTA_TABLE") or message["table"]),
+            metric=int(message.get_attr("RTA_PRIORITY") or 0),
+        )
+
+
+def _neighbours(ip: IPRoute, tunnels: dict[int, str]) -> Iterator[AnyObject]:
+    if not tunnels:
+        return
+    for message in ip.neigh("dump", family=socket.AF_INET):
+        name = tunnels.get(message["ifindex"])
+        link_address = message.get_attr("NDA_LLADDR")
+        if name is not None and message["state"] & NUD_PERMANENT and link_address:
+            yield Neighbour(name, IPv4Address(message.get_attr("NDA_DST")), _link_address_text(link_address))
+    for message in ip.neigh("dump", family=socket.AF_BRIDGE):
+        name = tunnels.get(message["ifindex"])
+        remote = message.get_attr("NDA_DST")
+        mac = message.get_attr("NDA_LLADDR")
+        if name is not None and remote and mac and message["state"] & NUD_PERMANENT:
+            yield ForwardingEntry(name, str(mac), IPv4Address(remote))
+
+
+def _link_address_text(raw: str) -> str:
+    """A GRE neighbour's 4-byte address may come as `0a:63:00:02`; ours are dotted."""
+    parts = raw.split(":")
+    if len(parts) == 4:  # noqa: PLR2004 - bytes of an IPv4 address
+        return str(IPv4Address(bytes(int(part, 16) for part in parts)))
+    return raw
+
+
+def _rules(ip: IPRoute) -> Iterator[PolicyRule]:
+    for message in ip.rule("dump", family=socket.AF_INET):
+        if message.get_attr("FRA_PROTOCOL") != ROUTE_PROTOCOL:
+            continue
+        yield PolicyRule(
+            IPv4Network(f"{message.get_attr('FRA_SRC') or '0.0.0.0'}/{message['src_len']}"),  # noqa: S104
+            int(message.get_attr("FRA_TABLE") or message["table"]),
+            int(message.get_attr("FRA_PRIORITY") or 0),
+        )
+
+
+def _sets() -> Iterator[AddressSet]:
+    with IPSet() as ipset:
+        try:
+            messages = list(ipset.list())
+        except NetlinkError:
+            return
+        for message in messages:
+            name = str(message.get_attr("IPSET_ATTR_SETNAME"))
+            if not name.startswith(SET_PREFIX):
+                continue
+            entries = message.get_attr("IPSET_ATTR_ADT")
+            members = frozenset(
+                IPv4Address(entry.get_attr("IPSET_ATTR_IP_FROM").get_attr("IPSET_ATTR_IPADDR_IPV4"))
+                for entry in (entries.get_attrs("IPSET_ATTR_DATA") if entries else ())
+            )
+            yield AddressSet(name, members)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelCounters:
+    """Packets and bytes of a tunnel device since it was made."""
+
+    rx_bytes: int
+    tx_bytes: int
+    rx_packets: int
+    tx_packets: int
+
+
+def tunnel_counters(device: str) -> TunnelCounters | None:
+    """Counters of a device in the namespace the thread is in, None if it is not there."""
+    with translated(f"read counters of {device}"), IPRoute() as ip:
+        for link in ip.link("dump"):
+            if link.get_attr("IFLA_IFNAME") == device:
+                stats = link.get_attr("IFLA_STATS64")
+                return TunnelCounters(
+                    int(stats["rx_bytes"]), int(stats["tx_bytes"]), int(stats["rx_packets"]), int(stats["tx_packets"])
+                )
+    return None

@@ -1,0 +1,1 @@
+"""Composition roots of the long-running roles and the loop that drives them."""
