@@ -9,6 +9,7 @@ from proxypool.adapters import iptables, netlink
 from proxypool.adapters.netlink import Home
 from proxypool.adapters.sysctl import observe_sysctls, write_sysctl
 from proxypool.core.addressing import ENI_DEVICE
+from proxypool.core.errors import PermanentError
 from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, RemoveNamespace
 from proxypool.core.scene import AnyObject, Eni, Scene, Sysctl, Table
 
@@ -18,10 +19,19 @@ def observe(home: Home, desired: Scene) -> Scene:
 
     Raises:
         TransientError: the kernel did not answer.
+        PermanentError: somebody else's namespace has the name.
     """
     if desired.namespace is not None and not netlink.namespace_exists(desired.namespace):
         return Scene.absent(desired.namespace)
     with home.inside(desired.namespace):
+        if desired.namespace is not None:
+            ownership = netlink.namespace_ownership()
+            if ownership is not netlink.Ownership.OURS and not desired.exists:
+                return Scene.absent(desired.namespace)
+            if ownership is netlink.Ownership.FOREIGN:
+                raise PermanentError(f"namespace {desired.namespace} exists and is not ours: remove or rename it")
+            if ownership is netlink.Ownership.UNMARKED:
+                return Scene.absent(desired.namespace)
         found: list[AnyObject] = netlink.observe_objects(desired)
         found += observe_sysctls([item for item in desired.objects.values() if isinstance(item, Sysctl)])
         for item in desired.objects.values():

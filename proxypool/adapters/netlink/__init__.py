@@ -6,7 +6,7 @@ opened there and read elsewhere.
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
 from proxypool.adapters.netlink.events import EventSocket, open_event_socket
-from proxypool.adapters.netlink.inventory import link_mtu, local_addresses, underlay_address
+from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
 from proxypool.adapters.netlink.namespaces import (
     Home,
     create_namespace,
@@ -14,24 +14,25 @@ from proxypool.adapters.netlink.namespaces import (
     namespace_exists,
     remove_namespace,
 )
-from proxypool.adapters.netlink.observe import TunnelCounters, observe_objects, tunnel_counters
+from proxypool.adapters.netlink.observe import Ownership, namespace_ownership, observe_objects
 from proxypool.adapters.netlink.probe import probe_tunnel
 
 __all__ = [
     "EventSocket",
     "Home",
-    "TunnelCounters",
+    "Ownership",
+    "Underlay",
     "apply_object",
     "create_namespace",
-    "link_mtu",
     "list_namespaces",
     "local_addresses",
     "namespace_exists",
+    "namespace_ownership",
     "observe_objects",
     "open_event_socket",
     "probe_tunnel",
+    "remove_local_address",
     "remove_namespace",
     "remove_object",
-    "tunnel_counters",
-    "underlay_address",
+    "underlay",
 ]

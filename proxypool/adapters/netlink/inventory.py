@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from pyroute2 import IPRoute
 
-from proxypool.adapters.netlink.errors import translated
+from proxypool.adapters.netlink.errors import absent_is_fine, translated
 from proxypool.core.errors import PermanentError, TransientError
 
 SCOPE_UNIVERSE = 0
@@ -19,35 +20,32 @@ def link_by_name(ip: IPRoute, name: str) -> Any | None:  # noqa: ANN401 - pyrout
     return next((link for link in ip.link("dump") if link.get_attr("IFLA_IFNAME") == name), None)
 
 
-def underlay_address(device: str) -> IPv4Address:
-    """First global IPv4 address of the underlay interface, not counting /32s (HaVips are /32).
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The interface of the function network."""
+
+    address: IPv4Address
+    mtu: int
+
+
+def underlay(device: str) -> Underlay:
+    """Address and MTU of the underlay interface; /32 addresses do not count (HaVips are /32).
 
     Raises:
         PermanentError: no such interface.
         TransientError: it has no address (yet).
     """
-    with translated(f"read addresses of {device}"), IPRoute() as ip:
+    with translated(f"read interface {device}"), IPRoute() as ip:
         link = link_by_name(ip, device)
         if link is None:
             names = ", ".join(sorted(str(link.get_attr("IFLA_IFNAME")) for link in ip.link("dump")))
             raise PermanentError(f"there is no interface {device}: set `underlay` to one of {names}")
         for message in ip.addr("dump", family=socket.AF_INET):
-            if message["index"] == link["index"] and message["scope"] == SCOPE_UNIVERSE and message["prefixlen"] < 32:  # noqa: PLR2004
-                return IPv4Address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+            is_network = message["prefixlen"] < 32  # noqa: PLR2004 - bits of an IPv4 address
+            if message["index"] == link["index"] and message["scope"] == SCOPE_UNIVERSE and is_network:
+                address = IPv4Address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+                return Underlay(address, int(link.get_attr("IFLA_MTU")))
     raise TransientError(f"interface {device} has no IPv4 address")
-
-
-def link_mtu(device: str) -> int:
-    """MTU of an interface in bytes.
-
-    Raises:
-        PermanentError: no such interface.
-    """
-    with translated(f"read {device}"), IPRoute() as ip:
-        link = link_by_name(ip, device)
-        if link is None:
-            raise PermanentError(f"there is no interface {device}")
-        return int(link.get_attr("IFLA_MTU"))
 
 
 def local_addresses(device: str) -> frozenset[IPv4Address]:
@@ -61,3 +59,15 @@ def local_addresses(device: str) -> frozenset[IPv4Address]:
             for message in ip.addr("dump", family=socket.AF_INET)
             if message["index"] == link["index"]
         )
+
+
+def remove_local_address(device: str, address: IPv4Address) -> None:
+    """Take an address off an interface; absent is fine.
+
+    Raises:
+        TransientError: the kernel refused.
+    """
+    with translated(f"remove {address} from {device}"), IPRoute() as ip, absent_is_fine():
+        link = link_by_name(ip, device)
+        if link is not None:
+            ip.addr("del", index=link["index"], address=str(address), prefixlen=32)

@@ -50,15 +50,19 @@ def _bring_in(eni: Eni, namespace: str, home: Home) -> None:
         try:
             if link["flags"] & IFF_UP:
                 ip.link("set", index=link["index"], state="down")
-            ip.link("set", index=link["index"], ifalias=ALIAS_PREFIX + name)
+            ip.link("set", index=link["index"], ifalias=ALIAS_PREFIX + (name if name != ENI_DEVICE else eni.match))
             ip.link("set", index=link["index"], net_ns_fd=target, ifname=ENI_DEVICE)
         finally:
             os.close(target)
 
 
 def _find(ip: IPRoute, match: str) -> Any | None:  # noqa: ANN401 - pyroute2 messages are untyped
-    attribute = "IFLA_ADDRESS" if ":" in match else "IFLA_IFNAME"
-    return next((link for link in ip.link("dump") if str(link.get_attr(attribute)).lower() == match.lower()), None)
+    """By MAC, by name, or by our alias: a card whose namespace was removed comes home under its name in there."""
+    links = list(ip.link("dump"))
+    if ":" in match:
+        return next((link for link in links if str(link.get_attr("IFLA_ADDRESS")).lower() == match.lower()), None)
+    by_name = next((link for link in links if link.get_attr("IFLA_IFNAME") == match), None)
+    return by_name or next((link for link in links if link.get_attr("IFLA_IFALIAS") == ALIAS_PREFIX + match), None)
 
 
 def _carries_default_route(ip: IPRoute, index: int) -> bool:

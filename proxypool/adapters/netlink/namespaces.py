@@ -9,12 +9,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyroute2 import netns
+from pyroute2 import IPRoute, netns
 
 from proxypool.adapters.netlink.errors import translated
 from proxypool.core.addressing import NAMESPACE_PREFIX
 
 NAMESPACE_DIR = "/run/netns"
+NAMESPACE_MARK = "proxypool"
+"""Alias of the loopback in a namespace of ours: the proof that we made it."""
 
 
 def namespace_path(name: str) -> str:
@@ -69,20 +71,21 @@ def list_namespaces() -> list[str]:
 
 
 def create_namespace(home: Home, name: str) -> None:
-    """Make a namespace with its loopback up. One that exists is left as it is.
+    """Make a namespace and mark it as ours. One that exists without a mark is marked.
 
     Raises:
         TransientError, PermanentError: the kernel refused.
     """
-    if namespace_exists(name):
-        return
     with translated(f"create namespace {name}"):
-        if os.path.exists(namespace_path(name)):
-            os.unlink(namespace_path(name))
-        try:
-            netns.setns(name, flags=os.O_CREAT | os.O_EXCL, fork=False)
-        finally:
-            netns.setns(home.fd, flags=0)
+        if not namespace_exists(name):
+            if os.path.exists(namespace_path(name)):
+                os.unlink(namespace_path(name))
+            try:
+                netns.setns(name, flags=os.O_CREAT | os.O_EXCL, fork=False)
+            finally:
+                netns.setns(home.fd, flags=0)
+        with home.inside(name), IPRoute() as ip:
+            ip.link("set", index=1, ifalias=NAMESPACE_MARK, state="up")
 
 
 def remove_namespace(name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyroute2 import IPRoute, IPSet
 from pyroute2.netlink.exceptions import NetlinkError
 
 from proxypool.adapters.netlink.errors import translated
+from proxypool.adapters.netlink.namespaces import NAMESPACE_MARK
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
 from proxypool.core.scene import (
     ROUTE_PROTOCOL,
@@ -198,23 +199,20 @@ def _sets() -> Iterator[AddressSet]:
             yield AddressSet(name, members)
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelCounters:
-    """Packets and bytes of a tunnel device since it was made."""
+class Ownership(Enum):
+    """Whose a namespace with our kind of name is."""
 
-    rx_bytes: int
-    tx_bytes: int
-    rx_packets: int
-    tx_packets: int
+    OURS = "ours"
+    UNMARKED = "unmarked"
+    """Empty and without a mark: a crash between making and marking it."""
+    FOREIGN = "foreign"
 
 
-def tunnel_counters(device: str) -> TunnelCounters | None:
-    """Counters of a device in the namespace the thread is in, None if it is not there."""
-    with translated(f"read counters of {device}"), IPRoute() as ip:
-        for link in ip.link("dump"):
-            if link.get_attr("IFLA_IFNAME") == device:
-                stats = link.get_attr("IFLA_STATS64")
-                return TunnelCounters(
-                    int(stats["rx_bytes"]), int(stats["tx_bytes"]), int(stats["rx_packets"]), int(stats["tx_packets"])
-                )
-    return None
+def namespace_ownership() -> Ownership:
+    """Whose the namespace is that the calling thread is in."""
+    with translated("read links"), IPRoute() as ip:
+        links = list(ip.link("dump"))
+    aliases = {str(link.get_attr("IFLA_IFNAME")): link.get_attr("IFLA_IFALIAS") for link in links}
+    if aliases.get("lo") == NAMESPACE_MARK:
+        return Ownership.OURS
+    return Ownership.UNMARKED if set(aliases) <= {"lo"} else Ownership.FOREIGN

@@ -1,0 +1,79 @@
+"""Keeps keepalived's files and process in step with what the node serves. Runs on the dataplane thread.
+
+Reloads are spaced: keepalived re-reads everything on each, and a burst of changes needs only the last one. A
+configuration that keepalived refused is tried again only when it changed or after a pause.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from proxypool.adapters.keepalived import Keepalived
+from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
+from proxypool.daemons.messages import KeepalivedSynced
+
+log = logging.getLogger(__name__)
+RELOAD_INTERVAL_S = 0.5
+REFUSED_RETRY_S = 5.0
+
+
+class KeepalivedControl:
+    """Installs files and asks for reloads. Level-triggered: call `sync` as often as you like."""
+
+    def __init__(self, keepalived: Keepalived, post: Callable[[KeepalivedSynced], None]) -> None:
+        """`post` gets the result of every `sync` that did something or found a problem."""
+        self._keepalived, self._post = keepalived, post
+        self._reloaded_at = 0.0
+        self._needs_reload = False
+        self._is_program_good = False
+        self._refused: tuple[dict[str, str], float] | None = None
+
+    def sync(self, wanted: Mapping[str, str]) -> None:
+        """Make the files be as wanted and keepalived know them."""
+        if self._refused is not None and self._refused[0] == dict(wanted) and time.monotonic() < self._refused[1]:
+            return
+        self._refused = None
+        problem: str | None = None
+        is_reloaded = False
+        try:
+            if not self._is_program_good:
+                self._keepalived.check_program()
+                self._is_program_good = True
+            if self._keepalived.install(wanted):
+                self._needs_reload = True
+            is_reloaded = self._reload_if_due()
+        except PermanentError as error:
+            problem = str(error)
+            self._refused = (dict(wanted), time.monotonic() + REFUSED_RETRY_S)
+        except ProxypoolError as error:
+            problem = str(error)
+        installed = frozenset(self._keepalived.installed())
+        self._post(KeepalivedSynced(installed, problem, is_reloaded, self._needs_reload))
+
+    def look(self) -> None:
+        """Report what is installed, and change nothing."""
+        problem = None
+        try:
+            self._keepalived.check_program()
+            self._is_program_good = True
+        except ProxypoolError as error:
+            problem = str(error)
+        installed = frozenset(self._keepalived.installed())
+        self._post(KeepalivedSynced(installed, problem, is_reloaded=False, needs_reload=False))
+
+    def _reload_if_due(self) -> bool:
+        if not self._needs_reload:
+            return False
+        if self._keepalived.pid() is None:
+            # It reads the files when it starts.
+            self._needs_reload = False
+            raise TransientError("keepalived is not running: start it with `systemctl start keepalived`")
+        if time.monotonic() < self._reloaded_at + RELOAD_INTERVAL_S:
+            return False
+        self._keepalived.reload()
+        self._reloaded_at = time.monotonic()
+        self._needs_reload = False
+        log.info("keepalived reloaded")
+        return True

@@ -1,0 +1,190 @@
+"""One pair on this node: the role machine, and the doing of its effects.
+
+Owns the gate and the track file of the pair. Runs on the main loop; everything here takes microseconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxypool.adapters.counters import Counters
+from proxypool.adapters.keepalived import TrackFile
+from proxypool.core.errors import TransientError
+from proxypool.core.keepalived import track_file
+from proxypool.core.model import MemberStatus, PairSpec
+from proxypool.core.role import (
+    Effect,
+    Elected,
+    Event,
+    GateSeen,
+    MemberState,
+    PrioritySeen,
+    Role,
+    RoleChanged,
+    SetContending,
+    SetGate,
+    SetPriority,
+    Timers,
+    step,
+)
+from proxypool.daemons.messages import Handles
+from proxypool.telemetry.failovers import FailoverClock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Member:
+    """A member of a pair, on the node it is on."""
+
+    node: str
+    pair: PairSpec
+    timers: Timers
+    run_dir: Path
+    set_contending: Callable[[PairSpec, bool], None]
+    clock: FailoverClock
+    wall: Callable[[], float]
+    state: MemberState = field(init=False)
+    handles: Handles | None = None
+    has_havip: bool = False
+    problems: tuple[str, ...] = ()
+    """Why the namespace is not as it must be."""
+    is_programmed: bool | None = None
+    """Whether the last reconcile of the namespace succeeded; None until the first."""
+    counters: Counters | None = None
+    rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Bytes per second in and out, packets per second."""
+    counters_at: float = 0.0
+    role_since_wall: float = 0.0
+    repairs: int = 0
+    mismatch_since: float | None = None
+
+    def __post_init__(self) -> None:
+        """The machine begins knowing nothing."""
+        self.state = MemberState(self.node, self.timers)
+        self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
+        self.role_since_wall = self.wall()
+
+    @property
+    def label(self) -> str:
+        """For logs."""
+        return f"{self.pair.subnet}/{self.pair.id}"
+
+    def handle(self, event: Event, now: float) -> tuple[Effect, ...]:
+        """Give the machine an event and do what it says."""
+        self.state, effects = step(self.state, event, now)
+        for effect in effects:
+            self._do(effect, now)
+        return effects
+
+    def _do(self, effect: Effect, now: float) -> None:
+        match effect:
+            case SetGate(is_open):
+                self._write_gate(is_open=is_open)
+            case SetPriority(value):
+                self._write_priority(value)
+            case SetContending(contend):
+                self.set_contending(self.pair, contend)
+            case RoleChanged():
+                self.role_since_wall = self.wall()
+                self.clock.role_changed(self.pair, effect, now)
+                log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
+            case Elected(node, epoch):
+                self.clock.elected(self.pair, effect, is_self=node == self.node, now=now)
+                log.info("%s: elected %s (epoch %d)", self.label, node or "nobody", epoch)
+
+    def _write_gate(self, *, is_open: bool) -> None:
+        if self.handles is None:
+            return
+        try:
+            self.handles.gate.write(int(is_open))
+        except OSError as error:
+            log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
+
+    def _write_priority(self, value: int) -> None:
+        try:
+            self._track.write(value)
+        except TransientError as error:
+            # Seen again on the next tick, as a track file that is not as wanted.
+            log.error("%s: %s", self.label, error)
+
+    def read_gate(self) -> bool | None:
+        """The gate as the kernel has it; None without a namespace."""
+        if self.handles is None:
+            return None
+        try:
+            return bool(self.handles.gate.read())
+        except OSError:
+            return None
+
+    def check(self, now: float) -> None:
+        """Compare gate and track file with what they should be, and repair."""
+        gate = self.read_gate()
+        if gate is not None:
+            self.saw_gate(is_open=gate, now=now)
+        self.handle(PrioritySeen(self._track.read()), now)
+
+    def saw_gate(self, *, is_open: bool, now: float) -> None:
+        """The gate was read; one that is not as wanted is drift."""
+        effects = self.handle(GateSeen(is_open), now)
+        if any(isinstance(effect, SetGate) for effect in effects) and self.state.role is not Role.INIT:
+            self.repairs += 1
+
+    def observe_counters(self, now: float) -> None:
+        """Read conntrack and traffic counters and derive rates."""
+        if self.handles is None:
+            return
+        try:
+            counters = self.handles.counters.read()
+        except (OSError, ValueError):
+            return
+        before, span = self.counters, now - self.counters_at
+        if before is not None and span > 0 and counters.rx_bytes >= before.rx_bytes:
+            packets = counters.rx_packets + counters.tx_packets - before.rx_packets - before.tx_packets
+            self.rates = (
+                (counters.rx_bytes - before.rx_bytes) / span,
+                (counters.tx_bytes - before.tx_bytes) / span,
+                packets / span,
+            )
+        self.counters, self.counters_at = counters, now
+
+    def status(self) -> MemberStatus:
+        """What this member observes of itself, for the others to read."""
+        counters = self.counters
+        reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
+        return MemberStatus(
+            node=self.node,
+            role=self.state.role.value,
+            vrrp=self.state.vrrp.value,
+            gate=self.read_gate(),
+            has_havip=self.has_havip,
+            epoch=self.state.epoch,
+            health=reasons + (self.problems if self.problems else ()),
+            conntrack=counters.conntrack if counters else None,
+            conntrack_limit=counters.conntrack_limit if counters else None,
+            rx_bytes=counters.rx_bytes if counters else 0,
+            tx_bytes=counters.tx_bytes if counters else 0,
+            rx_packets=counters.rx_packets if counters else 0,
+            tx_packets=counters.tx_packets if counters else 0,
+            rx_bytes_per_s=round(self.rates[0], 1),
+            tx_bytes_per_s=round(self.rates[1], 1),
+            packets_per_s=round(self.rates[2], 1),
+            since=self.role_since_wall,
+            at=self.wall(),
+            repairs=self.repairs,
+        )
+
+    def forget(self) -> None:
+        """The pair is no longer served here: close what is open, remove the track file."""
+        self.drop_handles()
+        self._track.remove()
+        self.set_contending(self.pair, False)
+
+    def drop_handles(self) -> None:
+        """Close the open ends into the namespace, so that it can go."""
+        if self.handles is not None:
+            self.handles.close()
+            self.handles = None

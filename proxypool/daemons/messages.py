@@ -1,0 +1,137 @@
+"""What reaches a daemon's main loop. Values only; whoever posts them decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import TypeAlias
+
+from proxypool.adapters.counters import NamespaceCounters
+from proxypool.adapters.iptables import TableProbe
+from proxypool.adapters.netlink import EventSocket
+from proxypool.adapters.sysctl import SysctlHandle
+from proxypool.core.model import Snapshot
+from proxypool.core.role import Coordinator
+from proxypool.daemons.dataplane import Reconciled
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotArrived:
+    """The pool's documents changed."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorMoved:
+    """The ZooKeeper connection changed."""
+
+    state: Coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class FifoSpoke:
+    """Lines of keepalived's notify fifo, and when they were read (monotonic seconds)."""
+
+    lines: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesSeen:
+    """IPv4 addresses on the underlay interface."""
+
+    addresses: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedSeen:
+    """keepalived's process id, None if it does not run."""
+
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedSynced:
+    """Our keepalived files were compared with what is wanted; which are in place, and what went wrong."""
+
+    installed: frozenset[str]
+    problem: str | None
+    is_reloaded: bool
+    needs_reload: bool
+    """A reload is due, but not yet: too soon after the last one."""
+
+
+@dataclass(slots=True)
+class Handles:
+    """Open ends into one subnet's namespace; they keep it alive, so they are closed when it is to go."""
+
+    gate: SysctlHandle
+    counters: NamespaceCounters
+    probe: TableProbe
+    events: EventSocket
+    gate_last_seen: bool | None = field(default=None)
+
+    def close(self) -> None:
+        """Close all of them."""
+        self.gate.close()
+        self.counters.close()
+        self.probe.close()
+        self.events.close()
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceOpened:
+    """The handles of a subnet's namespace are ready."""
+
+    subnet: str
+    handles: Handles
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceGone:
+    """Somebody removed a subnet's namespace."""
+
+    subnet: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateRead:
+    """The gate of a subnet as read from the kernel."""
+
+    subnet: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHeard:
+    """VRRP advertisements from these addresses arrive."""
+
+    peers: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
+class SecondPassed:
+    """A second or so went by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the daemon."""
+
+
+Message: TypeAlias = (
+    SnapshotArrived
+    | CoordinatorMoved
+    | FifoSpoke
+    | AddressesSeen
+    | KeepalivedSeen
+    | KeepalivedSynced
+    | NamespaceOpened
+    | NamespaceGone
+    | GateRead
+    | PeerHeard
+    | SecondPassed
+    | Reconciled
+    | Stop
+)

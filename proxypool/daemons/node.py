@@ -1,0 +1,295 @@
+"""The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
+
+Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
+files), `dataplane` (programs the kernel), the ZooKeeper client's and the metrics server's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from proxypool import __version__
+from proxypool.adapters import netlink
+from proxypool.adapters.keepalived import Keepalived
+from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence, Registry
+from proxypool.core.config import NODE_METRICS, Config, NodeConfig
+from proxypool.core.documents import encode
+from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
+from proxypool.core.keepalived import KeepalivedFacts
+from proxypool.core.model import Alive, NodeSpec, Snapshot
+from proxypool.core.node_scene import NodeFacts
+from proxypool.core.role import Coordinator
+from proxypool.daemons import singleton
+from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.keepalived_control import KeepalivedControl
+from proxypool.daemons.membership import Membership
+from proxypool.daemons.messages import (
+    AddressesSeen,
+    CoordinatorMoved,
+    FifoSpoke,
+    KeepalivedSeen,
+    KeepalivedSynced,
+    Message,
+    SecondPassed,
+    SnapshotArrived,
+    Stop,
+)
+from proxypool.daemons.node_watch import NodeWatch
+from proxypool.daemons.underlay import wait_for_underlay
+from proxypool.telemetry import logs
+from proxypool.telemetry.failovers import FailoverClock
+from proxypool.telemetry.metrics import NodeMetrics, NodeView
+from proxypool.telemetry.server import MetricsServer
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+STATUS_INTERVAL_S = 5.0
+"""Counters are published at most this often; a change of role at once."""
+
+
+class NodeDaemon:
+    """Wires adapters, membership and telemetry together and runs the loop."""
+
+    def __init__(self, config: Config, node: NodeConfig) -> None:
+        """Nothing is started."""
+        self.config, self.node = config, node
+        self.name = node.name or socket.gethostname()
+        self.run_dir = Path(config.run_dir)
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.problems: dict[str, str] = {}
+        """What is wrong with the whole machine, by topic."""
+        self.started_at = time.time()
+        self.snapshot = Snapshot()
+        self.keepalived_pid: int | None = None
+        self._published_alive: Alive | None = None
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT. Kernel state, keepalived and the ZooKeeper session are left as they are."""
+        signal.signal(signal.SIGTERM, lambda *_: self.inbox.put(Stop()))
+        signal.signal(signal.SIGINT, lambda *_: self.inbox.put(Stop()))
+        underlay = wait_for_underlay(self.node.underlay, self.inbox)
+        if underlay is None:
+            return 0
+        self._compose(underlay)
+        try:
+            self._loop()
+        finally:
+            self._close()
+        return 0
+
+    def _compose(self, underlay: netlink.Underlay) -> None:
+        zookeeper = self.config.zookeeper
+        self.alive = Alive(underlay=underlay.address, version=__version__, since=self.started_at)
+        self.session = PoolSession(
+            zookeeper,
+            self.config.pool,
+            session_file=self.run_dir / "node.session",
+            on_state=lambda state: self.inbox.put(CoordinatorMoved(state)),
+        )
+        self.registry = Registry(self.session)
+        self.presence = Presence(self.session)
+        self.mirror = PoolMirror(self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name)
+        self.metrics = NodeMetrics(self._view)
+        self.dataplane = Dataplane(on_result=self.inbox.put)
+        self.watch = NodeWatch(self.inbox.put, self.dataplane, self.node.underlay, self.run_dir, Keepalived(Path(self.node.keepalived_dir)))
+        facts = NodeFacts(self.name, underlay.address, underlay.mtu, _coordinators(zookeeper.hosts))
+        self.membership = Membership(
+            facts=facts,
+            keepalived=KeepalivedFacts(
+                self.name,
+                self.node.underlay,
+                underlay.address,
+                str(self.run_dir),
+                self.node.advert_interval_ms / 1000,
+            ),
+            run_dir=self.run_dir,
+            session_timeout_s=zookeeper.session_timeout_s,
+            dataplane=self.dataplane,
+            watch=self.watch,
+            control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
+            presence=self.presence,
+            clock=FailoverClock(self.metrics, time.monotonic),
+            metrics=self.metrics,
+        )
+        self.is_registered = False
+        self._registration_due = 0.0
+        self.server = self._serve_metrics()
+
+    def _serve_metrics(self) -> MetricsServer | None:
+        listen = self.config.metrics.listen or NODE_METRICS
+        try:
+            return MetricsServer(listen, self.metrics.registry)
+        except ProxypoolError as error:
+            log.error("%s", error)
+            self.problems["metrics"] = str(error)
+            return None
+
+    def _loop(self) -> None:
+        self.dataplane.start()
+        self.watch.start()
+        self.session.start()
+        self.mirror.start()
+        log.info("node %s on %s: started", self.name, self.alive.underlay)
+        while True:
+            message = self._next_message()
+            if isinstance(message, Stop):
+                return
+            try:
+                self._dispatch(message)
+            except Exception:
+                # The daemon outlives a defect in the handling of one message: traffic and the other pairs matter more.
+                log.exception("handling %s failed", type(message).__name__)
+
+    def _next_message(self) -> Message:
+        deadline = self.membership.next_deadline()
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return self.inbox.get(timeout=timeout)
+        except queue.Empty:
+            return SecondPassed()
+
+    def _dispatch(self, message: Message) -> None:
+        now = time.monotonic()
+        match message:
+            case SnapshotArrived(snapshot):
+                self.snapshot = snapshot
+                if self.is_registered:
+                    self.membership.snapshot_arrived(snapshot, now)
+            case CoordinatorMoved(state):
+                log.info("ZooKeeper %s", state.value)
+                self.membership.coordinator_moved(state, now)
+                if state is Coordinator.CONNECTED:
+                    self._registration_due = now
+                    self._register(now)
+            case SecondPassed():
+                self._register(now)
+                self.membership.second_passed(now)
+                self._note("zookeeper", self._zookeeper_problem())
+                self._publish(now)
+            case KeepalivedSeen(pid):
+                self.keepalived_pid = pid
+                self._note("keepalived", None if pid else "keepalived is not running: start it with `systemctl start keepalived`")
+                self.membership.keepalived_seen(pid, now)
+            case KeepalivedSynced(_, problem):
+                self._note("keepalived-config", problem)
+                self.membership.keepalived_synced(message, now)
+            case FifoSpoke(lines, at):
+                self.membership.fifo_spoke(lines, at, now)
+            case AddressesSeen(addresses):
+                self.membership.addresses_seen(addresses, now)
+            case _:
+                self.membership.kernel_spoke(message, now)
+        self.membership.publish_urgent(now)
+
+    def _note(self, topic: str, problem: str | None) -> None:
+        if problem == self.problems.get(topic):
+            return
+        if problem is None:
+            log.info("%s: well again", topic)
+            del self.problems[topic]
+        else:
+            log.warning("%s", problem)
+            self.problems[topic] = problem
+
+    def _zookeeper_problem(self) -> str | None:
+        if self.session.state is Coordinator.CONNECTED:
+            return None
+        return f"ZooKeeper {','.join(self.config.zookeeper.hosts)} does not answer; roles stay as they are"
+
+    def _register(self, now: float) -> None:
+        """Until it succeeds nothing is served: another machine may have our name."""
+        if self.session.state is not Coordinator.CONNECTED or now < self._registration_due:
+            return
+        self._registration_due = now + (RETRY_S if not self.is_registered else 30.0)
+        listen = self.config.metrics.listen or NODE_METRICS
+        spec = NodeSpec(
+            id=self.name,
+            underlay=self.alive.underlay,
+            metrics=listen.replace("0.0.0.0", str(self.alive.underlay)),  # noqa: S104 - read from the configuration
+            version=__version__,
+            labels=dict(self.node.labels),
+        )
+        try:
+            self.registry.register_node(spec, self.alive)
+        except ProxypoolError as error:
+            self._note("registration", str(error))
+            return
+        self._note("registration", None)
+        if not self.is_registered:
+            self.is_registered = True
+            log.info("registered as %s", self.name)
+            if self.mirror.loaded.is_set():
+                self.membership.snapshot_arrived(self.mirror.snapshot, now)
+
+    def _publish(self, now: float) -> None:
+        self.membership.publish_counters(now, STATUS_INTERVAL_S)
+        if not self.is_registered:
+            return
+        problems = [*self.problems.values(), *self.membership.problems()]
+        problems += [f"document {path}: {why}" for path, why in sorted(self.snapshot.malformed.items())]
+        alive = Alive(underlay=self.alive.underlay, version=__version__, since=self.started_at, problems=tuple(problems))
+        if alive != self._published_alive:
+            self._published_alive = alive
+            self.presence.want(f"nodes/{self.name}/alive", encode(alive))
+
+    def _view(self) -> NodeView:
+        """For the metrics, on the server's thread: reads values the loop replaces whole."""
+        return NodeView(
+            members=self.membership.views(),
+            is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
+            zookeeper_silence_s=max(0.0, time.monotonic() - self.session.last_seen),
+            is_keepalived_up=self.keepalived_pid is not None,
+            is_keepalived_config_valid="keepalived-config" not in self.problems,
+            malformed_documents=len(self.snapshot.malformed),
+        )
+
+    def _close(self) -> None:
+        log.info("node %s: stopping; traffic goes on", self.name)
+        self.watch.stop()
+        self.dataplane.stop()
+        self.mirror.stop()
+        self.presence.stop()
+        self.session.stop(close_session=False)
+        if self.server is not None:
+            self.server.close()
+
+
+def _coordinators(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]:
+    """Addresses of the ZooKeeper servers, for the rules that keep them out of conntrack; names are looked up once."""
+    found = set()
+    for server in hosts:
+        host, _, port = server.rpartition(":")
+        try:
+            for answer in socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM):
+                found.add((IPv4Address(answer[4][0]), int(port)))
+        except OSError:
+            log.warning("cannot look up ZooKeeper server %s", server)
+    return tuple(sorted(found))
+
+
+def main(config: Config) -> int:
+    """Entry of `proxypool run node`.
+
+    Raises:
+        InvalidInput: the configuration has no [node] section.
+        PermanentError: not root, or a node daemon runs on this machine already.
+    """
+    if config.node is None:
+        raise InvalidInput('the configuration has no [node] section: add one with at least `underlay = "eth0"`')
+    if os.geteuid() != 0:
+        raise PermanentError("the node daemon programs the kernel: run it as root")
+    logs.configure(config.log)
+    lock = singleton.acquire(Path(config.run_dir), "node")
+    try:
+        return NodeDaemon(config, config.node).run()
+    finally:
+        os.close(lock)
+

@@ -1,0 +1,187 @@
+"""What the node daemon waits for in the kernel: the fifo, the underlay's addresses, each subnet's namespace, keepalived.
+
+Runs on the watch thread, posts messages and touches scopes; decides nothing. Handles into namespaces are opened on the
+dataplane thread, which alone may enter them.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from proxypool.adapters import netlink
+from proxypool.adapters.counters import NamespaceCounters
+from proxypool.adapters.iptables import TableProbe
+from proxypool.adapters.keepalived import Keepalived, NotifyFifo
+from proxypool.adapters.sysctl import SysctlHandle
+from proxypool.core.addressing import namespace_of, tunnel_device_of
+from proxypool.core.errors import ProxypoolError
+from proxypool.core.keepalived import fifo_path
+from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.messages import (
+    AddressesSeen,
+    FifoSpoke,
+    GateRead,
+    Handles,
+    KeepalivedSeen,
+    Message,
+    NamespaceGone,
+    NamespaceOpened,
+    PeerHeard,
+    SecondPassed,
+)
+from proxypool.daemons.watcher import Watcher
+
+log = logging.getLogger(__name__)
+TICK_S = 1.0
+IPPROTO_VRRP = 112
+SUBNET_TABLES = ("filter", "nat", "mangle")
+
+
+class NodeWatch:
+    """The watch of a node."""
+
+    def __init__(
+        self,
+        post: Callable[[Message], None],
+        dataplane: Dataplane,
+        underlay: str,
+        run_dir: Path,
+        keepalived: Keepalived,
+    ) -> None:
+        """Nothing is opened before `start`."""
+        self._post, self._dataplane, self._underlay, self._keepalived = post, dataplane, underlay, keepalived
+        self._fifo_path = fifo_path(str(run_dir))
+        self._fifo: NotifyFifo | None = None
+        self._handles: dict[str, Handles] = {}
+        self._watcher = Watcher(TICK_S, self._tick)
+        self._pid: int | None = -1
+        self._vrrp: socket.socket | None = None
+
+    def start(self) -> None:
+        """Look at everything once, in the order in which the answers are needed, then watch."""
+        self._root_events = netlink.open_event_socket("link", "ipv4_ifaddr")
+        self._root_probe = TableProbe(("raw",))
+        self._see_addresses()
+        self._see_keepalived()
+        self._open_fifo()
+        self._watcher.add(self._root_events, self._root_changed)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """End the thread and close what is open; the namespaces stay."""
+        self._watcher.stop()
+
+    # ---- the machine's own namespace -----------------------------------------------------------------------------
+
+    def _open_fifo(self) -> None:
+        try:
+            self._fifo = NotifyFifo(self._fifo_path)
+        except ProxypoolError as error:
+            log.error("%s", error)
+            return
+        self._watcher.add(self._fifo, self._read_fifo)
+
+    def _read_fifo(self) -> None:
+        if self._fifo is not None:
+            lines = tuple(self._fifo.lines())
+            if lines:
+                self._post(FifoSpoke(lines, time.monotonic()))
+
+    def _root_changed(self) -> None:
+        if self._root_events.drain():
+            self._see_addresses()
+            self._dataplane.touch("(node)")
+
+    def _see_addresses(self) -> None:
+        try:
+            self._post(AddressesSeen(netlink.local_addresses(self._underlay)))
+        except ProxypoolError as error:
+            log.warning("%s", error)
+
+    def _see_keepalived(self) -> None:
+        pid = self._keepalived.pid()
+        if pid != self._pid:
+            self._pid = pid
+            self._post(KeepalivedSeen(pid))
+
+    def listen_for_peers(self, is_wanted: bool) -> None:  # noqa: FBT001 - says what is wanted
+        """Hear the other members' advertisements, only while somebody waits for them: they are many."""
+        if is_wanted and self._vrrp is None:
+            self._vrrp = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, IPPROTO_VRRP)
+            self._vrrp.setblocking(False)
+            self._watcher.add(self._vrrp, self._hear)
+        elif not is_wanted and self._vrrp is not None:
+            self._watcher.remove(self._vrrp)
+            self._vrrp.close()
+            self._vrrp = None
+
+    def _hear(self) -> None:
+        heard = set()
+        while self._vrrp is not None:
+            try:
+                _, address = self._vrrp.recvfrom(256)
+            except OSError:
+                break
+            heard.add(IPv4Address(address[0]))
+        if heard:
+            self._post(PeerHeard(frozenset(heard)))
+
+    # ---- the subnets' namespaces ---------------------------------------------------------------------------------
+
+    def reconciled(self, subnet: str, *, needs_handles: bool) -> None:
+        """A namespace is as it must be: open handles if there are none."""
+        if needs_handles and subnet not in self._handles:
+            self._dataplane.submit(lambda: self._open(subnet))
+
+    def _open(self, subnet: str) -> None:
+        """On the dataplane thread."""
+        home = self._dataplane.home
+        if home is None:
+            return
+        device = tunnel_device_of(subnet)
+        with home.inside(namespace_of(subnet)):
+            handles = Handles(
+                SysctlHandle("ipv4/ip_forward", writable=True),
+                NamespaceCounters(device),
+                TableProbe(SUBNET_TABLES),
+                netlink.open_event_socket(),
+            )
+            handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
+        # The probe remembers nothing yet: the next tick sees a change and has the namespace observed once more, so
+        # nothing that happened between the last observation and now is missed.
+        self._handles[subnet] = handles
+        self._watcher.add(handles.events, lambda: self._subnet_changed(subnet))
+        self._post(NamespaceOpened(subnet, handles))
+
+    def close(self, subnet: str) -> None:
+        """Stop watching a namespace; its member closes the handles."""
+        handles = self._handles.pop(subnet, None)
+        if handles is not None:
+            self._watcher.remove(handles.events)
+
+    def _subnet_changed(self, subnet: str) -> None:
+        handles = self._handles.get(subnet)
+        if handles is None or not handles.events.drain():
+            return
+        self._post(GateRead(subnet, bool(handles.gate.read())))
+        self._dataplane.touch(subnet)
+
+    # ---- what sends no notification ------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._see_keepalived()
+        if self._root_probe.has_changed():
+            self._root_probe.remember()
+            self._dataplane.touch("(node)")
+        for subnet, handles in list(self._handles.items()):
+            if not netlink.namespace_exists(namespace_of(subnet)):
+                self._post(NamespaceGone(subnet))
+            elif handles.probe.has_changed():
+                handles.probe.remember()
+                self._dataplane.touch(subnet)
+        self._post(SecondPassed())

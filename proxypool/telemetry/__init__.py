@@ -1,0 +1,1 @@
+"""Metrics and logs: they listen to facts and decide nothing."""

@@ -1,0 +1,260 @@
+"""The metrics of a node and of a host: names, help, and what they are read from. The one owner of prometheus-client.
+
+State is collected at the scrape from what the daemon observed; only things that happen (failovers, repairs) are counted
+as they happen. Labels are `subnet`, `pair` and closed enumerations; never a flow, a destination or an instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from proxypool import __version__
+from proxypool.core.model import MemberStatus, PairSpec
+from proxypool.core.role import Role
+from proxypool.telemetry.failovers import Kind, Observer, Phase
+
+_FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+ROLES = tuple(role.value for role in Role)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """What the node daemon knows of one of its members at the scrape."""
+
+    pair: PairSpec
+    status: MemberStatus
+    is_elected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What the node daemon knows at the scrape."""
+
+    members: tuple[MemberView, ...]
+    is_zookeeper_connected: bool
+    zookeeper_silence_s: float
+    is_keepalived_up: bool
+    is_keepalived_config_valid: bool
+    malformed_documents: int
+
+
+class _Base:
+    """What both daemons export."""
+
+    def __init__(self, role: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        info = Gauge(
+            "proxypool_build_info", "Version of proxypool; always 1.", ("version", "role"), registry=self.registry
+        )
+        info.labels(__version__, role).set(1)
+        self.reconcile_duration = Histogram(
+            "proxypool_reconcile_duration_seconds",
+            "Time to bring one scope (a namespace) to its desired state.",
+            registry=self.registry,
+            buckets=_RECONCILE_BUCKETS,
+        )
+        self.reconcile_errors = Counter(
+            "proxypool_reconcile_errors_total", "Rounds of reconciling that failed.", ("scope",), registry=self.registry
+        )
+        self.reconcile_success = Gauge(
+            "proxypool_reconcile_last_success_timestamp_seconds",
+            "When a scope was last seen as it must be.",
+            ("scope",),
+            registry=self.registry,
+        )
+        self.operations = Counter(
+            "proxypool_kernel_operations_total", "Changes made to the kernel.", ("scope",), registry=self.registry
+        )
+        self.repairs = Counter(
+            "proxypool_drift_repairs_total",
+            "Times something of ours had been changed by others and was put right.",
+            ("scope",),
+            registry=self.registry,
+        )
+
+    def reconciled(self, scope: str, *, ok: bool, is_repair: bool, operations: int, duration_s: float, now: float) -> None:
+        """Count one round."""
+        self.reconcile_duration.observe(duration_s)
+        if operations:
+            self.operations.labels(scope).inc(operations)
+        if is_repair:
+            self.repairs.labels(scope).inc()
+        if ok:
+            self.reconcile_success.labels(scope).set(now)
+        else:
+            self.reconcile_errors.labels(scope).inc()
+
+    def forget(self, scope: str) -> None:
+        """Drop the series of a scope that is gone."""
+        for metric in (self.reconcile_errors, self.reconcile_success, self.operations, self.repairs):
+            try:
+                metric.remove(scope)
+            except KeyError:
+                continue
+
+
+class NodeMetrics(_Base, Observer):
+    """Metrics of a node daemon."""
+
+    def __init__(self, view: Callable[[], NodeView]) -> None:
+        """`view` is called at every scrape, from the server's thread."""
+        super().__init__("node")
+        self.failovers = Counter(
+            "proxypool_failovers_total",
+            "Times this node became master: failover, because the other went silent; switchover, because it was elected.",
+            ("subnet", "pair", "kind"),
+            registry=self.registry,
+        )
+        self.phases = Histogram(
+            "proxypool_failover_phase_duration_seconds",
+            "Parts of a change of master, from keepalived's claim of the HaVip: gate, until the gate was open; "
+            "election, until the election confirmed it.",
+            ("kind", "phase"),
+            registry=self.registry,
+            buckets=_FAST_BUCKETS,
+        )
+        self.reloads = Counter(
+            "proxypool_keepalived_reloads_total", "Reloads of keepalived asked for.", registry=self.registry
+        )
+        self.registry.register(_NodeCollector(view))
+
+    def became_master(self, pair: PairSpec, kind: Kind) -> None:
+        """Count a change of master."""
+        self.failovers.labels(pair.subnet, pair.id, kind.value).inc()
+
+    def phase(self, pair: PairSpec, kind: Kind, phase: Phase, duration_s: float) -> None:  # noqa: ARG002
+        """Time a phase. Not by pair: a histogram per pair would be too many series."""
+        self.phases.labels(kind.value, phase.value).observe(duration_s)
+
+
+class _NodeCollector:
+    """Reads the daemon's view at the scrape."""
+
+    def __init__(self, view: Callable[[], NodeView]) -> None:
+        self._view = view
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing to check at registration: the view needs a running daemon."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        view = self._view()
+        yield _gauge("proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected)
+        yield _gauge("proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s)
+        yield _gauge("proxypool_keepalived_up", "Whether keepalived runs.", view.is_keepalived_up)
+        yield _gauge(
+            "proxypool_keepalived_config_valid",
+            "Whether keepalived accepted the configuration last written.",
+            view.is_keepalived_config_valid,
+        )
+        yield _gauge("proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents)
+        yield from _member_states(view.members)
+        yield from _member_counters(view.members)
+
+
+def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
+    labels = ("subnet", "pair")
+    role = GaugeMetricFamily("proxypool_member_role", "Role of this node in the pair: 1 for the current one.", labels=(*labels, "role"))
+    families = {
+        name: GaugeMetricFamily(f"proxypool_member_{name}", text, labels=labels)
+        for name, text in (
+            ("master", "Whether this node is the pair's VRRP master; the sum over a pair's nodes must be 1."),
+            ("elected", "Whether ZooKeeper elected this node."),
+            ("gate_open", "Whether the gate (ip_forward of the subnet's namespace) is open, as read from the kernel."),
+            ("has_havip", "Whether the HaVip is on this node's underlay interface, as read from the kernel."),
+            ("fit", "Whether this node can serve the pair."),
+            ("epoch", "Epoch of the election as this node knows it."),
+            ("role_since_timestamp_seconds", "When the role last changed."),
+        )
+    }
+    for member in members:
+        where = (member.pair.subnet, member.pair.id)
+        status = member.status
+        for name in ROLES:
+            role.add_metric((*where, name), float(status.role == name))
+        families["master"].add_metric(where, float(status.vrrp == "master"))
+        families["elected"].add_metric(where, float(member.is_elected))
+        families["gate_open"].add_metric(where, float(bool(status.gate)))
+        families["has_havip"].add_metric(where, float(status.has_havip))
+        families["fit"].add_metric(where, float(not status.health))
+        families["epoch"].add_metric(where, float(status.epoch))
+        families["role_since_timestamp_seconds"].add_metric(where, status.since)
+    yield role
+    yield from families.values()
+
+
+def _member_counters(members: tuple[MemberView, ...]) -> Iterator[Metric]:
+    labels = ("subnet", "pair")
+    entries = GaugeMetricFamily("proxypool_conntrack_entries", "Connections tracked in the subnet's namespace.", labels=labels)
+    limit = GaugeMetricFamily("proxypool_conntrack_limit_entries", "Most connections the kernel will track.", labels=labels)
+    traffic = {
+        (direction, unit): CounterMetricFamily(
+            f"proxypool_tunnel_{direction}_{unit}", f"{unit.capitalize()} {text} the tunnel.", labels=labels
+        )
+        for direction, text in (("receive", "from hosts through"), ("transmit", "to hosts through"))
+        for unit in ("bytes", "packets")
+    }
+    for member in members:
+        where = (member.pair.subnet, member.pair.id)
+        status = member.status
+        if status.conntrack is not None:
+            entries.add_metric(where, status.conntrack)
+        if status.conntrack_limit is not None:
+            limit.add_metric(where, status.conntrack_limit)
+        traffic["receive", "bytes"].add_metric(where, status.rx_bytes)
+        traffic["receive", "packets"].add_metric(where, status.rx_packets)
+        traffic["transmit", "bytes"].add_metric(where, status.tx_bytes)
+        traffic["transmit", "packets"].add_metric(where, status.tx_packets)
+    yield entries
+    yield limit
+    yield from traffic.values()
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What the host agent knows at the scrape."""
+
+    is_zookeeper_connected: bool
+    zookeeper_silence_s: float
+    subnets_served: int
+    subnets_refused: int
+    malformed_documents: int
+
+
+class HostMetrics(_Base):
+    """Metrics of a host agent."""
+
+    def __init__(self, view: Callable[[], HostView]) -> None:
+        """`view` is called at every scrape, from the server's thread."""
+        super().__init__("host")
+        self.registry.register(_HostCollector(view))
+
+
+class _HostCollector:
+    def __init__(self, view: Callable[[], HostView]) -> None:
+        self._view = view
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing to check at registration."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        view = self._view()
+        yield _gauge("proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected)
+        yield _gauge("proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s)
+        yield _gauge("proxypool_host_subnets", "Subnets this host's instances can reach.", view.subnets_served)
+        yield _gauge("proxypool_host_subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused)
+        yield _gauge("proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=float(value))
