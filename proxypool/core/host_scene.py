@@ -24,6 +24,7 @@ from proxypool.core.scene import (
     RouteKind,
     Scene,
     Sysctl,
+    Table,
 )
 from proxypool.core.tunnels import reach, tunnel_of
 
@@ -81,7 +82,7 @@ def host_scene(facts: HostFacts, spec: PoolSpec, snapshot: Snapshot, subnets: It
     """Tunnels, routes and rewrite of one host; nothing where it serves no subnet."""
     served = tuple(subnets)
     if not served:
-        return Scene.of(None, ())
+        return Scene.of(None, (Table("nat", ()), Table("mangle", ())))
     objects: list[AnyObject] = []
     devices: list[str] = []
     for subnet in served:

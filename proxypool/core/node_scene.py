@@ -79,7 +79,8 @@ def _subnet_sysctls(tunnel_device: str) -> Iterable[Sysctl]:
         yield Sysctl(f"ipv4/conf/{device}/accept_source_route", "0")
     yield Sysctl(f"ipv4/conf/{ENI_DEVICE}/arp_ignore", "1")
     yield Sysctl(f"ipv4/conf/{ENI_DEVICE}/arp_announce", "2")
-    yield Sysctl(f"ipv6/conf/{ENI_DEVICE}/disable_ipv6", "1")
+    for device in (ENI_DEVICE, tunnel_device):
+        yield Sysctl(f"ipv6/conf/{device}/disable_ipv6", "1")
 
 
 def _hosts_of(snapshot: Snapshot, subnet: str) -> Iterable[HostSpec]:

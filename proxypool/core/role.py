@@ -10,7 +10,12 @@ argument in seconds of a monotonic clock. TRANSITIONS is the only place where a 
 
 What keepalived does with the priority (see `core.keepalived`): the higher one of two members that hear each other is
 master. Two that do not hear each other are both master: then the one that is not elected stands aside, if the elected
-one is alive, after the session timeout (`Timers.tie_break_s`), and returns when it hears the other again.
+one is alive, after `Timers.tie_break_s`. It returns when it hears the other again, when the other is elected no longer,
+and when ZooKeeper is lost, for then nobody can say that the other lives. Because a member stands aside for one it does
+not hear, only a member that can be master may be elected: fit, and with a keepalived that runs and has no fault.
+
+A restarted daemon knows nothing. Until VRRP has spoken it moves no gate and no candidate; until the first look at the
+member's health it moves no priority; and a track file that says "aside" means that its predecessor stood aside.
 """
 
 from __future__ import annotations
@@ -48,7 +53,11 @@ class Vrrp(StrEnum):
 
 
 class Coordinator(StrEnum):
-    """The connection to ZooKeeper."""
+    """The connection to ZooKeeper.
+
+    `suspended` changes nothing. `lost`: the session is over, or no server has answered for a session timeout, also after
+    the daemon's start; the adapter must time the latter itself, for ZooKeeper's client says nothing while it reconnects.
+    """
 
     CONNECTED = "connected"
     SUSPENDED = "suspended"
@@ -168,6 +177,7 @@ class Trigger(StrEnum):
 
     VRRP_MASTER = "keepalived claimed the HaVip"
     VRRP_BACKUP = "keepalived is backup"
+    VRRP_BACKUP_UNFIT = "keepalived is backup and the member cannot serve"
     VRRP_FAULT = "keepalived reports a fault"
     VRRP_STOP = "keepalived stopped"
     UNFIT = "the member cannot serve"
@@ -177,30 +187,31 @@ class Trigger(StrEnum):
 TRANSITIONS: dict[tuple[Role, Trigger], Role] = {
     (Role.INIT, Trigger.VRRP_MASTER): Role.MASTER,
     (Role.INIT, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.INIT, Trigger.VRRP_BACKUP_UNFIT): Role.FAULT,
     (Role.INIT, Trigger.VRRP_FAULT): Role.FAULT,
     (Role.INIT, Trigger.VRRP_STOP): Role.FAULT,
-    (Role.INIT, Trigger.UNFIT): Role.FAULT,
-    (Role.INIT, Trigger.FIT): Role.INIT,
     (Role.BACKUP, Trigger.VRRP_MASTER): Role.MASTER,
     (Role.BACKUP, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.BACKUP, Trigger.VRRP_BACKUP_UNFIT): Role.FAULT,
     (Role.BACKUP, Trigger.VRRP_FAULT): Role.FAULT,
     (Role.BACKUP, Trigger.VRRP_STOP): Role.FAULT,
     (Role.BACKUP, Trigger.UNFIT): Role.FAULT,
     (Role.BACKUP, Trigger.FIT): Role.BACKUP,
+    # No UNFIT: it holds the HaVip until VRRP moves it. As the last one alive it serves as well as it can.
     (Role.MASTER, Trigger.VRRP_MASTER): Role.MASTER,
     (Role.MASTER, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.MASTER, Trigger.VRRP_BACKUP_UNFIT): Role.FAULT,
     (Role.MASTER, Trigger.VRRP_FAULT): Role.FAULT,
     (Role.MASTER, Trigger.VRRP_STOP): Role.FAULT,
-    # It holds the HaVip until VRRP moves it: as the last one alive it serves as well as it can.
-    (Role.MASTER, Trigger.UNFIT): Role.MASTER,
-    (Role.MASTER, Trigger.FIT): Role.MASTER,
     (Role.FAULT, Trigger.VRRP_MASTER): Role.MASTER,
     (Role.FAULT, Trigger.VRRP_BACKUP): Role.BACKUP,
+    (Role.FAULT, Trigger.VRRP_BACKUP_UNFIT): Role.FAULT,
     (Role.FAULT, Trigger.VRRP_FAULT): Role.FAULT,
     (Role.FAULT, Trigger.VRRP_STOP): Role.FAULT,
     (Role.FAULT, Trigger.UNFIT): Role.FAULT,
-    (Role.FAULT, Trigger.FIT): Role.FAULT,
+    (Role.FAULT, Trigger.FIT): Role.BACKUP,
 }
+"""UNFIT and FIT move the role only while VRRP says backup; in every other state VRRP alone decides."""
 _TRIGGER_OF_VRRP = {
     Vrrp.MASTER: Trigger.VRRP_MASTER,
     Vrrp.BACKUP: Trigger.VRRP_BACKUP,
@@ -209,12 +220,27 @@ _TRIGGER_OF_VRRP = {
 }
 
 
+MESSAGE_S = 0.25
+"""Time for the news of an ended session to reach a member."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timers:
     """Times of the machine, in seconds."""
 
-    tie_break_s: float = 4.0
-    """How long two masters that do not hear each other may last: the ZooKeeper session timeout."""
+    tie_break_s: float = 6.25
+    """How long two masters that do not hear each other may last. It must be longer than a dead member's candidate can
+    outlive it: otherwise the survivor of a power-off would stand aside for a dead one. See `for_session`."""
+
+    @staticmethod
+    def for_session(session_timeout_s: float, server_tick_s: float | None = None) -> Timers:
+        """The shortest safe times for a ZooKeeper session timeout, which must be the same on both members.
+
+        The server ends sessions in whole ticks (`tickTime`), up to one late; it grants no session of less than two
+        ticks, so half the timeout is the longest tick there can be.
+        """
+        tick_s = session_timeout_s / 2 if server_tick_s is None else server_tick_s
+        return Timers(session_timeout_s + tick_s + MESSAGE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +279,16 @@ class MemberState:
         return self.health is not None and not self.health
 
     @property
+    def can_be_elected(self) -> bool | None:
+        """Whether it could be master if it were elected; None: unknown until VRRP has spoken.
+
+        A fault that keepalived reports because this member stands aside is none of its own.
+        """
+        if self.vrrp is Vrrp.UNKNOWN:
+            return None
+        return self.is_fit and (self.is_aside or self.vrrp not in {Vrrp.FAULT, Vrrp.STOP})
+
+    @property
     def next_deadline(self) -> float | None:
         """When `step` wants a Tick at the latest, None if never."""
         return None if self.contested_since is None else self.contested_since + self.timers.tie_break_s
@@ -272,7 +308,7 @@ def decide(state: MemberState) -> Decision:
     gate = None if state.role is Role.INIT else state.role is Role.MASTER
     if state.health is None:
         return Decision(gate, None, None)
-    return Decision(gate, _priority(state), state.is_fit)
+    return Decision(gate, _priority(state), state.can_be_elected)
 
 
 def _priority(state: MemberState) -> int | None:
@@ -287,48 +323,59 @@ def _priority(state: MemberState) -> int | None:
 
 def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tuple[Effect, ...]]:
     """The next state, and what to do, after `event` at time `now`."""
-    seen, trigger = _take_in(state, event)
-    new = seen
+    new = _take_in(state, event)
+    trigger = _trigger(new, event)
     if trigger is not None:
-        role = TRANSITIONS[seen.role, trigger]
-        # A member that VRRP calls backup but that cannot serve is at fault.
-        if role is Role.BACKUP and new.health:
-            role = Role.FAULT
-        if role is Role.FAULT and trigger is Trigger.FIT and new.vrrp is Vrrp.BACKUP:
-            role = Role.BACKUP
-        if role is not seen.role:
+        role = TRANSITIONS[new.role, trigger]
+        if role is not new.role:
             new = replace(new, role=role, role_since=now)
     new = _break_tie(new, event, now)
     return new, _effects(state, new, event, trigger)
 
 
-def _take_in(state: MemberState, event: Event) -> tuple[MemberState, Trigger | None]:
+def _take_in(state: MemberState, event: Event) -> MemberState:
     match event:
         case VrrpChanged(vrrp):
-            return replace(state, vrrp=vrrp), _TRIGGER_OF_VRRP.get(vrrp)
+            return replace(state, vrrp=vrrp)
         case HealthSeen(reasons):
-            return replace(state, health=reasons), Trigger.UNFIT if reasons else Trigger.FIT
+            return replace(state, health=reasons)
         case ElectionSeen(candidates):
             epoch = candidates[0].epoch if candidates else state.epoch
             if epoch < state.epoch:
-                return state, None
-            return replace(state, candidates=candidates, epoch=epoch), None
+                return state
+            return replace(state, candidates=candidates, epoch=epoch)
         case CoordinatorChanged(coordinator):
-            return replace(state, coordinator=coordinator), None
+            return replace(state, coordinator=coordinator)
+        case PrioritySeen(value) if value == PRIORITY_ASIDE and state.health is None:
+            return replace(state, is_aside=True)
         case _:
-            return state, None
+            return state
+
+
+def _trigger(state: MemberState, event: Event) -> Trigger | None:
+    match event:
+        case VrrpChanged(Vrrp.BACKUP) if state.health:
+            return Trigger.VRRP_BACKUP_UNFIT
+        case VrrpChanged(vrrp):
+            return _TRIGGER_OF_VRRP.get(vrrp)
+        case HealthSeen(reasons) if state.vrrp is Vrrp.BACKUP:
+            return Trigger.UNFIT if reasons else Trigger.FIT
+        case _:
+            return None
 
 
 def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
     """Two masters that do not hear each other: the one not elected stands aside; see the module's text."""
-    other_is_elected = (
-        state.coordinator is Coordinator.CONNECTED and state.elected is not None and not state.is_elected
-    )
+    other_is_elected = state.elected is not None and not state.is_elected
     if state.is_aside:
-        if other_is_elected and not isinstance(event, HeartbeatHeard):
+        is_over = state.candidates is not None and not other_is_elected
+        if not is_over and state.coordinator is not Coordinator.LOST and not isinstance(event, HeartbeatHeard):
             return state
-        return replace(state, is_aside=False, contested_since=None)
-    if not (other_is_elected and state.role is Role.MASTER):
+        # The fault was of our own making: what keepalived makes of the return it has yet to say.
+        vrrp = Vrrp.UNKNOWN if state.vrrp is Vrrp.FAULT else state.vrrp
+        return replace(state, is_aside=False, contested_since=None, vrrp=vrrp)
+    is_contested = other_is_elected and state.coordinator is Coordinator.CONNECTED and state.role is Role.MASTER
+    if not is_contested:
         return replace(state, contested_since=None)
     if state.contested_since is None:
         return replace(state, contested_since=now)
@@ -345,8 +392,12 @@ def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger 
     if after.gate is not None and after.gate != gate_is:
         effects.append(SetGate(after.gate))
     priority_is = event.value if isinstance(event, PrioritySeen) else before.priority
-    if after.priority is not None and after.priority != priority_is:
-        effects.append(SetPriority(after.priority))
+    priority = after.priority
+    if priority is None and new.health is not None and priority_is in {PRIORITY_UNFIT, PRIORITY_ASIDE}:
+        # The election is unknown, but the reason for lowering the priority is gone.
+        priority = PRIORITY_NORMAL
+    if priority is not None and priority != priority_is:
+        effects.append(SetPriority(priority))
     if after.contend is not None and after.contend != before.contend:
         effects.append(SetContending(after.contend))
     if new.role is not old.role:

@@ -157,7 +157,7 @@ class Dataplane:
         scope.is_dirty = scope.is_new_wish = False
         began = time.monotonic()
         operations, problems, exists = self._converge(scope.desired)
-        is_repair = scope.has_converged and operations > 0 and not scope.problems
+        is_repair = scope.has_converged and bool(operations) and not scope.problems
         now = time.monotonic()
         scope.looked_at = now
         if problems:
@@ -172,17 +172,17 @@ class Dataplane:
             for problem in problems:
                 log.warning("%s: %s", name, problem)
         if is_repair:
-            log.warning("%s: repaired drift with %d operations", name, operations)
+            log.warning("%s: repaired drift: %s", name, ", ".join(operations))
         scope.problems = problems
         with self._changed:
             if not scope.desired.exists and not problems and self._scopes.get(name) is scope:
                 del self._scopes[name]
-        self.on_result(Reconciled(name, problems, operations, is_repair, exists, now - began))
+        self.on_result(Reconciled(name, problems, len(operations), is_repair, exists, now - began))
 
-    def _converge(self, desired: Scene) -> tuple[int, tuple[str, ...], bool]:
+    def _converge(self, desired: Scene) -> tuple[list[str], tuple[str, ...], bool]:
         """Rounds until the plan is empty. Returns operations applied, problems, whether the namespace exists."""
         assert self.home is not None  # noqa: S101 - set before the first round, for mypy
-        applied = 0
+        applied: list[str] = []
         exists = False
         operations: tuple[Operation, ...] = ()
         try:
@@ -204,15 +204,15 @@ class Dataplane:
         left = ", ".join(sorted(_name(operation) for operation in operations))
         return applied, (f"does not converge: {left}",), exists
 
-    def _execute_all(self, desired: Scene, operations: tuple[Operation, ...]) -> tuple[int, tuple[str, ...]]:
+    def _execute_all(self, desired: Scene, operations: tuple[Operation, ...]) -> tuple[list[str], tuple[str, ...]]:
         """Apply in order. What depends on a card that is missing fails too, and is not worth a line of its own."""
         assert self.home is not None  # noqa: S101
         problems: list[str] = []
-        done = 0
+        done: list[str] = []
         for operation in operations:
             try:
                 execute(self.home, desired.namespace, operation)
-                done += 1
+                done.append(_name(operation))
             except ProxypoolError as error:
                 problems.append(str(error))
                 if isinstance(operation, MakeNamespace) or isinstance(error, PermanentError):

@@ -36,9 +36,7 @@ def observe(home: Home, desired: Scene) -> Scene:
         found += observe_sysctls([item for item in desired.objects.values() if isinstance(item, Sysctl)])
         for item in desired.objects.values():
             if isinstance(item, Table):
-                table = iptables.observe_table(item)
-                if table is not None:
-                    found.append(table)
+                found.append(iptables.observe_table(item))
     return Scene.of(desired.namespace, found)
 
 

@@ -19,7 +19,9 @@ from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.sysctl import read_sysctl
-from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence, Registry
+from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
+from proxypool.adapters.zookeeper.registry import Registry
+from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
 from proxypool.core.documents import encode
@@ -54,7 +56,7 @@ class HostDaemon:
         self.name = host.name or socket.gethostname()
         self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.started_at = time.time()
+        self.started_at, self.started_monotonic = time.time(), time.monotonic()
         self.snapshot = Snapshot()
         self.problems: dict[str, str] = {}
         self.tunnel_address: IPv4Address | None = None
@@ -111,6 +113,7 @@ class HostDaemon:
         self.watcher.start()
         self.session.start()
         self.mirror.start()
+        self.presence.start()
         log.info("host %s on %s: started", self.name, self.underlay.address)
         while True:
             message = self.inbox.get()
@@ -191,9 +194,9 @@ class HostDaemon:
             return
         stale = {subnet for subnet, hosts in self.snapshot.subnet_hosts.items() if self.name in hosts} - self.served
         for subnet in sorted(stale):
-            self.registry.leave_subnet(self.name, subnet)
+            leave_subnet(self.session, self.name, subnet)
         for subnet in sorted(self.served):
-            self.registry.join_subnet(self.name, subnet)
+            join_subnet(self.session, self.name, subnet)
         self.registered = self.served
 
     def _serve(self) -> None:
@@ -278,7 +281,7 @@ class HostDaemon:
         """For the metrics, on the server's thread."""
         return HostView(
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
-            zookeeper_silence_s=max(0.0, time.monotonic() - self.session.last_seen),
+            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_monotonic),
             subnets_served=len(self.served),
             subnets_refused=len(self.refused),
             malformed_documents=len(self.snapshot.malformed),

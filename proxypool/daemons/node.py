@@ -18,7 +18,8 @@ from pathlib import Path
 from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.keepalived import Keepalived
-from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence, Registry
+from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
+from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.core.config import NODE_METRICS, Config, NodeConfig
 from proxypool.core.documents import encode
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
@@ -66,7 +67,7 @@ class NodeDaemon:
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.problems: dict[str, str] = {}
         """What is wrong with the whole machine, by topic."""
-        self.started_at = time.time()
+        self.started_at, self.started_monotonic = time.time(), time.monotonic()
         self.snapshot = Snapshot()
         self.keepalived_pid: int | None = None
         self._published_alive: Alive | None = None
@@ -137,6 +138,7 @@ class NodeDaemon:
         self.watch.start()
         self.session.start()
         self.mirror.start()
+        self.presence.start()
         log.info("node %s on %s: started", self.name, self.alive.underlay)
         while True:
             message = self._next_message()
@@ -245,7 +247,7 @@ class NodeDaemon:
         return NodeView(
             members=self.membership.views(),
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
-            zookeeper_silence_s=max(0.0, time.monotonic() - self.session.last_seen),
+            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_monotonic),
             is_keepalived_up=self.keepalived_pid is not None,
             is_keepalived_config_valid="keepalived-config" not in self.problems,
             malformed_documents=len(self.snapshot.malformed),

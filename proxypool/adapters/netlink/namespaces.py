@@ -5,7 +5,9 @@ A namespace is ours if its name has our prefix. `Home` is the namespace the daem
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +15,14 @@ from pyroute2 import IPRoute, netns
 
 from proxypool.adapters.netlink.errors import translated
 from proxypool.core.addressing import NAMESPACE_PREFIX
+from proxypool.core.errors import PermanentError
 
 NAMESPACE_DIR = "/run/netns"
 NAMESPACE_MARK = "proxypool"
 """Alias of the loopback in a namespace of ours: the proof that we made it."""
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def namespace_path(name: str) -> str:
@@ -30,6 +36,7 @@ class Home:
     def __init__(self) -> None:
         """Open the calling thread's namespace."""
         self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._inode = os.fstat(self.fd).st_ino
 
     @contextmanager
     def inside(self, namespace: str | None) -> Iterator[None]:
@@ -37,6 +44,7 @@ class Home:
 
         Raises:
             TransientError: the namespace is not there.
+            PermanentError: the name leads to the machine's own namespace.
         """
         if namespace is None:
             yield
@@ -44,6 +52,8 @@ class Home:
         with translated(f"enter namespace {namespace}"):
             fd = os.open(namespace_path(namespace), os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if os.fstat(fd).st_ino == self._inode:
+                raise PermanentError(f"{namespace_path(namespace)} is this machine's own namespace: remove the file")
             with translated(f"enter namespace {namespace}"):
                 netns.setns(fd, flags=0)
             try:
@@ -81,7 +91,10 @@ def create_namespace(home: Home, name: str) -> None:
             if os.path.exists(namespace_path(name)):
                 os.unlink(namespace_path(name))
             try:
-                netns.setns(name, flags=os.O_CREAT | os.O_EXCL, fork=False)
+                if _libc.unshare(CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+                # Of this thread: `/proc/self` would be the main thread's namespace, which is the machine's own.
+                netns.attach(name, f"self/task/{threading.get_native_id()}")
             finally:
                 netns.setns(home.fd, flags=0)
         with home.inside(name), IPRoute() as ip:
