@@ -134,6 +134,17 @@ class Keepalived:
                 continue
         return None
 
+    def has_open(self, path: str) -> bool:
+        """Whether a process of the running keepalived has a file open, such as the notify fifo.
+
+        After a reboot keepalived may start before the directory of the fifo and the track files is there; then it
+        drops both until its next reload.
+        """
+        pid = self.pid()
+        if pid is None:
+            return False
+        return any(_has_open(process, path) for process in (pid, *_children(pid)))
+
     def reload(self) -> None:
         """Tell keepalived to read its files (SIGHUP): instances that did not change keep their state.
 
@@ -147,6 +158,27 @@ class Keepalived:
             os.kill(pid, signal.SIGHUP)
         except ProcessLookupError as error:
             raise TransientError("keepalived has just ended") from error
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _has_open(pid: int, path: str) -> bool:
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{name}") == path:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _write_atomically(path: Path, text: str) -> None:

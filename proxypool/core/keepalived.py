@@ -58,14 +58,16 @@ def fifo_path(run_dir: str) -> str:
 def global_text(facts: KeepalivedFacts) -> str:
     """The part common to all pairs.
 
+    The users are named on every line: keepalived reads included files in the order of their names, and a `script_user`
+    that it meets after the first script is an error that makes it drop all scripts at a reload.
+
     Real-time priority keeps the VRRP process on time on a busy machine; keepalived's default limit of 10 ms of
     uninterrupted real-time CPU kills that process when many instances change state at once, so it is raised.
     """
     return f"""# Written by proxypool; changes are overwritten.
 global_defs {{
     enable_script_security
-    script_user root
-    vrrp_notify_fifo {fifo_path(facts.run_dir)}
+    vrrp_notify_fifo {fifo_path(facts.run_dir)} root root
     vrrp_rt_priority 50
     vrrp_rlimit_rttime 1000000
 }}
@@ -106,10 +108,10 @@ vrrp_instance {name} {{
     virtual_ipaddress {{
         {pair.havip}/32 dev {facts.underlay_device}
     }}
-    notify_master "{gate}1"
-    notify_backup "{gate}0"
-    notify_fault "{gate}0"
-    notify_stop "{gate}0"
+    notify_master "{gate}1" root root
+    notify_backup "{gate}0" root root
+    notify_fault "{gate}0" root root
+    notify_stop "{gate}0" root root
 }}
 """
 

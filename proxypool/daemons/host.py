@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 HOST_SCOPE = "(host)"
 HOST_TABLES = ("nat", "mangle")
 RETRY_S = 1.0
+GRACE_S = 3.0
+"""Time to connect for the first time before it is called a problem."""
 REGISTRATION_CHECK_S = 30.0
 TICK_S = 1.0
 
@@ -250,7 +252,8 @@ class HostDaemon:
     def _check_machine(self) -> None:
         is_forwarding = read_sysctl("ipv4/ip_forward") == "1"
         self._note("ip_forward", None if is_forwarding else "this host does not forward: set net.ipv4.ip_forward=1")
-        is_connected = self.session.state is Coordinator.CONNECTED
+        is_young = self.session.last_seen is None and time.monotonic() - self.started_monotonic < GRACE_S
+        is_connected = self.session.state is Coordinator.CONNECTED or is_young
         hosts = ",".join(self.config.zookeeper.hosts)
         self._note("zookeeper", None if is_connected else f"ZooKeeper {hosts} does not answer; traffic goes on")
 

@@ -17,6 +17,7 @@ from proxypool.daemons.messages import KeepalivedSynced
 log = logging.getLogger(__name__)
 RELOAD_INTERVAL_S = 0.5
 REFUSED_RETRY_S = 5.0
+RECONNECT_S = 3.0
 
 
 class KeepalivedControl:
@@ -62,6 +63,20 @@ class KeepalivedControl:
             problem = str(error)
         installed = frozenset(self._keepalived.installed())
         self._post(KeepalivedSynced(installed, problem, is_reloaded=False, needs_reload=False))
+
+    def reconnect(self) -> None:
+        """keepalived runs with our files but started before our directories were there: have it read them again.
+
+        Asked at every tick until it is so; the reload is asked for once in a while.
+        """
+        if time.monotonic() < self._reloaded_at + RECONNECT_S:
+            return
+        try:
+            self._keepalived.reload()
+            self._reloaded_at = time.monotonic()
+            log.warning("keepalived does not write to our fifo: reloaded")
+        except ProxypoolError as error:
+            log.warning("%s", error)
 
     def _reload_if_due(self) -> bool:
         if not self._needs_reload:

@@ -16,7 +16,7 @@ from proxypool.adapters.zookeeper import Presence
 from proxypool.core.addressing import namespace_of
 from proxypool.core.documents import encode
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.keepalived import KeepalivedFacts, file_name, parse_notification, render
+from proxypool.core.keepalived import GLOBAL_FILE, KeepalivedFacts, file_name, parse_notification, render
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, TunnelKind
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
 from proxypool.core.role import (
@@ -67,6 +67,7 @@ class Membership:
     keepalived_pid: int | None = None
     installed: frozenset[str] = frozenset()
     is_keepalived_known: bool = False
+    is_fifo_connected: bool = False
     needs_sync: bool = False
     tunnel_problem: str | None = None
     _inputs: dict[str, tuple[object, ...]] = field(default_factory=dict)
@@ -192,9 +193,9 @@ class Membership:
         if first and self.snapshot.spec is not None:
             self._sync_keepalived()
 
-    def keepalived_seen(self, pid: int | None, now: float) -> None:
+    def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
         """keepalived started or ended. Without it nobody may keep the HaVip or an open gate here."""
-        self.keepalived_pid = pid
+        self.keepalived_pid, self.is_fifo_connected = pid, is_connected
         for member in self.members.values():
             if pid is None:
                 member.handle(VrrpChanged(Vrrp.STOP), now)
@@ -329,6 +330,8 @@ class Membership:
             member.observe_counters(now)
             self._distrust_fifo(member, now)
         self.watch.listen_for_peers(any(member.state.is_aside for member in self.members.values()))
+        if self.keepalived_pid is not None and not self.is_fifo_connected and GLOBAL_FILE in self.installed:
+            self.dataplane.submit(self.control.reconnect)
         if self.needs_sync:
             self._sync_keepalived()
 

@@ -46,9 +46,10 @@ class AddressesSeen:
 
 @dataclass(frozen=True, slots=True)
 class KeepalivedSeen:
-    """keepalived's process id, None if it does not run."""
+    """keepalived's process id, None if it does not run; and whether it writes to our fifo."""
 
     pid: int | None
+    is_connected: bool
 
 
 @dataclass(frozen=True, slots=True)

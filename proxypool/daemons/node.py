@@ -52,6 +52,8 @@ from proxypool.telemetry.server import MetricsServer
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+GRACE_S = 3.0
+"""Time to connect for the first time before it is called a problem."""
 STATUS_INTERVAL_S = 5.0
 """Counters are published at most this often; a change of role at once."""
 
@@ -87,6 +89,8 @@ class NodeDaemon:
         return 0
 
     def _compose(self, underlay: netlink.Underlay) -> None:
+        # keepalived ignores a track file whose directory is not there when it reads its configuration.
+        (self.run_dir / "track").mkdir(parents=True, exist_ok=True)
         zookeeper = self.config.zookeeper
         self.alive = Alive(underlay=underlay.address, version=__version__, since=self.started_at)
         self.session = PoolSession(
@@ -176,10 +180,10 @@ class NodeDaemon:
                 self.membership.second_passed(now)
                 self._note("zookeeper", self._zookeeper_problem())
                 self._publish(now)
-            case KeepalivedSeen(pid):
+            case KeepalivedSeen(pid, is_connected):
                 self.keepalived_pid = pid
                 self._note("keepalived", None if pid else "keepalived is not running: start it with `systemctl start keepalived`")
-                self.membership.keepalived_seen(pid, now)
+                self.membership.keepalived_seen(pid, now, is_connected=is_connected)
             case KeepalivedSynced(_, problem):
                 self._note("keepalived-config", problem)
                 self.membership.keepalived_synced(message, now)
@@ -203,6 +207,8 @@ class NodeDaemon:
 
     def _zookeeper_problem(self) -> str | None:
         if self.session.state is Coordinator.CONNECTED:
+            return None
+        if self.session.last_seen is None and time.monotonic() - self.started_monotonic < GRACE_S:
             return None
         return f"ZooKeeper {','.join(self.config.zookeeper.hosts)} does not answer; roles stay as they are"
 

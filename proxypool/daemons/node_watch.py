@@ -59,7 +59,7 @@ class NodeWatch:
         self._fifo: NotifyFifo | None = None
         self._handles: dict[str, Handles] = {}
         self._watcher = Watcher(TICK_S, self._tick)
-        self._pid: int | None = -1
+        self._seen: KeepalivedSeen | None = None
         self._vrrp: socket.socket | None = None
 
     def start(self) -> None:
@@ -67,8 +67,8 @@ class NodeWatch:
         self._root_events = netlink.open_event_socket("link", "ipv4_ifaddr")
         self._root_probe = TableProbe(("raw",))
         self._see_addresses()
-        self._see_keepalived()
         self._open_fifo()
+        self._see_keepalived()
         self._watcher.add(self._root_events, self._root_changed)
         self._watcher.start()
 
@@ -105,9 +105,10 @@ class NodeWatch:
 
     def _see_keepalived(self) -> None:
         pid = self._keepalived.pid()
-        if pid != self._pid:
-            self._pid = pid
-            self._post(KeepalivedSeen(pid))
+        seen = KeepalivedSeen(pid, pid is not None and self._keepalived.has_open(self._fifo_path))
+        if seen != self._seen:
+            self._seen = seen
+            self._post(seen)
 
     def listen_for_peers(self, is_wanted: bool) -> None:  # noqa: FBT001 - says what is wanted
         """Hear the other members' advertisements, only while somebody waits for them: they are many."""
