@@ -1,4 +1,4 @@
-"""keepalived's configuration as text. We own `conf.d/proxypool.conf` and `conf.d/proxypool-<subnet>-<pair>.conf`.
+"""keepalived's configuration as text. We own `conf.d/proxypool.conf` and `conf.d/proxypool-<subnet>_<pair>.conf`.
 
 VRRPv3 (RFC 5798), unicast because cloud fabrics drop multicast. Base priority and track-file weights: see the design.
 """
@@ -11,12 +11,14 @@ from ipaddress import IPv4Address
 from proxypool.core.addressing import namespace_of
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import PairSpec, Snapshot
-from proxypool.core.role import Vrrp
+from proxypool.core.role import PRIORITY_ASIDE, Vrrp
 
 BASE_PRIORITY = 200
 FILE_PREFIX = "proxypool"
 GLOBAL_FILE = f"{FILE_PREFIX}.conf"
 INSTANCE_PREFIX = "proxypool/"
+SEPARATOR = "_"
+"""Between a subnet's and a pair's name in names of files: neither can contain it, so no two pairs share a file."""
 MIN_VERSION = (2, 1, 0)
 """First with `track_file` blocks of their own name and weights that need no reload."""
 
@@ -42,12 +44,12 @@ def instance_name(subnet: str, pair: str) -> str:
 
 def file_name(subnet: str, pair: str) -> str:
     """Name of the pair's configuration file."""
-    return f"{FILE_PREFIX}-{subnet}-{pair}.conf"
+    return f"{FILE_PREFIX}-{subnet}{SEPARATOR}{pair}.conf"
 
 
 def track_file(run_dir: str, subnet: str, pair: str) -> str:
     """Path of the pair's track file."""
-    return f"{run_dir}/track/{subnet}-{pair}"
+    return f"{run_dir}/track/{subnet}{SEPARATOR}{pair}"
 
 
 def fifo_path(run_dir: str) -> str:
@@ -89,7 +91,7 @@ def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address) -> str:
 track_file {tracker} {{
     file {track_file(facts.run_dir, pair.subnet, pair.id)}
     weight 1
-    init_file 0
+    init_file {PRIORITY_ASIDE}
 }}
 vrrp_instance {name} {{
     version 3

@@ -8,6 +8,9 @@ alone and the election confirms it later; a planned change begins with the elect
 `step(state, event, now)` returns the next state and the effects: what the caller must do, in this order. Time is an
 argument in seconds of a monotonic clock. TRANSITIONS is the only place where a role changes.
 
+A member that starts stands aside (`init_file` of its track file) until its daemon has found it fit and the election has
+spoken: after a reboot keepalived runs before the namespace is there.
+
 What keepalived does with the priority (see `core.keepalived`): the higher one of two members that hear each other is
 master. Two that do not hear each other are both master: then the one that is not elected stands aside, if the elected
 one is alive, after `Timers.tie_break_s`. It returns when it hears the other again, when the other is elected no longer,
@@ -316,7 +319,8 @@ def _priority(state: MemberState) -> int | None:
         return PRIORITY_ASIDE
     if not state.is_fit:
         return PRIORITY_UNFIT
-    if state.candidates is None or (state.coordinator is not Coordinator.CONNECTED and not state.candidates):
+    if not state.candidates and state.coordinator is Coordinator.CONNECTED:
+        # Nobody is elected yet: the election comes in milliseconds, and a claim before it would be one too many.
         return None
     return PRIORITY_ELECTED if state.is_elected else PRIORITY_NORMAL
 

@@ -26,6 +26,7 @@ MAX_ROUNDS = 4
 FIRST_RETRY_S, MAX_RETRY_S = 0.2, 5.0
 MIN_INTERVAL_S = 0.2
 """Pause between looks at one scope that nobody asked to change."""
+LATER_S = 1.0
 RESYNC_S = 60.0
 """Every scope is observed at least this often, whatever notifications were lost."""
 
@@ -57,10 +58,11 @@ class _Scope:
 
 
 @dataclass(slots=True)
-class Job:
-    """Work that is not a scene but must run on this thread, such as a closer look at something in a namespace."""
+class _Later:
+    """Work that waits until no new wish is open, so that a burst of wishes is followed by one run of it."""
 
     run: Callable[[], None]
+    not_after: float
 
 
 @dataclass
@@ -70,7 +72,8 @@ class Dataplane:
     on_result: Callable[[Reconciled], None]
     home: Home | None = None
     _scopes: dict[str, _Scope] = field(default_factory=dict)
-    _jobs: list[Job] = field(default_factory=list)
+    _jobs: list[Callable[[], None]] = field(default_factory=list)
+    _later: dict[str, _Later] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
     _is_stopping: bool = False
@@ -108,7 +111,18 @@ class Dataplane:
     def submit(self, run: Callable[[], None]) -> None:
         """Run something on this thread before the next scope."""
         with self._changed:
-            self._jobs.append(Job(run))
+            self._jobs.append(run)
+            self._changed.notify()
+
+    def later(self, name: str, run: Callable[[], None]) -> None:
+        """Run something on this thread when the wishes that are open now are fulfilled, or after `LATER_S`.
+
+        Of several with one name only the last is run.
+        """
+        with self._changed:
+            known = self._later.get(name)
+            not_after = known.not_after if known else time.monotonic() + LATER_S
+            self._later[name] = _Later(run, not_after)
             self._changed.notify()
 
     def _run(self) -> None:
@@ -117,8 +131,9 @@ class Dataplane:
             with self._changed:
                 if self._is_stopping:
                     return
-                job = self._jobs.pop(0) if self._jobs else None
-                due = None if job else self._next_due(time.monotonic())
+                now = time.monotonic()
+                job = self._next_job(now)
+                due = None if job else self._next_due(now)
                 if job is None and due is None:
                     self._changed.wait(self._pause(time.monotonic()))
                     continue
@@ -127,9 +142,19 @@ class Dataplane:
             elif due is not None:
                 self._reconcile(*due)
 
-    def _run_job(self, job: Job) -> None:
+    def _next_job(self, now: float) -> Callable[[], None] | None:
+        if self._jobs:
+            return self._jobs.pop(0)
+        has_new_wish = any(scope.is_new_wish and scope.not_before <= now for scope in self._scopes.values())
+        for name, later in self._later.items():
+            if not has_new_wish or now >= later.not_after:
+                del self._later[name]
+                return later.run
+        return None
+
+    def _run_job(self, run: Callable[[], None]) -> None:
         try:
-            job.run()
+            run()
         except ProxypoolError as error:
             log.warning("%s", error)
         except Exception:

@@ -175,9 +175,9 @@ class Membership:
             if member.is_programmed is not True and name not in self.installed and self.is_keepalived_known:
                 files.pop(name, None)
         if not self.is_keepalived_known:
-            self.dataplane.submit(self.control.look)
+            self.dataplane.later("keepalived", self.control.look)
             return
-        self.dataplane.submit(lambda: self.control.sync(files))
+        self.dataplane.later("keepalived", lambda: self.control.sync(files))
 
     def keepalived_synced(self, message: KeepalivedSynced, now: float) -> None:
         """Which files are in place now."""

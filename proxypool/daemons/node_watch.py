@@ -37,7 +37,8 @@ from proxypool.daemons.messages import (
 from proxypool.daemons.watcher import Watcher
 
 log = logging.getLogger(__name__)
-TICK_S = 1.0
+TICK_S = 0.1
+FULL_LOOK_S = 1.0
 IPPROTO_VRRP = 112
 SUBNET_TABLES = ("filter", "nat", "mangle")
 
@@ -61,6 +62,8 @@ class NodeWatch:
         self._watcher = Watcher(TICK_S, self._tick)
         self._seen: KeepalivedSeen | None = None
         self._vrrp: socket.socket | None = None
+        self._is_root_dirty = self._is_scope_dirty = False
+        self._full_look_at = 0.0
 
     def start(self) -> None:
         """Look at everything once, in the order in which the answers are needed, then watch."""
@@ -93,9 +96,9 @@ class NodeWatch:
                 self._post(FifoSpoke(lines, time.monotonic()))
 
     def _root_changed(self) -> None:
+        """Looked at on the next tick: cards that are moved cause bursts of notifications, and nothing waits for this."""
         if self._root_events.drain():
-            self._see_addresses()
-            self._dataplane.touch("(node)")
+            self._is_root_dirty = True
 
     def _see_addresses(self) -> None:
         try:
@@ -175,7 +178,20 @@ class NodeWatch:
     # ---- what sends no notification ------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        if self._is_root_dirty:
+            self._is_root_dirty = False
+            self._see_addresses()
+            self._is_scope_dirty = True
+        now = time.monotonic()
+        if now >= self._full_look_at:
+            self._full_look_at = now + FULL_LOOK_S
+            self._look_at_everything()
+
+    def _look_at_everything(self) -> None:
         self._see_keepalived()
+        if self._is_scope_dirty:
+            self._is_scope_dirty = False
+            self._dataplane.touch("(node)")
         if self._root_probe.has_changed():
             self._root_probe.remember()
             self._dataplane.touch("(node)")

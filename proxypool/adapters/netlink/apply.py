@@ -9,7 +9,7 @@ from pyroute2 import IPRoute, IPSet
 from pyroute2.netlink.exceptions import NetlinkError
 
 from proxypool.adapters.netlink.errors import absent_is_fine, translated
-from proxypool.adapters.netlink.inventory import link_by_name
+from proxypool.adapters.netlink.inventory import index_of
 from proxypool.adapters.netlink.links import give_eni_back, make_tunnel, take_eni
 from proxypool.adapters.netlink.namespaces import Home
 from proxypool.adapters.netlink.observe import NUD_PERMANENT, RTNH_F_ONLINK
@@ -61,7 +61,7 @@ def remove_object(item: AnyObject, namespace: str | None, home: Home) -> None:
     with translated(f"remove {describe(item)}"):
         match item:
             case Eni() if namespace is not None:
-                give_eni_back(namespace, home)
+                give_eni_back(home)
             case AddressSet():
                 with IPSet() as ipset:
                     _ignore_missing_set(ipset, item.name)
@@ -75,19 +75,19 @@ def describe(item: AnyObject) -> str:
     return " ".join(item.key)
 
 
-def _index(ip: IPRoute, device: str) -> int:
-    link = link_by_name(ip, device)
-    if link is None:
+def _index(device: str) -> int:
+    index = index_of(device)
+    if index is None:
         raise TransientError(f"device {device} is not there")
-    return int(link["index"])
+    return index
 
 
 def _put(ip: IPRoute, item: AnyObject) -> None:
     match item:
         case Address(device, interface):
-            ip.addr("replace", index=_index(ip, device), address=str(interface.ip), prefixlen=interface.network.prefixlen)
+            ip.addr("replace", index=_index(device), address=str(interface.ip), prefixlen=interface.network.prefixlen)
         case Route():
-            ip.route("replace", **_route_arguments(ip, item))
+            ip.route("replace", **_route_arguments(item))
         case PolicyRule(source, table, priority):
             try:
                 ip.rule("add", src=str(source.network_address), src_len=source.prefixlen, table=table, priority=priority,
@@ -97,11 +97,11 @@ def _put(ip: IPRoute, item: AnyObject) -> None:
                     raise
         case Neighbour(device, address, link_address):
             ip.neigh(
-                "replace", ifindex=_index(ip, device), dst=str(address), lladdr=link_address, state="permanent"
+                "replace", ifindex=_index(device), dst=str(address), lladdr=link_address, state="permanent"
             )
         case ForwardingEntry(device, mac, remote):
             # NTF_SELF and permanent + noarp: what `bridge fdb replace … dst …` sends.
-            ip.fdb("replace", ifindex=_index(ip, device), lladdr=mac, dst=str(remote), flags=2,
+            ip.fdb("replace", ifindex=_index(device), lladdr=mac, dst=str(remote), flags=2,
                    state=NUD_PERMANENT | NUD_NOARP)  # fmt: skip
         case _:
             raise TypeError(f"not a netlink object: {item}")
@@ -110,30 +110,30 @@ def _put(ip: IPRoute, item: AnyObject) -> None:
 def _remove(ip: IPRoute, item: AnyObject) -> None:
     match item:
         case Tunnel(device):
-            link = link_by_name(ip, device)
-            if link is not None:
-                ip.link("del", index=link["index"])
+            index = index_of(device)
+            if index is not None:
+                ip.link("del", index=index)
         case Address(device, interface):
-            link = link_by_name(ip, device)
-            if link is not None:
-                ip.addr("del", index=link["index"], address=str(interface.ip), prefixlen=interface.network.prefixlen)
+            index = index_of(device)
+            if index is not None:
+                ip.addr("del", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
         case Route():
-            ip.route("del", **_route_arguments(ip, item, for_removal=True))
+            ip.route("del", **_route_arguments(item, for_removal=True))
         case PolicyRule(source, table, priority):
             ip.rule("del", src=str(source.network_address), src_len=source.prefixlen, table=table, priority=priority)
         case Neighbour(device, address):
-            link = link_by_name(ip, device)
-            if link is not None:
-                ip.neigh("del", ifindex=link["index"], dst=str(address))
+            index = index_of(device)
+            if index is not None:
+                ip.neigh("del", ifindex=index, dst=str(address))
         case ForwardingEntry(device, mac, remote):
-            link = link_by_name(ip, device)
-            if link is not None:
-                ip.fdb("del", ifindex=link["index"], lladdr=mac, dst=str(remote), flags=2)
+            index = index_of(device)
+            if index is not None:
+                ip.fdb("del", ifindex=index, lladdr=mac, dst=str(remote), flags=2)
         case _:
             raise TypeError(f"not a netlink object: {item}")
 
 
-def _route_arguments(ip: IPRoute, route: Route, *, for_removal: bool = False) -> dict[str, Any]:
+def _route_arguments(route: Route, *, for_removal: bool = False) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "dst": str(route.destination),
         "table": route.table,
@@ -146,7 +146,7 @@ def _route_arguments(ip: IPRoute, route: Route, *, for_removal: bool = False) ->
     if for_removal:
         return arguments
     if route.device is not None:
-        arguments["oif"] = _index(ip, route.device)
+        arguments["oif"] = _index(route.device)
         if route.gateway is None:
             arguments["scope"] = SCOPE_LINK
     if route.gateway is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyroute2 import IPRoute, netns
 
-from proxypool.adapters.netlink.inventory import link_by_name
+from proxypool.adapters.netlink.inventory import index_of, link_by_name
 from proxypool.adapters.netlink.namespaces import Home, namespace_path
 from proxypool.adapters.netlink.observe import ALIAS_PREFIX, IFF_UP
 from proxypool.core.addressing import ENI_DEVICE
@@ -28,50 +30,54 @@ def take_eni(eni: Eni, namespace: str | None, home: Home) -> None:
     """
     if namespace is None:
         raise PermanentError("a card can only be moved into a subnet's namespace")
+    if index_of(eni.device) is None:
+        with _visit(home, namespace), IPRoute() as ip:
+            _send_off(ip, eni, namespace)
+    index = index_of(eni.device)
+    if index is None:
+        raise TransientError(f"ENI {eni.match} did not arrive in {namespace}")
     with IPRoute() as ip:
-        link = link_by_name(ip, eni.device)
-        if link is None:
-            _bring_in(eni, namespace, home)
-            link = link_by_name(ip, eni.device)
-        if link is None:
-            raise TransientError(f"ENI {eni.match} did not arrive in {namespace}")
-        ip.link("set", index=link["index"], state="up" if eni.is_up else "down")
+        ip.link("set", index=index, state="up" if eni.is_up else "down")
 
 
-def _bring_in(eni: Eni, namespace: str, home: Home) -> None:
-    with home_socket(home, namespace) as ip:
-        link = _find(ip, eni.match)
-        if link is None:
-            raise TransientError(f"ENI {eni.match} is not on this machine: attach it, or correct the pair's member")
-        name = str(link.get_attr("IFLA_IFNAME"))
-        if link.get_attr("IFLA_MASTER") is not None or _carries_default_route(ip, int(link["index"])):
-            raise PermanentError(f"{name} is not a customer's card: it belongs to a bridge or has the default route")
-        target = os.open(namespace_path(namespace), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if link["flags"] & IFF_UP:
-                ip.link("set", index=link["index"], state="down")
-            ip.link("set", index=link["index"], ifalias=ALIAS_PREFIX + (name if name != ENI_DEVICE else eni.match))
-            ip.link("set", index=link["index"], net_ns_fd=target, ifname=ENI_DEVICE)
-        finally:
-            os.close(target)
+def _send_off(ip: IPRoute, eni: Eni, namespace: str) -> None:
+    """At home: check the card, mark it with its name, and move it under the fixed name."""
+    link = _find(ip, eni.match)
+    if link is None:
+        raise TransientError(f"ENI {eni.match} is not on this machine: attach it, or correct the pair's member")
+    name, index = str(link.get_attr("IFLA_IFNAME")), int(link["index"])
+    if link.get_attr("IFLA_MASTER") is not None or _carries_default_route(ip, index):
+        raise PermanentError(f"{name} is not a customer's card: it belongs to a bridge or has the default route")
+    # A card whose namespace was removed under it comes home under its name in there.
+    original = name if name != ENI_DEVICE else eni.match
+    target = os.open(namespace_path(namespace), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if link["flags"] & IFF_UP:
+            ip.link("set", index=index, state="down")
+        ip.link("set", index=index, ifalias=ALIAS_PREFIX + original)
+        ip.link("set", index=index, net_ns_fd=target, ifname=ENI_DEVICE)
+    finally:
+        os.close(target)
 
 
 def _find(ip: IPRoute, match: str) -> Any | None:  # noqa: ANN401 - pyroute2 messages are untyped
-    """By MAC, by name, or by our alias: a card whose namespace was removed comes home under its name in there."""
-    links = list(ip.link("dump"))
-    if ":" in match:
-        return next((link for link in links if str(link.get_attr("IFLA_ADDRESS")).lower() == match.lower()), None)
-    by_name = next((link for link in links if link.get_attr("IFLA_IFNAME") == match), None)
-    return by_name or next((link for link in links if link.get_attr("IFLA_IFALIAS") == ALIAS_PREFIX + match), None)
+    """By name, by MAC, or by our alias."""
+    link = None if ":" in match else link_by_name(ip, match)
+    if link is not None:
+        return link
+    for link in ip.link("dump"):
+        if str(link.get_attr("IFLA_ADDRESS")).lower() == match.lower():
+            return link
+        if link.get_attr("IFLA_IFALIAS") == ALIAS_PREFIX + match:
+            return link
+    return None
 
 
 def _carries_default_route(ip: IPRoute, index: int) -> bool:
-    return any(
-        route["dst_len"] == 0 and route.get_attr("RTA_OIF") == index for route in ip.route("dump", family=2)
-    )
+    return any(route["dst_len"] == 0 and route.get_attr("RTA_OIF") == index for route in ip.route("dump", family=2))
 
 
-def give_eni_back(namespace: str, home: Home) -> None:
+def give_eni_back(home: Home) -> None:
     """Move the card back home under its old name; called with the thread inside the namespace. Absent is fine."""
     with IPRoute() as ip:
         link = link_by_name(ip, ENI_DEVICE)
@@ -90,40 +96,39 @@ def make_tunnel(tunnel: Tunnel, namespace: str | None, home: Home) -> None:
 
     The device is made at home, so that outer packets use the underlay, and moved. One that a crash left at home is
     removed first: two devices with one local address and key cannot exist.
+
+    Raises:
+        TransientError: it vanished meanwhile.
     """
+    if index_of(tunnel.device) is None:
+        if namespace is None:
+            with IPRoute() as ip:
+                _add(ip, tunnel)
+        else:
+            with _visit(home, namespace), IPRoute() as ip:
+                _make_at_home(ip, tunnel, namespace)
+    index = index_of(tunnel.device)
+    if index is None:
+        raise TransientError(f"tunnel {tunnel.device} did not arrive in {namespace}")
     with IPRoute() as ip:
-        link = link_by_name(ip, tunnel.device)
-        if link is None and namespace is not None:
-            with home_socket(home, namespace) as at_home:
-                _make_at_home(at_home, tunnel, namespace)
-            link = link_by_name(ip, tunnel.device)
-        elif link is None:
-            ip.link("add", ifname=tunnel.device, kind=tunnel.kind, **_link_arguments(tunnel))
-            link = link_by_name(ip, tunnel.device)
-        if link is None:
-            raise TransientError(f"tunnel {tunnel.device} did not arrive in {namespace}")
-        ip.link("set", index=link["index"], mtu=tunnel.mtu)
-        ip.link("set", index=link["index"], state="up" if tunnel.is_up else "down")
+        ip.link("set", index=index, mtu=tunnel.mtu, state="up" if tunnel.is_up else "down")
 
 
 def _make_at_home(ip: IPRoute, tunnel: Tunnel, namespace: str) -> None:
-    left_over = link_by_name(ip, tunnel.device)
+    left_over = index_of(tunnel.device)
     if left_over is not None:
-        ip.link("del", index=left_over["index"])
-    ip.link("add", ifname=tunnel.device, kind=tunnel.kind, **_link_arguments(tunnel))
-    link = link_by_name(ip, tunnel.device)
-    if link is None:
-        raise TransientError(f"tunnel {tunnel.device} vanished while it was made")
+        ip.link("del", index=left_over)
+    _add(ip, tunnel)
     target = os.open(namespace_path(namespace), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        ip.link("set", index=link["index"], net_ns_fd=target)
+        ip.link("set", index=index_of(tunnel.device), net_ns_fd=target)
     finally:
         os.close(target)
 
 
-def _link_arguments(tunnel: Tunnel) -> dict[str, Any]:
+def _add(ip: IPRoute, tunnel: Tunnel) -> None:
     if tunnel.kind == "gre":
-        return {
+        options: dict[str, Any] = {
             "gre_local": str(tunnel.local),
             "gre_ikey": tunnel.tunnel_key,
             "gre_okey": tunnel.tunnel_key,
@@ -131,32 +136,23 @@ def _link_arguments(tunnel: Tunnel) -> dict[str, Any]:
             "gre_oflags": GRE_KEY,
             "gre_ttl": TTL,
         }
-    return {
-        "vxlan_id": tunnel.tunnel_key,
-        "vxlan_local": str(tunnel.local),
-        "vxlan_port": tunnel.port,
-        "vxlan_learning": 0,
-        "vxlan_ttl": TTL,
-        "address": tunnel.mac,
-    }
+    else:
+        options = {
+            "vxlan_id": tunnel.tunnel_key,
+            "vxlan_local": str(tunnel.local),
+            "vxlan_port": tunnel.port,
+            "vxlan_learning": 0,
+            "vxlan_ttl": TTL,
+            "address": tunnel.mac,
+        }
+    ip.link("add", ifname=tunnel.device, kind=tunnel.kind, **options)
 
 
-class home_socket:  # noqa: N801 - reads as a function
-    """An IPRoute of the home namespace, opened from inside another one; the thread is back inside afterwards."""
-
-    def __init__(self, home: Home, namespace: str) -> None:
-        """Remember where to go and where to come back to."""
-        self._home, self._namespace = home, namespace
-
-    def __enter__(self) -> IPRoute:
-        """Open the socket at home."""
-        netns.setns(self._home.fd, flags=0)
-        try:
-            self._ip = IPRoute()
-        finally:
-            netns.setns(namespace_path(self._namespace), flags=0)
-        return self._ip
-
-    def __exit__(self, *exc: object) -> None:
-        """Close it."""
-        self._ip.close()
+@contextmanager
+def _visit(home: Home, namespace: str) -> Iterator[None]:
+    """Be at home for a block, with the thread back inside the namespace afterwards."""
+    netns.setns(home.fd, flags=0)
+    try:
+        yield
+    finally:
+        netns.setns(namespace_path(namespace), flags=0)
