@@ -63,15 +63,15 @@ def global_text(facts: KeepalivedFacts) -> str:
     The users are named on every line: keepalived reads included files in the order of their names, and a `script_user`
     that it meets after the first script is an error that makes it drop all scripts at a reload.
 
-    Real-time priority keeps the VRRP process on time on a busy machine; keepalived's default limit of 10 ms of
-    uninterrupted real-time CPU kills that process when many instances change state at once, so it is raised.
+    The VRRP process gets the highest ordinary priority. Its own real-time setting is not used: at a reload keepalived
+    2.2 sets the limit of real-time CPU to 0 and, where it may not raise it again (no CAP_SYS_RESOURCE, as in
+    containers and hardened units), the kernel kills the VRRP process. Real-time scheduling can be given from outside.
     """
     return f"""# Written by proxypool; changes are overwritten.
 global_defs {{
     enable_script_security
     vrrp_notify_fifo {fifo_path(facts.run_dir)} root root
-    vrrp_rt_priority 50
-    vrrp_rlimit_rttime 1000000
+    vrrp_priority -20
 }}
 """
 
