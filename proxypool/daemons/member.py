@@ -27,7 +27,9 @@ from proxypool.core.role import (
     SetContending,
     SetGate,
     SetPriority,
+    Tick,
     Timers,
+    decide,
     step,
 )
 from proxypool.daemons.messages import Handles
@@ -61,6 +63,8 @@ class Member:
     role_since_wall: float = 0.0
     repairs: int = 0
     mismatch_since: float | None = None
+    is_touched: bool = True
+    """Whether something changed since it was last compared with what is published."""
 
     def __post_init__(self) -> None:
         """The machine begins knowing nothing."""
@@ -75,7 +79,9 @@ class Member:
 
     def handle(self, event: Event, now: float) -> tuple[Effect, ...]:
         """Give the machine an event and do what it says."""
-        self.state, effects = step(self.state, event, now)
+        before = self.state
+        self.state, effects = step(before, event, now)
+        self.is_touched = self.is_touched or self.state != before
         for effect in effects:
             self._do(effect, now)
         return effects
@@ -121,11 +127,16 @@ class Member:
             return None
 
     def check(self, now: float) -> None:
-        """Compare gate and track file with what they should be, and repair."""
-        gate = self.read_gate()
-        if gate is not None:
+        """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
+        wanted = decide(self.state)
+        gate, priority = self.read_gate(), self._track.read()
+        if gate is not None and wanted.gate is not None and gate != wanted.gate:
             self.saw_gate(is_open=gate, now=now)
-        self.handle(PrioritySeen(self._track.read()), now)
+        if wanted.priority is not None and priority != wanted.priority:
+            self.handle(PrioritySeen(priority), now)
+        deadline = self.state.next_deadline
+        if deadline is not None and now >= deadline:
+            self.handle(Tick(), now)
 
     def saw_gate(self, *, is_open: bool, now: float) -> None:
         """The gate was read; one that is not as wanted is drift."""

@@ -25,7 +25,6 @@ from proxypool.core.role import (
     ElectionSeen,
     HealthSeen,
     HeartbeatHeard,
-    Tick,
     Timers,
     Vrrp,
     VrrpChanged,
@@ -240,7 +239,9 @@ class Membership:
         """Which HaVips are on the underlay interface."""
         self.addresses = addresses
         for member in self.members.values():
-            member.has_havip = member.pair.havip in addresses
+            has_havip = member.pair.havip in addresses
+            member.is_touched = member.is_touched or has_havip != member.has_havip
+            member.has_havip = has_havip
             if self.keepalived_pid is None and member.has_havip:
                 self._fence(member)
             elif member.state.vrrp is Vrrp.UNKNOWN:
@@ -291,6 +292,7 @@ class Membership:
         member = self.members.get(result.scope)
         if member is None:
             return
+        member.is_touched = member.is_touched or member.problems != result.problems
         member.problems = result.problems
         was_programmed, member.is_programmed = member.is_programmed, not result.problems
         if result.is_repair:
@@ -325,7 +327,6 @@ class Membership:
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
         for member in self.members.values():
-            member.handle(Tick(), now)
             member.check(now)
             member.observe_counters(now)
             self._distrust_fifo(member, now)
@@ -358,6 +359,9 @@ class Membership:
     def publish_urgent(self, now: float) -> None:
         """Publish members whose role, gate, HaVip, epoch or health changed."""
         for subnet, member in self.members.items():
+            if not member.is_touched:
+                continue
+            member.is_touched = False
             last = self._published.get(subnet)
             if last is None or _essence(last[0], member):
                 self._publish(subnet, member, now)
