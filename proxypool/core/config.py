@@ -38,8 +38,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name | None = None
     """Default: the host name."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    advert_interval_ms: Annotated[int, Meta(ge=10, le=40950)] = 50
-    """VRRP advertisement interval; a dead master is noticed after about three of them."""
+    advert_interval_ms: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] = 50
+    """VRRP advertisement interval; a dead master is noticed after about three of them. VRRPv3 counts in 10 ms."""
     keepalived_dir: str = "/etc/keepalived"
 
 
@@ -135,6 +135,6 @@ def parse_endpoint(text: str, *, what: str) -> tuple[str, int]:
         InvalidInput: no port, or a port outside 1-65535.
     """
     host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or not 1 <= int(port) <= 65535:  # noqa: PLR2004
+    if not separator or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:  # noqa: PLR2004
         raise InvalidInput(f"{what}: {text!r} is not ADDRESS:PORT")
     return host, int(port)

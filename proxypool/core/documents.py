@@ -20,9 +20,11 @@ def _encode_hook(value: object) -> str:
 
 
 def decode_hook(kind: type, value: object) -> object:
-    if kind in _TEXT_TYPES and isinstance(value, str):
-        return kind(value)
-    raise NotImplementedError(f"no {kind.__name__} from {value!r}")
+    if kind not in _TEXT_TYPES:
+        raise NotImplementedError(f"no {kind.__name__} from JSON")
+    if not isinstance(value, str):
+        raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # noqa: TRY004 - msgspec adds where it was
+    return kind(value)
 
 
 def decode(data: bytes, kind: type[T], *, what: str) -> T:
@@ -33,7 +35,7 @@ def decode(data: bytes, kind: type[T], *, what: str) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=decode_hook)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} is not a valid {kind.__name__}: {error}") from error
 
 
@@ -43,7 +45,7 @@ def encode(document: msgspec.Struct, previous: bytes | None = None) -> bytes:
     if previous:
         try:
             old = msgspec.json.decode(previous)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             old = {}
         if isinstance(old, dict):
             known = {**{key: value for key, value in old.items() if key not in known}, **known}

@@ -107,10 +107,11 @@ def _tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:
 
 def host_rewrite(devices: Iterable[str], instance_cidrs: Iterable[IPv4Network], tunnel_address: IPv4Address) -> Table:
     """Rewrite of instances' addresses on the way into a tunnel, and of no other packet."""
+    cidrs = sorted(instance_cidrs)
     rules = tuple(
         Rule("SNAT", (("to-source", str(tunnel_address)), ("random-fully", "")), source=cidr, out_device=device)
         for device in sorted(devices)
-        for cidr in sorted(instance_cidrs)
+        for cidr in cidrs
     )
     return Table("nat", (_chain("POSTROUTING", rules),))
 

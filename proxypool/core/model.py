@@ -17,8 +17,8 @@ from msgspec import Meta, Struct, field
 from proxypool.core.addressing import KEY_RANGE, VRID_RANGE
 from proxypool.core.errors import InvalidInput
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?$")]
-NAME_PATTERN = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?$")
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?\Z")]
+NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?")
 NAME_RULE = "1-40 characters, lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
 PAIR_SIZE = 2
 """Members of a pair: a master and a backup."""
@@ -118,6 +118,8 @@ class Alive(Document, frozen=True, kw_only=True):
     version: str = ""
     since: float = 0.0
     """Wall time of the daemon's start, seconds since the epoch."""
+    at: float = 0.0
+    """Wall time of the last beat of its main loop: until then all it has published was true."""
     problems: tuple[str, ...] = ()
     """What is wrong with the whole machine, one sentence each: keepalived not running, a document that cannot be read."""
 

@@ -18,7 +18,8 @@ and when ZooKeeper is lost, for then nobody can say that the other lives. Becaus
 not hear, only a member that can be master may be elected: fit, and with a keepalived that runs and has no fault.
 
 A restarted daemon knows nothing. Until VRRP has spoken it moves no gate and no candidate; until the first look at the
-member's health it moves no priority; and a track file that says "aside" means that its predecessor stood aside.
+member's health it moves no priority; and while it has no opinion yet, a track file that says "aside" means that this
+member stands aside: its predecessor did, or it has just started.
 """
 
 from __future__ import annotations
@@ -350,7 +351,7 @@ def _take_in(state: MemberState, event: Event) -> MemberState:
             return replace(state, candidates=candidates, epoch=epoch)
         case CoordinatorChanged(coordinator):
             return replace(state, coordinator=coordinator)
-        case PrioritySeen(value) if value == PRIORITY_ASIDE and state.health is None:
+        case PrioritySeen(value) if value == PRIORITY_ASIDE and decide(state).priority is None:
             return replace(state, is_aside=True)
         case _:
             return state
@@ -396,12 +397,8 @@ def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger 
     if after.gate is not None and after.gate != gate_is:
         effects.append(SetGate(after.gate))
     priority_is = event.value if isinstance(event, PrioritySeen) else before.priority
-    priority = after.priority
-    if priority is None and new.health is not None and priority_is in {PRIORITY_UNFIT, PRIORITY_ASIDE}:
-        # The election is unknown, but the reason for lowering the priority is gone.
-        priority = PRIORITY_NORMAL
-    if priority is not None and priority != priority_is:
-        effects.append(SetPriority(priority))
+    if after.priority is not None and after.priority != priority_is:
+        effects.append(SetPriority(after.priority))
     if after.contend is not None and after.contend != before.contend:
         effects.append(SetContending(after.contend))
     if new.role is not old.role:

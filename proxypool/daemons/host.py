@@ -15,6 +15,8 @@ import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import msgspec
+
 from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.iptables import TableProbe
@@ -47,6 +49,8 @@ GRACE_S = 3.0
 """Time to connect for the first time before it is called a problem."""
 REGISTRATION_CHECK_S = 30.0
 TICK_S = 1.0
+BEAT_S = 60.0
+"""Hosts are many: a beat of each is a write to ZooKeeper."""
 
 
 class HostDaemon:
@@ -69,6 +73,7 @@ class HostDaemon:
         self._registration_due = 0.0
         self._probed: TunnelKind | None = None
         self._published: Alive | None = None
+        self._beat_due = 0.0
         self._devices: frozenset[str] = frozenset()
 
     def run(self) -> int:
@@ -155,7 +160,7 @@ class HostDaemon:
             case SecondPassed():
                 self._register(now)
                 self._check_machine()
-                self._publish()
+                self._publish(now)
             case Reconciled():
                 self._reconciled(message)
             case _:
@@ -267,7 +272,7 @@ class HostDaemon:
             log.warning("%s", problem)
             self.problems[topic] = problem
 
-    def _publish(self) -> None:
+    def _publish(self, now: float) -> None:
         if self.tunnel_address is None:
             return
         problems = [*self.problems.values()]
@@ -276,9 +281,9 @@ class HostDaemon:
         alive = Alive(
             underlay=self.underlay.address, version=__version__, since=self.started_at, problems=tuple(problems)
         )
-        if alive != self._published:
-            self._published = alive
-            self.presence.want(f"hosts/{self.name}/alive", encode(alive))
+        if alive != self._published or now >= self._beat_due:
+            self._published, self._beat_due = alive, now + BEAT_S
+            self.presence.want(f"hosts/{self.name}/alive", encode(msgspec.structs.replace(alive, at=time.time())))
 
     def _view(self) -> HostView:
         """For the metrics, on the server's thread."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,7 +18,7 @@ from proxypool.core.addressing import namespace_of
 from proxypool.core.documents import encode
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.keepalived import GLOBAL_FILE, KeepalivedFacts, file_name, parse_notification, render
-from proxypool.core.model import MemberStatus, PairSpec, Snapshot, TunnelKind
+from proxypool.core.model import Candidate, MemberStatus, PairSpec, Snapshot, TunnelKind
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
 from proxypool.core.role import (
     Coordinator,
@@ -58,6 +59,7 @@ class Membership:
     watch: NodeWatch
     control: KeepalivedControl
     presence: Presence
+    own_session: Callable[[], int | None]
     clock: FailoverClock
     metrics: NodeMetrics
     members: dict[str, Member] = field(default_factory=dict)
@@ -114,8 +116,14 @@ class Membership:
         else:
             self._want_scene(subnet, pair)
         candidates = self.snapshot.elections.get(f"{pair.subnet}/{pair.id}")
-        if candidates is not None and candidates != member.state.candidates:
-            member.handle(ElectionSeen(tuple(candidates)), now)
+        if candidates is not None:
+            living = tuple(candidate for candidate in candidates if not self._is_predecessor(candidate))
+            if living != member.state.candidates:
+                member.handle(ElectionSeen(living), now)
+
+    def _is_predecessor(self, candidate: Candidate) -> bool:
+        """A candidate of this node from before a reboot: its session is not over yet, but nobody stands behind it."""
+        return candidate.node == self.facts.name and candidate.session != self.own_session()
 
     def _want_scene(self, subnet: str, pair: PairSpec) -> None:
         """Compute a scene only when what it depends on changed: a pool of many subnets has many snapshots."""
@@ -244,7 +252,8 @@ class Membership:
             member.has_havip = has_havip
             if self.keepalived_pid is None and member.has_havip:
                 self._fence(member)
-            elif member.state.vrrp is Vrrp.UNKNOWN:
+            elif member.state.vrrp is Vrrp.UNKNOWN or not self.is_fifo_connected:
+                # Without the fifo the HaVip is keepalived's only word, and what notify lines did must not be undone.
                 self._adopt_vrrp(member, now)
 
     # ---- the kernel ----------------------------------------------------------------------------------------------

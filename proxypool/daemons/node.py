@@ -15,6 +15,8 @@ import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import msgspec
+
 from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.keepalived import Keepalived
@@ -54,6 +56,8 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 GRACE_S = 3.0
 """Time to connect for the first time before it is called a problem."""
+BEAT_S = 5.0
+"""How often the node says that its main loop lives; what it published is true until then."""
 STATUS_INTERVAL_S = 5.0
 """Counters are published at most this often; a change of role at once."""
 
@@ -73,6 +77,7 @@ class NodeDaemon:
         self.snapshot = Snapshot()
         self.keepalived_pid: int | None = None
         self._published_alive: Alive | None = None
+        self._beat_due = 0.0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state, keepalived and the ZooKeeper session are left as they are."""
@@ -121,6 +126,7 @@ class NodeDaemon:
             watch=self.watch,
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
             presence=self.presence,
+            own_session=lambda: self.session.session_id,
             clock=FailoverClock(self.metrics, time.monotonic),
             metrics=self.metrics,
         )
@@ -244,9 +250,9 @@ class NodeDaemon:
         problems = [*self.problems.values(), *self.membership.problems()]
         problems += [f"document {path}: {why}" for path, why in sorted(self.snapshot.malformed.items())]
         alive = Alive(underlay=self.alive.underlay, version=__version__, since=self.started_at, problems=tuple(problems))
-        if alive != self._published_alive:
-            self._published_alive = alive
-            self.presence.want(f"nodes/{self.name}/alive", encode(alive))
+        if alive != self._published_alive or now >= self._beat_due:
+            self._published_alive, self._beat_due = alive, now + BEAT_S
+            self.presence.want(f"nodes/{self.name}/alive", encode(msgspec.structs.replace(alive, at=time.time())))
 
     def _view(self) -> NodeView:
         """For the metrics, on the server's thread: reads values the loop replaces whole."""

@@ -1,0 +1,202 @@
+"""What can be wrong with a pool: codes that never change their meaning, and the rules that find them. Pure.
+
+Codes are for scripts and runbooks: they are never renamed or used again for something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, StrEnum
+
+from msgspec import Struct
+
+from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec
+from proxypool.core.role import Role
+
+STALE_AFTER_S = 15.0
+"""A member publishes every few seconds; older than this, what it says may no longer be so."""
+TAKEOVER_S = 8.0
+"""Two masters are two only when the usual session timeout and the tie break are over."""
+CONNTRACK_HIGH = 0.9
+
+
+class Level(StrEnum):
+    """How bad. `degraded`: served, but the next failure may not be survived. `critical`: not served, or not safely."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    CRITICAL = "critical"
+
+
+_ORDER = (Level.OK, Level.DEGRADED, Level.CRITICAL)
+
+
+class Code(Enum):
+    """Code, name and level of every check."""
+
+    NO_MASTER = ("PP001", "no-master", Level.CRITICAL)
+    TWO_MASTERS = ("PP002", "two-masters", Level.CRITICAL)
+    NO_BACKUP = ("PP003", "no-backup", Level.DEGRADED)
+    ELECTED_NOT_MASTER = ("PP004", "elected-not-master", Level.DEGRADED)
+    HAVIP_MISMATCH = ("PP005", "havip-mismatch", Level.CRITICAL)
+    MEMBER_UNFIT = ("PP006", "member-unfit", Level.DEGRADED)
+    MEMBER_NOT_REPORTING = ("PP007", "member-not-reporting", Level.DEGRADED)
+    NODE_NOT_ALIVE = ("PP008", "node-not-alive", Level.DEGRADED)
+    MALFORMED_DOCUMENT = ("PP009", "malformed-document", Level.DEGRADED)
+    STALE_STATUS = ("PP010", "stale-status", Level.DEGRADED)
+    GATE_MISMATCH = ("PP011", "gate-mismatch", Level.CRITICAL)
+    NOBODY_ELECTED = ("PP012", "nobody-elected", Level.DEGRADED)
+    NODE_PROBLEM = ("PP013", "node-problem", Level.DEGRADED)
+    NO_PAIR = ("PP014", "no-pair", Level.DEGRADED)
+    CONNTRACK_HIGH = ("PP015", "conntrack-high", Level.DEGRADED)
+    TAKING_OVER = ("PP016", "taking-over", Level.DEGRADED)
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """Something that is wrong."""
+
+    code: str
+    name: str
+    level: Level
+    subject: str
+    """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>` or the path of a document."""
+    message: str
+
+    @staticmethod
+    def of(kind: Code, subject: str, message: str) -> Check:
+        """A finding of this kind."""
+        code, name, level = kind.value
+        return Check(code=code, name=name, level=level, subject=subject, message=message)
+
+
+def worst(levels: Iterable[Level]) -> Level:
+    """The worst level, ok if there is none."""
+    return max(levels, key=_ORDER.index, default=Level.OK)
+
+
+class Member(Struct, frozen=True):
+    """A member as the checks see it."""
+
+    node: str
+    status: MemberStatus | None
+    alive: Alive | None
+    is_elected: bool
+
+    @property
+    def is_master(self) -> bool:
+        """By its own word."""
+        return self.status is not None and self.status.role == Role.MASTER
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it could take over now."""
+        return self.status is not None and self.status.role == Role.BACKUP and not self.status.health
+
+
+def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterator[Check]:
+    """What is wrong with a pair, the worst kinds first."""
+    subject = f"{pair.subnet}/{pair.id}"
+    masters = [member.node for member in members if member.is_master]
+    elected = next((member.node for member in members if member.is_elected), None)
+    if not masters:
+        yield Check.of(
+            Code.NO_MASTER, subject, f"no member is master: traffic to {pair.havip} is not served; see {_hint(members)}"
+        )
+    taker = _taker(members, now)
+    if len(masters) > 1 and taker is not None:
+        yield Check.of(
+            Code.TAKING_OVER,
+            subject,
+            f"{taker} took the HaVip over; {elected} was master and has not been heard of since, or will yield: "
+            "ZooKeeper tells after the session timeout",
+        )
+    elif len(masters) > 1:
+        yield Check.of(
+            Code.TWO_MASTERS,
+            subject,
+            f"{' and '.join(masters)} are both master: check that they hear each other's VRRP on the underlay; "
+            "the one not elected yields after the session timeout",
+        )
+    if masters and not any(member.is_ready for member in members):
+        yield Check.of(
+            Code.NO_BACKUP, subject, f"nobody can take over if {masters[-1]} fails: see {_hint(members, masters[-1:])}"
+        )
+    if elected is None:
+        yield Check.of(Code.NOBODY_ELECTED, subject, f"nobody stands in the election: see {_hint(members)}")
+    elif len(masters) == 1 and elected != masters[0]:
+        yield Check.of(
+            Code.ELECTED_NOT_MASTER,
+            subject,
+            f"{elected} is elected but {masters[0]} is master: it should pass within a second; "
+            f"if not, see keepalived's log on {elected}",
+        )
+    for member in members:
+        yield from check_member(f"{subject}/{member.node}", member, now)
+
+
+def _taker(members: Sequence[Member], now: float) -> str | None:
+    """The member that became master just now without being elected: the other one died, or they do not hear each other.
+    The dead one's last word is still there until its session ends."""
+    for member in members:
+        if member.is_master and not member.is_elected and member.status and now - member.status.since < TAKEOVER_S:
+            return member.node
+    return None
+
+
+def _hint(members: Sequence[Member], masters: Sequence[str] = ()) -> str:
+    others = [member.node for member in members if member.node not in masters]
+    return f"the daemon's log on {' and '.join(others)}"
+
+
+def check_member(subject: str, member: Member, now: float) -> Iterator[Check]:
+    """What is wrong with one member."""
+    node, status = member.node, member.status
+    if member.alive is None:
+        yield Check.of(
+            Code.NODE_NOT_ALIVE,
+            subject,
+            f"the daemon of {node} is not connected: start it, or the machine, or replace it",
+        )
+    elif status is None:
+        yield Check.of(
+            Code.MEMBER_NOT_REPORTING, subject, f"the daemon of {node} runs but does not serve this pair: see its log"
+        )
+    if status is None:
+        return
+    if status.health:
+        yield Check.of(Code.MEMBER_UNFIT, subject, f"{node} cannot serve: {'; '.join(status.health)}")
+    if member.is_master != status.has_havip:
+        what = "is master without the HaVip" if member.is_master else f"holds the HaVip as {status.role}"
+        yield Check.of(
+            Code.HAVIP_MISMATCH,
+            subject,
+            f"{node} {what}: check that keepalived runs there and nobody else set the address",
+        )
+    if member.is_master != bool(status.gate):
+        what = "master with the gate closed" if member.is_master else f"{status.role} with the gate open"
+        yield Check.of(
+            Code.GATE_MISMATCH, subject, f"{node} is {what}: its daemon repairs this within 2 s; if not, see its log"
+        )
+    age_s = now - max(status.at, member.alive.at if member.alive else 0.0)
+    if age_s > STALE_AFTER_S:
+        yield Check.of(
+            Code.STALE_STATUS,
+            subject,
+            f"{node} has not reported for {age_s:.0f} s: its daemon hangs, or its clock is wrong",
+        )
+    if (
+        status.conntrack is not None
+        and status.conntrack_limit
+        and (status.conntrack >= CONNTRACK_HIGH * status.conntrack_limit)
+    ):
+        yield Check.of(
+            Code.CONNTRACK_HIGH,
+            subject,
+            f"{node} tracks {status.conntrack} of {status.conntrack_limit} connections: add a pair",
+        )
+
+
+def check_node(spec: NodeSpec, alive: Alive | None) -> Iterator[Check]:
+    """What is wrong with a whole machine that is alive; a dead one shows in its pairs."""
+    for problem in alive.problems if alive else ():
+        yield Check.of(Code.NODE_PROBLEM, f"nodes/{spec.id}", f"{spec.id}: {problem}")

@@ -1,0 +1,310 @@
+"""The status of a pool as one document, from what was observed and published. Pure: the time is an argument.
+
+Every fault found is a `Check` with a stable code, its level, what it is about, and one sentence that says what to do.
+The level of a pair, a subnet and the pool is the worst of its checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from msgspec import Struct, field
+
+from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, worst
+from proxypool.core.model import Alive, MemberStatus, PairSpec, Snapshot, SubnetSpec
+
+API_VERSION = "proxypool/v1"
+
+__all__ = ["Check", "Code", "Level", "PoolStatus", "PoolView", "all_checks", "assemble"]
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """Everything that is in ZooKeeper about a pool, at one moment."""
+
+    pool: str
+    snapshot: Snapshot
+    statuses: Mapping[str, Mapping[str, MemberStatus]] = field(default_factory=dict)
+    """`<subnet>/<pair>` -> node -> what it published"""
+    nodes_alive: Mapping[str, Alive] = field(default_factory=dict)
+    hosts_alive: Mapping[str, Alive] = field(default_factory=dict)
+
+
+class MemberReport(Struct, frozen=True, kw_only=True):
+    """A member. What is None was not published: its daemon is not there."""
+
+    node: str
+    eni: str
+    address: IPv4Interface
+    is_alive: bool
+    elected: bool
+    role: str | None = None
+    vrrp: str | None = None
+    gate: bool | None = None
+    """Whether forwarding is open, as read from the kernel."""
+    has_havip: bool | None = None
+    health: tuple[str, ...] = ()
+    epoch: int | None = None
+    conntrack: int | None = None
+    conntrack_limit: int | None = None
+    rx_bytes: int | None = None
+    tx_bytes: int | None = None
+    rx_bytes_per_s: float | None = None
+    tx_bytes_per_s: float | None = None
+    packets_per_s: float | None = None
+    since: float | None = None
+    """Last change of role, seconds since the epoch."""
+    observed_at: float | None = None
+    repairs: int | None = None
+
+
+class PairReport(Struct, frozen=True, kw_only=True):
+    """A pair."""
+
+    id: str
+    level: Level
+    havip: IPv4Address
+    vrid: int
+    egress_address: IPv4Address | None
+    state: str
+    elected: str | None
+    epoch: int | None
+    """Of the elected candidate: the fencing token."""
+    master: str | None
+    """The one member that says it is master; None if there is none, or more than one."""
+    havip_holders: tuple[str, ...]
+    last_change: float | None
+    """Latest change of role in the pair, seconds since the epoch."""
+    members: tuple[MemberReport, ...]
+    checks: tuple[Check, ...]
+
+
+class SubnetReport(Struct, frozen=True, kw_only=True):
+    """A subnet."""
+
+    id: str
+    level: Level
+    tenant: str
+    cidrs: tuple[IPv4Network, ...]
+    key: int
+    hosts: tuple[str, ...]
+    pairs: tuple[PairReport, ...]
+    checks: tuple[Check, ...]
+
+
+class NodeReport(Struct, frozen=True, kw_only=True):
+    """A proxy node."""
+
+    id: str
+    is_alive: bool
+    underlay: IPv4Address
+    version: str
+    since: float | None
+    """Start of its daemon, seconds since the epoch."""
+    metrics: str
+    labels: Mapping[str, str]
+    problems: tuple[str, ...]
+    pairs: tuple[str, ...]
+    """`<subnet>/<pair>`"""
+    master_of: tuple[str, ...]
+
+
+class HostReport(Struct, frozen=True, kw_only=True):
+    """A function host."""
+
+    id: str
+    is_alive: bool
+    underlay: IPv4Address
+    tunnel_address: IPv4Address
+    version: str
+    since: float | None
+    metrics: str
+    problems: tuple[str, ...]
+    subnets: tuple[str, ...]
+
+
+class PoolStatus(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersion"}):
+    """The document."""
+
+    api_version: str = API_VERSION
+    kind: str = "PoolStatus"
+    pool: str
+    at: float
+    """When it was put together, seconds since the epoch."""
+    level: Level
+    tunnel: str | None
+    tunnel_range: IPv4Network | None
+    subnets: tuple[SubnetReport, ...]
+    nodes: tuple[NodeReport, ...]
+    hosts: tuple[HostReport, ...]
+    checks: tuple[Check, ...]
+    """About the pool as a whole; those of subnets and pairs stand with them."""
+
+
+def all_checks(status: PoolStatus) -> Iterator[Check]:
+    """Every finding, of the pool, its subnets and its pairs."""
+    yield from status.checks
+    for subnet in status.subnets:
+        yield from subnet.checks
+        for pair in subnet.pairs:
+            yield from pair.checks
+
+
+def assemble(view: PoolView, now: float) -> PoolStatus:
+    """The status at wall time `now`."""
+    snapshot = view.snapshot
+    subnets = tuple(_subnet(view, snapshot.subnets[name], now) for name in sorted(snapshot.subnets))
+    nodes = _nodes(view, subnets)
+    checks = [Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(why)) for path, why in snapshot.malformed.items()]
+    for name in sorted(snapshot.nodes):
+        checks += check_node(snapshot.nodes[name], view.nodes_alive.get(name))
+    levels = [check.level for check in checks] + [subnet.level for subnet in subnets]
+    return PoolStatus(
+        pool=view.pool,
+        at=now,
+        level=worst(levels),
+        tunnel=snapshot.spec.tunnel.value if snapshot.spec else None,
+        tunnel_range=snapshot.spec.tunnel_range if snapshot.spec else None,
+        subnets=subnets,
+        nodes=nodes,
+        hosts=_hosts(view),
+        checks=tuple(checks),
+    )
+
+
+def _malformed(why: str) -> str:
+    return f"{why}: daemons go on with the last good version; write it again with `proxypool pool apply`, or remove it"
+
+
+def _subnet(view: PoolView, spec: SubnetSpec, now: float) -> SubnetReport:
+    found = view.snapshot.pairs.get(spec.id, {})
+    pairs = tuple(_pair(view, found[name], now) for name in sorted(found))
+    checks = []
+    if not pairs:
+        checks.append(
+            Check.of(Code.NO_PAIR, spec.id, f"no pair serves it: add one with `proxypool pair add {spec.id} …`")
+        )
+    return SubnetReport(
+        id=spec.id,
+        level=worst([pair.level for pair in pairs] + [check.level for check in checks]),
+        tenant=spec.tenant,
+        cidrs=spec.cidrs,
+        key=spec.key,
+        hosts=tuple(sorted(view.snapshot.subnet_hosts.get(spec.id, ()))),
+        pairs=pairs,
+        checks=tuple(checks),
+    )
+
+
+def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
+    name = f"{spec.subnet}/{spec.id}"
+    election = view.snapshot.elections.get(name, ())
+    published = view.statuses.get(name, {})
+    elected = election[0].node if election else None
+    members = [
+        Member(member.node, published.get(member.node), view.nodes_alive.get(member.node), member.node == elected)
+        for member in spec.members
+    ]
+    masters = [member.node for member in members if member.is_master]
+    checks = tuple(check_pair(spec, members, now))
+    changes = [member.status.since for member in members if member.status and member.status.since]
+    return PairReport(
+        id=spec.id,
+        level=worst(check.level for check in checks),
+        havip=spec.havip,
+        vrid=spec.vrid,
+        egress_address=spec.egress_address,
+        state=spec.state.value,
+        elected=elected,
+        epoch=election[0].epoch if election else None,
+        master=masters[0] if len(masters) == 1 else None,
+        havip_holders=tuple(member.node for member in members if member.status and member.status.has_havip),
+        last_change=max(changes, default=None),
+        members=tuple(_member(spec, member) for member in members),
+        checks=checks,
+    )
+
+
+def _member(pair: PairSpec, member: Member) -> MemberReport:
+    place = next(place for place in pair.members if place.node == member.node)
+    is_alive, status = member.alive is not None, member.status
+    if status is None:
+        return MemberReport(
+            node=place.node, eni=place.eni, address=place.address, is_alive=is_alive, elected=member.is_elected
+        )
+    return MemberReport(
+        node=place.node,
+        eni=place.eni,
+        address=place.address,
+        is_alive=is_alive,
+        elected=member.is_elected,
+        role=status.role,
+        vrrp=status.vrrp,
+        gate=status.gate,
+        has_havip=status.has_havip,
+        health=status.health,
+        epoch=status.epoch,
+        conntrack=status.conntrack,
+        conntrack_limit=status.conntrack_limit,
+        rx_bytes=status.rx_bytes,
+        tx_bytes=status.tx_bytes,
+        rx_bytes_per_s=status.rx_bytes_per_s,
+        tx_bytes_per_s=status.tx_bytes_per_s,
+        packets_per_s=status.packets_per_s,
+        since=status.since or None,
+        observed_at=status.at or None,
+        repairs=status.repairs,
+    )
+
+
+def _nodes(view: PoolView, subnets: tuple[SubnetReport, ...]) -> tuple[NodeReport, ...]:
+    serves: dict[str, list[str]] = {}
+    leads: dict[str, list[str]] = {}
+    for subnet in subnets:
+        for pair in subnet.pairs:
+            for member in pair.members:
+                serves.setdefault(member.node, []).append(f"{subnet.id}/{pair.id}")
+            if pair.master is not None:
+                leads.setdefault(pair.master, []).append(f"{subnet.id}/{pair.id}")
+    reports = []
+    for name, spec in sorted(view.snapshot.nodes.items()):
+        alive = view.nodes_alive.get(name)
+        reports.append(
+            NodeReport(
+                id=name,
+                is_alive=alive is not None,
+                underlay=spec.underlay,
+                version=alive.version if alive else spec.version,
+                since=alive.since if alive else None,
+                metrics=spec.metrics,
+                labels=spec.labels,
+                problems=alive.problems if alive else (),
+                pairs=tuple(serves.get(name, ())),
+                master_of=tuple(leads.get(name, ())),
+            )
+        )
+    return tuple(reports)
+
+
+def _hosts(view: PoolView) -> tuple[HostReport, ...]:
+    uses: dict[str, list[str]] = {}
+    for subnet, hosts in sorted(view.snapshot.subnet_hosts.items()):
+        for host in hosts:
+            uses.setdefault(host, []).append(subnet)
+    reports = []
+    for name, spec in sorted(view.snapshot.hosts.items()):
+        alive = view.hosts_alive.get(name)
+        reports.append(
+            HostReport(
+                id=name,
+                is_alive=alive is not None,
+                underlay=spec.underlay,
+                tunnel_address=spec.tunnel_address,
+                version=alive.version if alive else spec.version,
+                since=alive.since if alive else None,
+                metrics=spec.metrics,
+                problems=alive.problems if alive else (),
+                subnets=tuple(uses.get(name, ())),
+            )
+        )
+    return tuple(reports)
