@@ -21,7 +21,7 @@ from proxypool.telemetry.failovers import Kind, Observer, Phase
 _FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 # A second series for every counter, which the text format's readers do not use.
-disable_created_metrics()  # type: ignore[no-untyped-call] - the library has no annotation here
+disable_created_metrics()  # type: ignore[no-untyped-call]
 ROLES = tuple(role.value for role in Role)
 
 
