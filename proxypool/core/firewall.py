@@ -90,9 +90,7 @@ def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[I
     ]
     for address, port in sorted(set(coordinators)):
         peer = IPv4Network(address)
-        incoming.append(
-            Rule(*notrack, protocol="tcp", source=peer, matches=(Match("tcp", (("sport", str(port)),)),))
-        )
+        incoming.append(Rule(*notrack, protocol="tcp", source=peer, matches=(Match("tcp", (("sport", str(port)),)),)))
         outgoing.append(
             Rule(*notrack, protocol="tcp", destination=peer, matches=(Match("tcp", (("dport", str(port)),)),))
         )

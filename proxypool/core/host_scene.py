@@ -69,7 +69,9 @@ def choose_subnets(
         else:
             chosen.append(subnet)
     known = {subnet.id for subnet in chosen} | {item.subnet for item in refused}
-    refused += [Refused(name, "the pool has no such subnet") for name in configured if name not in known | {EVERY_SUBNET}]
+    refused += [
+        Refused(name, "the pool has no such subnet") for name in configured if name not in known | {EVERY_SUBNET}
+    ]
     return tuple(chosen), tuple(refused)
 
 

@@ -121,14 +121,7 @@ class Tick:
 
 
 Event: TypeAlias = (
-    VrrpChanged
-    | ElectionSeen
-    | CoordinatorChanged
-    | HealthSeen
-    | GateSeen
-    | PrioritySeen
-    | HeartbeatHeard
-    | Tick
+    VrrpChanged | ElectionSeen | CoordinatorChanged | HealthSeen | GateSeen | PrioritySeen | HeartbeatHeard | Tick
 )
 
 
@@ -262,6 +255,8 @@ class MemberState:
     """The highest epoch seen: an election result with a lower one is stale and ignored."""
     health: frozenset[str] | None = None
     """None until the first look: until then nothing that a predecessor left is changed."""
+    track: int | None = None
+    """The track file as last seen, or as wanted since; None: not known."""
     is_aside: bool = False
     contested_since: float | None = None
     """Since when this member is VRRP master although another living one is elected."""
@@ -284,13 +279,19 @@ class MemberState:
 
     @property
     def can_be_elected(self) -> bool | None:
-        """Whether it could be master if it were elected; None: unknown until VRRP has spoken.
+        """Whether it could be master if it were elected; None: not known.
 
-        A fault that keepalived reports because this member stands aside is none of its own.
+        A fault that keepalived reports because the track file says "aside" is none of its own.
         """
-        if self.vrrp is Vrrp.UNKNOWN:
-            return None
-        return self.is_fit and (self.is_aside or self.vrrp not in {Vrrp.FAULT, Vrrp.STOP})
+        match self.vrrp:
+            case Vrrp.UNKNOWN:
+                return None
+            case Vrrp.FAULT if self.track is None:
+                return None
+            case Vrrp.FAULT:
+                return self.is_fit and self.track == PRIORITY_ASIDE
+            case vrrp:
+                return self.is_fit and vrrp is not Vrrp.STOP
 
     @property
     def next_deadline(self) -> float | None:
@@ -335,7 +336,7 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         if role is not new.role:
             new = replace(new, role=role, role_since=now)
     new = _break_tie(new, event, now)
-    return new, _effects(state, new, event, trigger)
+    return _written(new), _effects(state, new, event, trigger)
 
 
 def _take_in(state: MemberState, event: Event) -> MemberState:
@@ -351,8 +352,9 @@ def _take_in(state: MemberState, event: Event) -> MemberState:
             return replace(state, candidates=candidates, epoch=epoch)
         case CoordinatorChanged(coordinator):
             return replace(state, coordinator=coordinator)
-        case PrioritySeen(value) if value == PRIORITY_ASIDE and decide(state).priority is None:
-            return replace(state, is_aside=True)
+        case PrioritySeen(value):
+            is_left_aside = value == PRIORITY_ASIDE and decide(state).priority is None
+            return replace(state, track=value, is_aside=state.is_aside or is_left_aside)
         case _:
             return state
 
@@ -376,9 +378,7 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
         is_over = state.candidates is not None and not other_is_elected
         if not is_over and state.coordinator is not Coordinator.LOST and not isinstance(event, HeartbeatHeard):
             return state
-        # The fault was of our own making: what keepalived makes of the return it has yet to say.
-        vrrp = Vrrp.UNKNOWN if state.vrrp is Vrrp.FAULT else state.vrrp
-        return replace(state, is_aside=False, contested_since=None, vrrp=vrrp)
+        return replace(state, is_aside=False, contested_since=None)
     is_contested = other_is_elected and state.coordinator is Coordinator.CONNECTED and state.role is Role.MASTER
     if not is_contested:
         return replace(state, contested_since=None)
@@ -389,6 +389,16 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
     return state
 
 
+def _written(state: MemberState) -> MemberState:
+    """What is known of the track file, and so of keepalived, once the effects are done."""
+    priority = decide(state).priority
+    if priority is None or priority == state.track:
+        return state
+    # A fault of our own making ends with it: what keepalived makes of the return it has yet to say.
+    is_returning = state.track == PRIORITY_ASIDE and state.vrrp is Vrrp.FAULT
+    return replace(state, track=priority, vrrp=Vrrp.UNKNOWN if is_returning else state.vrrp)
+
+
 def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger | None) -> tuple[Effect, ...]:
     """The gate first: it is what packets wait for. Facts last."""
     before, after = decide(old), decide(new)
@@ -396,8 +406,7 @@ def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger 
     gate_is = event.is_open if isinstance(event, GateSeen) else before.gate
     if after.gate is not None and after.gate != gate_is:
         effects.append(SetGate(after.gate))
-    priority_is = event.value if isinstance(event, PrioritySeen) else before.priority
-    if after.priority is not None and after.priority != priority_is:
+    if after.priority is not None and after.priority != new.track:
         effects.append(SetPriority(after.priority))
     if after.contend is not None and after.contend != before.contend:
         effects.append(SetContending(after.contend))

@@ -239,16 +239,7 @@ class Table:
 
 
 AnyObject: TypeAlias = (
-    Eni
-    | Tunnel
-    | Address
-    | Route
-    | PolicyRule
-    | Neighbour
-    | ForwardingEntry
-    | Sysctl
-    | AddressSet
-    | Table
+    Eni | Tunnel | Address | Route | PolicyRule | Neighbour | ForwardingEntry | Sysctl | AddressSet | Table
 )
 
 

@@ -106,10 +106,14 @@ class NodeDaemon:
         )
         self.registry = Registry(self.session)
         self.presence = Presence(self.session)
-        self.mirror = PoolMirror(self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name)
+        self.mirror = PoolMirror(
+            self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
+        )
         self.metrics = NodeMetrics(self._view)
         self.dataplane = Dataplane(on_result=self.inbox.put)
-        self.watch = NodeWatch(self.inbox.put, self.dataplane, self.node.underlay, self.run_dir, Keepalived(Path(self.node.keepalived_dir)))
+        self.watch = NodeWatch(
+            self.inbox.put, self.dataplane, self.node.underlay, self.run_dir, Keepalived(Path(self.node.keepalived_dir))
+        )
         facts = NodeFacts(self.name, underlay.address, underlay.mtu, _coordinators(zookeeper.hosts))
         self.membership = Membership(
             facts=facts,
@@ -188,7 +192,10 @@ class NodeDaemon:
                 self._publish(now)
             case KeepalivedSeen(pid, is_connected):
                 self.keepalived_pid = pid
-                self._note("keepalived", None if pid else "keepalived is not running: start it with `systemctl start keepalived`")
+                self._note(
+                    "keepalived",
+                    None if pid else "keepalived is not running: start it with `systemctl start keepalived`",
+                )
                 self.membership.keepalived_seen(pid, now, is_connected=is_connected)
             case KeepalivedSynced(_, problem):
                 self._note("keepalived-config", problem)
@@ -249,7 +256,9 @@ class NodeDaemon:
             return
         problems = [*self.problems.values(), *self.membership.problems()]
         problems += [f"document {path}: {why}" for path, why in sorted(self.snapshot.malformed.items())]
-        alive = Alive(underlay=self.alive.underlay, version=__version__, since=self.started_at, problems=tuple(problems))
+        alive = Alive(
+            underlay=self.alive.underlay, version=__version__, since=self.started_at, problems=tuple(problems)
+        )
         if alive != self._published_alive or now >= self._beat_due:
             self._published_alive, self._beat_due = alive, now + BEAT_S
             self.presence.want(f"nodes/{self.name}/alive", encode(msgspec.structs.replace(alive, at=time.time())))
@@ -306,4 +315,3 @@ def main(config: Config) -> int:
         return NodeDaemon(config, config.node).run()
     finally:
         os.close(lock)
-

@@ -81,7 +81,9 @@ class _Base:
             registry=self.registry,
         )
 
-    def reconciled(self, scope: str, *, ok: bool, is_repair: bool, operations: int, duration_s: float, now: float) -> None:
+    def reconciled(
+        self, scope: str, *, ok: bool, is_repair: bool, operations: int, duration_s: float, now: float
+    ) -> None:
         """Count one round."""
         self.reconcile_duration.observe(duration_s)
         if operations:
@@ -149,22 +151,30 @@ class _NodeCollector:
     def collect(self) -> Iterator[Metric]:
         """All families."""
         view = self._view()
-        yield _gauge("proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected)
-        yield _gauge("proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s)
+        yield _gauge(
+            "proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected
+        )
+        yield _gauge(
+            "proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s
+        )
         yield _gauge("proxypool_keepalived_up", "Whether keepalived runs.", view.is_keepalived_up)
         yield _gauge(
             "proxypool_keepalived_config_valid",
             "Whether keepalived accepted the configuration last written.",
             view.is_keepalived_config_valid,
         )
-        yield _gauge("proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents)
+        yield _gauge(
+            "proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents
+        )
         yield from _member_states(view.members)
         yield from _member_counters(view.members)
 
 
 def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     labels = ("subnet", "pair")
-    role = GaugeMetricFamily("proxypool_member_role", "Role of this node in the pair: 1 for the current one.", labels=(*labels, "role"))
+    role = GaugeMetricFamily(
+        "proxypool_member_role", "Role of this node in the pair: 1 for the current one.", labels=(*labels, "role")
+    )
     families = {
         name: GaugeMetricFamily(f"proxypool_member_{name}", text, labels=labels)
         for name, text in (
@@ -195,8 +205,12 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
 
 def _member_counters(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     labels = ("subnet", "pair")
-    entries = GaugeMetricFamily("proxypool_conntrack_entries", "Connections tracked in the subnet's namespace.", labels=labels)
-    limit = GaugeMetricFamily("proxypool_conntrack_limit_entries", "Most connections the kernel will track.", labels=labels)
+    entries = GaugeMetricFamily(
+        "proxypool_conntrack_entries", "Connections tracked in the subnet's namespace.", labels=labels
+    )
+    limit = GaugeMetricFamily(
+        "proxypool_conntrack_limit_entries", "Most connections the kernel will track.", labels=labels
+    )
     traffic = {
         (direction, unit): CounterMetricFamily(
             f"proxypool_tunnel_{direction}_{unit}", f"{unit.capitalize()} {text} the tunnel.", labels=labels
@@ -251,11 +265,19 @@ class _HostCollector:
     def collect(self) -> Iterator[Metric]:
         """All families."""
         view = self._view()
-        yield _gauge("proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected)
-        yield _gauge("proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s)
+        yield _gauge(
+            "proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected
+        )
+        yield _gauge(
+            "proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s
+        )
         yield _gauge("proxypool_host_subnets", "Subnets this host's instances can reach.", view.subnets_served)
-        yield _gauge("proxypool_host_subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused)
-        yield _gauge("proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents)
+        yield _gauge(
+            "proxypool_host_subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused
+        )
+        yield _gauge(
+            "proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

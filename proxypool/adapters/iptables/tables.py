@@ -45,8 +45,8 @@ def _fresh(name: str) -> Iterator[iptc.Table]:
         raise TransientError(f"iptables table {name}: {error}") from error
 
 
-def observe_table(desired: Table) -> Table | None:
-    """Our part of a table; None if there is nothing of ours.
+def observe_table(desired: Table) -> Table:
+    """Our part of a table; without chains if there is nothing of ours.
 
     A rule equal to the desired one at its place is reported as that rule, any other as `UnknownRule`.
 
@@ -56,8 +56,6 @@ def observe_table(desired: Table) -> Table | None:
     with _fresh(desired.name) as table:
         ours = {chain.name: chain for chain in table.chains if chain.name.startswith(CHAIN_PREFIX)}
         wanted = {chain.name: chain for chain in desired.chains}
-        if not ours and not any(chain.policy for chain in desired.chains):
-            return None
         found = [
             _observe_chain(table, wanted.get(name), chain, ours)
             for name, chain in sorted(ours.items(), key=lambda item: _position(desired, item[0]))

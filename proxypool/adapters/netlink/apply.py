@@ -96,9 +96,7 @@ def _put(ip: IPRoute, item: AnyObject) -> None:
                 if error.code != 17:  # noqa: PLR2004 - EEXIST: it is there already
                     raise
         case Neighbour(device, address, link_address):
-            ip.neigh(
-                "replace", ifindex=_index(device), dst=str(address), lladdr=link_address, state="permanent"
-            )
+            ip.neigh("replace", ifindex=_index(device), dst=str(address), lladdr=link_address, state="permanent")
         case ForwardingEntry(device, mac, remote):
             # NTF_SELF and permanent + noarp: what `bridge fdb replace … dst …` sends.
             ip.fdb("replace", ifindex=_index(device), lladdr=mac, dst=str(remote), flags=2,

@@ -21,6 +21,7 @@ NAMESPACE_DIR = "/run/netns"
 NAMESPACE_MARK = "proxypool"
 """Alias of the loopback in a namespace of ours: the proof that we made it."""
 
+IPV6_DEFAULTS = "/proc/sys/net/ipv6/conf/default"
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -98,7 +99,15 @@ def create_namespace(home: Home, name: str) -> None:
             finally:
                 netns.setns(home.fd, flags=0)
         with home.inside(name), IPRoute() as ip:
+            _keep_ipv6_quiet()
             ip.link("set", index=1, ifalias=NAMESPACE_MARK, state="up")
+
+
+def _keep_ipv6_quiet() -> None:
+    """A card that is moved in takes this default: else it would announce itself to the customer before we configure it."""
+    if os.path.isdir(IPV6_DEFAULTS):
+        with open(f"{IPV6_DEFAULTS}/disable_ipv6", "w", encoding="ascii") as file:
+            file.write("1")
 
 
 def remove_namespace(name: str) -> None:

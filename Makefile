@@ -1,0 +1,54 @@
+# Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test test-gre demo bench fmt lock clean
+
+BIN := .venv/bin
+TUNNEL ?=
+NAME ?=
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing and build .venv
+	@tools/setup test
+
+check: ## format, lint, types, import layers, unit and property tests: seconds, no root
+	@tools/setup check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit tests/property
+
+test: ## everything, in one run of pytest; needs root
+	@tools/setup test
+	@$(BIN)/pytest
+
+test-gre: ## the lab's data path and failover with GRE, in a guest with a kernel that has it
+	@tools/setup test
+	@$(BIN)/pytest tests/vm
+
+demo: ## a pool on this machine, its master powered off, the blackout measured; TUNNEL=gre: in a guest that has GRE
+	@tools/setup $(if $(filter gre,$(TUNNEL)),test,demo)
+ifeq ($(TUNNEL),gre)
+	@$(BIN)/python -m proxypool.lab.guest --mem 2G -- $(BIN)/proxypool lab demo --tunnel gre
+else
+	@$(BIN)/proxypool lab demo $(if $(TUNNEL),--tunnel $(TUNNEL))
+endif
+
+bench: ## measure; NAME=… one of them; tables here, figures in bench/out/
+	@tools/setup test
+	@$(BIN)/python -m bench $(NAME)
+
+fmt: ## format and fix what can be fixed
+	@tools/setup check
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: ## write requirements/ again from pyproject.toml (needs uv)
+	@tools/lock
+
+clean: ## remove what the targets made in this directory
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

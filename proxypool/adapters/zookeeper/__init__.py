@@ -1,0 +1,53 @@
+"""ZooKeeper through kazoo: the pool's shared memory. Nothing outside this package imports kazoo.
+
+session    one session: connects for ever, can be resumed after a restart, tells when it is suspended or lost
+mirror     the pool's documents in memory, following ZooKeeper
+presence   our ephemeral nodes and candidates
+registry   names of machines and tunnel addresses of hosts, each given once
+store      what the command line reads and writes
+layout     paths; tree, parsing: from what was read to a snapshot; reading, writing: many requests at once
+"""
+
+from proxypool.adapters.zookeeper.changes import Change
+from proxypool.adapters.zookeeper.errors import (
+    Conflict,
+    LayoutTooNew,
+    NameInUse,
+    NotFound,
+    PoolMissing,
+    ZooKeeperUnreachable,
+)
+from proxypool.adapters.zookeeper.layout import (
+    host_alive_suffix,
+    member_status_suffix,
+    node_alive_suffix,
+    subnet_host_suffix,
+)
+from proxypool.adapters.zookeeper.mirror import PoolMirror
+from proxypool.adapters.zookeeper.presence import Presence
+from proxypool.adapters.zookeeper.registry import Registry
+from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.adapters.zookeeper.store import PoolStore
+from proxypool.adapters.zookeeper.switchover import Elections, NotEligible, Switchover
+
+__all__ = [
+    "Change",
+    "Conflict",
+    "Elections",
+    "LayoutTooNew",
+    "NameInUse",
+    "NotEligible",
+    "NotFound",
+    "PoolMirror",
+    "PoolMissing",
+    "PoolSession",
+    "PoolStore",
+    "Presence",
+    "Registry",
+    "Switchover",
+    "ZooKeeperUnreachable",
+    "host_alive_suffix",
+    "member_status_suffix",
+    "node_alive_suffix",
+    "subnet_host_suffix",
+]

@@ -1,0 +1,94 @@
+"""From a request to the writes that make it so, checked against the whole pool. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from proxypool.adapters.zookeeper.layout import Parts
+from proxypool.adapters.zookeeper.tree import PoolTree
+from proxypool.adapters.zookeeper.writing import Create, SetData, Write
+from proxypool.core.documents import encode
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import PoolSpec, Snapshot, validate_pair, validate_pool, validate_subnet
+from proxypool.core.requests import PoolRequest, resolve_pair, resolve_pool, resolve_subnet
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an edit does to one document."""
+
+    kind: str
+    name: str
+    what: str
+    """`added`, `changed`, `removed` or `unchanged`."""
+    writes: tuple[Write, ...] = ()
+
+
+def pool_changes(request: PoolRequest, tree: PoolTree) -> Sequence[Change]:
+    """One change for the pool and for each subnet and pair named.
+
+    Raises:
+        InvalidInput: the pool would not be valid afterwards; the first reason found.
+    """
+    now = tree.snapshot()
+    wanted = _resolved(request, now)
+    spec = wanted.spec or PoolSpec()
+    if now.spec is not None and any(now.pairs.values()):
+        _require_same_tunnels(now.spec, spec)
+    validate_pool(spec, wanted.subnets.values())
+    changes = [_change(tree, "pool", tree.pool, ("spec",), spec, ())]
+    for subnet in request.subnets:
+        validate_subnet(wanted.subnets[subnet.id], spec, wanted.subnets.values())
+        at = ("subnets", subnet.id)
+        changes.append(_change(tree, "subnet", subnet.id, at, wanted.subnets[subnet.id], ("pairs", "hosts")))
+        for pair in subnet.pairs:
+            found = wanted.pairs[subnet.id][pair.id]
+            validate_pair(found, wanted)
+            name = f"{subnet.id}/{pair.id}"
+            changes.append(_change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status")))
+    return changes
+
+
+def _resolved(request: PoolRequest, now: Snapshot) -> Snapshot:
+    """The pool as it will be. Checked as a whole afterwards: two pairs may exchange their HaVips in one request."""
+    subnets = dict(now.subnets)
+    pairs = {subnet: dict(found) for subnet, found in now.pairs.items()}
+    wanted = msgspec.structs.replace(now, spec=resolve_pool(request, now.spec), subnets=subnets, pairs=pairs)
+    for subnet in request.subnets:
+        subnets[subnet.id] = resolve_subnet(subnet, subnets)
+        for pair in subnet.pairs:
+            pairs.setdefault(subnet.id, {})[pair.id] = resolve_pair(pair, subnet.id, wanted)
+    return wanted
+
+
+def _require_same_tunnels(now: PoolSpec, new: PoolSpec) -> None:
+    for what, before, after in (
+        ("tunnel kind", now.tunnel, new.tunnel),
+        ("tunnel range", now.tunnel_range, new.tunnel_range),
+    ):
+        if before != after:
+            raise InvalidInput(
+                f"the pool's {what} is {before} and cannot become {after} while pairs exist: remove the pairs first"
+            )
+
+
+def _change(
+    tree: PoolTree, kind: str, name: str, parts: Parts, document: msgspec.Struct, containers: Sequence[str]
+) -> Change:
+    raw = tree.raw(parts)
+    data = encode(document, raw)
+    path = tree.path(parts)
+    if raw is None:
+        return Change(kind, name, "added", tuple(_creation(path, data, containers)))
+    if tree.document(parts) == document and tree.problem(parts) is None:
+        return Change(kind, name, "unchanged")
+    return Change(kind, name, "changed", (SetData(path, data),))
+
+
+def _creation(path: str, data: bytes, containers: Sequence[str]) -> Iterator[Write]:
+    yield Create(path, data)
+    for container in containers:
+        yield Create(f"{path}/{container}")

@@ -1,0 +1,88 @@
+"""kazoo's threads and sockets, with four things that kazoo lacks.
+
+- The connection can be cut without closing the session: kazoo's own `stop` ends the session and its ephemerals.
+- The time of the last word from a server is noted.
+- A server that swallows packets must not cost the whole session: kazoo waits one session timeout for each TCP connect.
+- `select` by poll(2): kazoo's makes an epoll instance for each of the four calls that one request takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import select as select_module
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from kazoo.handlers.threading import SequentialThreadingHandler
+
+_READ = select_module.POLLIN | select_module.POLLPRI
+_FAILED = select_module.POLLERR | select_module.POLLHUP | select_module.POLLNVAL
+
+
+class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
+    """See the module's text."""
+
+    def __init__(self, connect_timeout_s: float) -> None:
+        super().__init__()
+        self._connect_timeout_s = connect_timeout_s
+        self._socket: socket.socket | None = None
+        self._is_cut = threading.Event()
+        self.last_contact: float | None = None
+        """Monotonic time at which a server's last byte could be read; None before the first."""
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> socket.socket:
+        """Connect to a server.
+
+        Raises:
+            OSError: it cannot be reached in time, or the connection was cut for good.
+        """
+        if self._is_cut.is_set():
+            raise ConnectionAbortedError("the session is being left")
+        timeout_s = kwargs.get("timeout")
+        kwargs["timeout"] = self._connect_timeout_s if timeout_s is None else min(timeout_s, self._connect_timeout_s)
+        made: socket.socket = super().create_connection(*args, **kwargs)
+        self._socket = made
+        if self._is_cut.is_set():
+            self._shut_down()
+        return made
+
+    def select(
+        self,
+        readers: Sequence[Any],
+        writers: Sequence[Any],
+        _exceptional: Sequence[Any],
+        timeout_s: float | None = None,
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """As select.select."""
+        poll = select_module.poll()
+        by_descriptor = {}
+        for items, events in ((readers, _READ), (writers, select_module.POLLOUT)):
+            for item in items:
+                descriptor = item.fileno()
+                if descriptor < 0:
+                    raise OSError(errno.EBADF, "the socket is closed")
+                poll.register(descriptor, events)
+                by_descriptor[descriptor] = item
+        ready = poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000)
+        readable = [
+            by_descriptor[at] for at, events in ready if events & (_READ | _FAILED) and by_descriptor[at] in readers
+        ]
+        writable = [by_descriptor[at] for at, events in ready if by_descriptor[at] in writers]
+        if self._socket in readable:
+            self.last_contact = time.monotonic()
+        return readable, writable, []
+
+    def cut(self) -> None:
+        """Drop the connection for good, without a word to the server: the session lives on until it times out."""
+        self._is_cut.set()
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return

@@ -1,0 +1,140 @@
+"""Where things are in ZooKeeper. The only place that knows a path; see "ZooKeeper layout" in the design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+LAYOUT_VERSION = 1
+CANDIDATE_DIGITS = 10
+"""ZooKeeper appends this many to the name of a sequential node."""
+
+Parts: TypeAlias = tuple[str, ...]
+
+
+def node_suffix(node: str) -> str:
+    """NodeSpec."""
+    return f"nodes/{node}"
+
+
+def node_alive_suffix(node: str) -> str:
+    """Alive of a node daemon; ephemeral."""
+    return f"nodes/{node}/alive"
+
+
+def host_suffix(host: str) -> str:
+    """HostSpec."""
+    return f"hosts/{host}"
+
+
+def host_alive_suffix(host: str) -> str:
+    """Alive of a host agent; ephemeral."""
+    return f"hosts/{host}/alive"
+
+
+def subnet_suffix(subnet: str) -> str:
+    """SubnetSpec."""
+    return f"subnets/{subnet}"
+
+
+def subnet_host_suffix(subnet: str, host: str) -> str:
+    """Says that a host uses a subnet."""
+    return f"subnets/{subnet}/hosts/{host}"
+
+
+def pair_suffix(subnet: str, pair: str) -> str:
+    """PairSpec."""
+    return f"subnets/{subnet}/pairs/{pair}"
+
+
+def election_suffix(subnet: str, pair: str) -> str:
+    """Parent of a pair's candidates."""
+    return f"{pair_suffix(subnet, pair)}/election"
+
+
+def member_status_suffix(subnet: str, pair: str, node: str) -> str:
+    """MemberStatus; ephemeral."""
+    return f"{pair_suffix(subnet, pair)}/status/{node}"
+
+
+def candidate_node(name: str) -> str | None:
+    """The node of a candidate named `<node>-##########`, None if it is no candidate's name."""
+    node, separator, digits = name.rpartition("-")
+    if not separator or not node or len(digits) != CANDIDATE_DIGITS or not digits.isdigit():
+        return None
+    return node
+
+
+def candidate_sequence(name: str) -> int:
+    """Place in the queue: ZooKeeper's sequence number."""
+    return int(name[-CANDIDATE_DIGITS:])
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Absolute paths of one pool."""
+
+    pool: str
+
+    @property
+    def root(self) -> str:
+        """The pool's own node."""
+        return f"/proxypool/{self.pool}"
+
+    def path(self, suffix: str) -> str:
+        """Absolute path of a suffix."""
+        return f"{self.root}/{suffix}"
+
+    def parts(self, path: str) -> Parts:
+        """A path's components below the pool's node."""
+        return tuple(path[len(self.root) + 1 :].split("/"))
+
+
+class Facet(StrEnum):
+    """What of a ZooKeeper node matters to us. Every node has exactly one."""
+
+    DATA = "data"
+    CHILDREN = "children"
+    STAT = "stat"
+
+
+ROOTS: tuple[Parts, ...] = (("version",), ("spec",), ("subnets",), ("nodes",), ("hosts",))
+"""Where reading the pool begins."""
+
+
+def facet_of(parts: Parts) -> Facet | None:
+    """What to read of a node, None if it is none of ours."""
+    match parts:
+        case ("version",) | ("spec",):
+            return Facet.DATA
+        case ("subnets",) | ("nodes",) | ("hosts",):
+            return Facet.CHILDREN
+        case ("subnets" | "nodes" | "hosts", _) | ("nodes" | "hosts", _, "alive"):
+            return Facet.DATA
+        case ("subnets", _, "pairs" | "hosts") | ("subnets", _, "pairs", _, "election" | "status"):
+            return Facet.CHILDREN
+        case ("subnets", _, "pairs", _) | ("subnets", _, "pairs", _, "status", _):
+            return Facet.DATA
+        case ("subnets", _, "pairs", _, "election", _):
+            return Facet.STAT
+        case _:
+            return None
+
+
+def containers_below(parts: Parts, *, with_status: bool) -> tuple[Parts, ...]:
+    """What belongs to a document besides its own data."""
+    match parts:
+        case ("subnets", _):
+            return ((*parts, "pairs"), (*parts, "hosts"))
+        case ("subnets", _, "pairs", _):
+            return ((*parts, "election"), (*parts, "status")) if with_status else ((*parts, "election"),)
+        case ("nodes" | "hosts", _):
+            return ((*parts, "alive"),) if with_status else ()
+        case _:
+            return ()
+
+
+def has_readable_children(parts: Parts) -> bool:
+    """Whether the children of a container are read too; hosts of a subnet are names only."""
+    return not (len(parts) == 3 and parts[2] == "hosts")  # noqa: PLR2004 - subnets/<subnet>/hosts

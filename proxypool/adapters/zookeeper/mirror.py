@@ -1,0 +1,139 @@
+"""The pool in memory: a snapshot that follows ZooKeeper. Level-triggered: events only say what to read again.
+
+One-shot watches, each set by the read that it guards, so nothing is missed between the two. (kazoo 2.11 has no
+persistent watches; a recursive one would also bring every status that every member publishes to every daemon.)
+After a reconnect kazoo's watches are gone and everything is read again; documents that did not change stay the same
+objects and no change is reported.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kazoo.protocol.states import EventType
+
+from proxypool.adapters.zookeeper.layout import Parts, facet_of
+from proxypool.adapters.zookeeper.reading import Watch, read_all
+from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.adapters.zookeeper.tree import PoolTree
+from proxypool.core.errors import ProxypoolError
+from proxypool.core.model import Snapshot
+from proxypool.core.role import Coordinator
+
+log = logging.getLogger(__name__)
+
+DEBOUNCE_S = 0.005
+"""Events come in bursts: a session that ends takes all its candidates along."""
+RETRY_AFTER_S = 0.2
+"""After a read that failed although we are connected."""
+
+
+def load(session: PoolSession, tree: PoolTree, start: Iterable[Parts], *, all_below: bool, watch: Watch | None) -> None:
+    """Read nodes and what must be read because of them, level by level, each level in one go.
+
+    Raises:
+        TransientError: the connection broke; the tree keeps what was read before.
+    """
+    todo = list(start)
+    while todo:
+        reads = [(facet, session.layout.path("/".join(parts))) for parts in todo if (facet := facet_of(parts))]
+        answers = read_all(session, reads, watch)
+        todo = [
+            below
+            for parts, answer in zip(todo, answers, strict=True)
+            for below in tree.take(parts, answer, all_below=all_below)
+        ]
+
+
+class PoolMirror:
+    """See the module's text. `on_change` runs on the mirror's own thread, only when the snapshot differs."""
+
+    def __init__(self, session: PoolSession, on_change: Callable[[Snapshot], None], *, node: str | None = None) -> None:
+        """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed."""
+        self._session, self._on_change = session, on_change
+        self._tree = PoolTree(session.layout, node=node)
+        self._snapshot = Snapshot()
+        self._wake = threading.Condition()
+        self._changed: set[Parts] = set()
+        self._must_reload = True
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="pool-mirror", daemon=True)
+        self.loaded = threading.Event()
+        """Set after the whole pool has been read once."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The pool as last read; empty before `loaded`."""
+        return self._snapshot
+
+    def start(self) -> None:
+        """Follow the pool from now on, as soon as the session is connected."""
+        self._session.subscribe(self._on_link)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(self._session.timeout_s)
+
+    def _on_link(self, state: Coordinator, _session: int | None) -> None:
+        if state is Coordinator.CONNECTED:
+            with self._wake:
+                self._must_reload = True
+                self._wake.notify()
+
+    def _on_event(self, event: Any) -> None:
+        """A watch fired. On kazoo's thread: mark and go."""
+        if event.type == EventType.NONE or event.path is None:
+            return
+        with self._wake:
+            self._changed.add(self._session.layout.parts(event.path))
+            self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(self._has_work)
+                if self._is_stopping:
+                    return
+            time.sleep(DEBOUNCE_S)
+            with self._wake:
+                changed, self._changed = self._changed, set()
+                reload, self._must_reload = self._must_reload, False
+            try:
+                self._read(changed, reload=reload)
+            except ProxypoolError as error:
+                log.debug("reading the pool again: %s", error)
+                self._read_again_later()
+            except Exception:
+                log.exception("cannot follow the pool; trying again")
+                self._read_again_later()
+
+    def _has_work(self) -> bool:
+        is_connected = self._session.state is Coordinator.CONNECTED
+        return self._is_stopping or (is_connected and (self._must_reload or bool(self._changed)))
+
+    def _read_again_later(self) -> None:
+        with self._wake:
+            self._must_reload = True
+            self._wake.wait_for(lambda: self._is_stopping, timeout=RETRY_AFTER_S)
+
+    def _read(self, changed: set[Parts], *, reload: bool) -> None:
+        if reload:
+            load(self._session, self._tree, self._tree.roots(), all_below=True, watch=self._on_event)
+        else:
+            known = [parts for parts in sorted(changed) if self._tree.knows(parts)]
+            load(self._session, self._tree, known, all_below=False, watch=self._on_event)
+        snapshot = self._tree.snapshot()
+        is_first = not self.loaded.is_set()
+        if snapshot != self._snapshot or is_first:
+            self._snapshot = snapshot
+            self.loaded.set()
+            self._on_change(snapshot)

@@ -1,0 +1,82 @@
+"""From the bytes of a ZooKeeper node to a document, by the node's place in the tree. No I/O."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, Parts
+from proxypool.core.documents import decode
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import (
+    PAIR_SIZE,
+    Alive,
+    HostSpec,
+    MemberStatus,
+    NodeSpec,
+    PairSpec,
+    PoolSpec,
+    SubnetSpec,
+)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class LayoutVersion(msgspec.Struct, frozen=True):
+    """The `version` node: plain text, `MAJOR` or `MAJOR.MINOR`. A later minor version only adds."""
+
+    major: int
+
+
+def parse_document(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
+    """The document at this place.
+
+    Raises:
+        InvalidInput: it does not parse, or says that it is another one; the message names the path.
+    """
+    match parts:
+        case ("version",):
+            return _version(raw, path)
+        case ("spec",):
+            return decode(raw, PoolSpec, what=path)
+        case ("subnets", name):
+            return _named(decode(raw, SubnetSpec, what=path), path, id=name)
+        case ("subnets", subnet, "pairs", name):
+            return _pair(_named(decode(raw, PairSpec, what=path), path, id=name, subnet=subnet), path)
+        case ("subnets", _, "pairs", _, "status", name):
+            return _named(decode(raw, MemberStatus, what=path), path, node=name)
+        case ("nodes", name):
+            return _named(decode(raw, NodeSpec, what=path), path, id=name)
+        case ("hosts", name):
+            return _named(decode(raw, HostSpec, what=path), path, id=name)
+        case ("nodes" | "hosts", _, "alive"):
+            return decode(raw, Alive, what=path)
+        case _:
+            raise InvalidInput(f"{path} is none of proxypool's documents")
+
+
+def _version(raw: bytes, path: str) -> LayoutVersion:
+    major = raw.decode("utf-8", "replace").strip().partition(".")[0]
+    if not major.isdecimal():
+        raise InvalidInput(f"{path} is not a layout version: {raw[:40]!r}")
+    if int(major) > LAYOUT_VERSION:
+        raise InvalidInput(
+            f"{path} says {raw.decode('utf-8', 'replace').strip()}: the pool was written by a later proxypool, "
+            f"this one knows layout {LAYOUT_VERSION}: upgrade it"
+        )
+    return LayoutVersion(int(major))
+
+
+def _named(document: T, path: str, **names: str) -> T:
+    """A document copied to another path must not speak for it."""
+    for field, name in names.items():
+        if getattr(document, field) != name:
+            raise InvalidInput(f"{path} has {field} {getattr(document, field)!r} instead of {name!r}")
+    return document
+
+
+def _pair(pair: PairSpec, path: str) -> PairSpec:
+    if len({member.node for member in pair.members}) != PAIR_SIZE or len(pair.members) != PAIR_SIZE:
+        raise InvalidInput(f"{path} does not have two members on two nodes")
+    return pair

@@ -1,0 +1,257 @@
+"""What the command line reads and writes: the whole pool at once, and edits that cannot race.
+
+Every edit reads the pool, checks the change against all of it, and commits together with a new version of the
+`version` node: if another edit came first the commit fails and all of it is done again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
+
+from proxypool.adapters.zookeeper.changes import Change, pool_changes
+from proxypool.adapters.zookeeper.errors import Conflict, LayoutTooNew, NotFound
+from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.mirror import load
+from proxypool.adapters.zookeeper.reading import Node, read_nodes, read_subtree
+from proxypool.adapters.zookeeper.registry import TUNNEL_ADDRESSES, pool_missing
+from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.adapters.zookeeper.switchover import Elections
+from proxypool.adapters.zookeeper.tree import PoolTree
+from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit, write_all
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import PairSpec, Snapshot, SubnetSpec
+from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest
+from proxypool.core.status import PoolView
+
+ATTEMPTS = 40
+MAX_BYTES = 600_000
+"""Of one transaction: ZooKeeper refuses packets above 1 MiB (jute.maxbuffer)."""
+BYTES_PER_WRITE = 64
+"""What a write takes besides path and data: headers and the access list."""
+
+
+class PoolStore:
+    """See the module's text. Blocking; the session must be connected."""
+
+    def __init__(self, session: PoolSession) -> None:
+        self._session, self._layout = session, session.layout
+        self._version_path = self._layout.path("version")
+        self.elections = Elections(session)
+
+    # --- reading
+
+    def read_snapshot(self) -> Snapshot:
+        """The pool's documents and elections.
+
+        Raises:
+            PoolMissing: it was not initialised.
+            LayoutTooNew: it was written by a later proxypool.
+            TransientError: the connection broke.
+        """
+        return self._read(with_status=False).snapshot()
+
+    def read_view(self) -> PoolView:
+        """Documents, elections, and what daemons publish; see `read_snapshot`."""
+        tree = self._read(with_status=True)
+        return PoolView(
+            pool=self._layout.pool,
+            snapshot=tree.snapshot(),
+            statuses=tree.statuses(),
+            nodes_alive=tree.alive("nodes"),
+            hosts_alive=tree.alive("hosts"),
+        )
+
+    def _read(self, *, with_status: bool) -> PoolTree:
+        tree = PoolTree(self._layout, with_status=with_status)
+        load(self._session, tree, tree.roots(), all_below=True, watch=None)
+        if tree.raw(("version",)) is None:
+            raise pool_missing(self._layout.pool)
+        problem = tree.problem(("version",))
+        if problem is not None:
+            raise LayoutTooNew(problem)
+        return tree
+
+    # --- writing
+
+    def init_pool(self, request: PoolRequest) -> Sequence[Change]:
+        """Make the pool, or change its spec. Doing it twice is the same as once.
+
+        Raises:
+            InvalidInput: the tunnel kind or range cannot be changed now, or collides with a subnet.
+        """
+        self._make_containers()
+        return self.apply(msgspec.structs.replace(request, subnets=()))
+
+    def _make_containers(self) -> None:
+        for path in ("/proxypool", self._layout.root):
+            write_all(self._session, [Create(path)])
+        suffixes = ("subnets", "nodes", "hosts", TUNNEL_ADDRESSES)
+        containers = [Create(self._layout.path(suffix)) for suffix in suffixes]
+        try:
+            commit(self._session, [Create(self._version_path, str(LAYOUT_VERSION).encode()), *containers])
+        except NodeExistsError:
+            # A pool that is there; or one whose containers somebody removed by hand.
+            write_all(self._session, containers)
+
+    def apply(self, request: PoolRequest, *, is_dry_run: bool = False) -> Sequence[Change]:
+        """Make the pool, its subnets and pairs as asked for; what the request does not name stays.
+
+        Everything is checked before anything is written. It is written as one transaction, or above about 600 kB (some
+        500 subnets) as several: then an error on the way leaves the first of them, and applying again does the rest.
+
+        Raises:
+            InvalidInput: the first thing that cannot be; nothing was changed.
+        """
+        if read_nodes(self._session, (self._version_path,)) == [None]:
+            changes = pool_changes(request, PoolTree(self._layout))
+            if is_dry_run:
+                return changes
+            self._make_containers()
+        if is_dry_run:
+            return pool_changes(request, self._read(with_status=False))
+        return self._edit(lambda tree: pool_changes(request, tree))
+
+    def add_subnet(self, request: SubnetRequest) -> SubnetSpec:
+        """Add a subnet; the same twice is once.
+
+        Raises:
+            InvalidInput: it cannot be, or there is another one of that name.
+        """
+        self._edit(lambda tree: _additions(pool_changes(PoolRequest(subnets=(request,)), tree)))
+        return self.read_snapshot().subnets[request.id]
+
+    def add_pair(self, subnet: str, request: PairRequest) -> PairSpec:
+        """Add a pair to a subnet; the same twice is once.
+
+        Raises:
+            NotFound: there is no such subnet.
+            InvalidInput: it cannot be, or there is another one of that name.
+        """
+
+        def change(tree: PoolTree) -> Sequence[Change]:
+            known = tree.snapshot().subnets
+            spec = known.get(subnet)
+            if spec is None:
+                raise NotFound("subnet", subnet, known)
+            wanted = SubnetRequest(id=subnet, cidrs=spec.cidrs, tenant=spec.tenant, key=spec.key, pairs=(request,))
+            return _additions(pool_changes(PoolRequest(subnets=(wanted,)), tree))
+
+        self._edit(change)
+        return self.read_snapshot().pairs[subnet][request.id]
+
+    def require_subnet(self, subnet: str) -> None:
+        """Make sure that there is such a subnet, even one that cannot be read.
+
+        Raises:
+            NotFound: there is none.
+        """
+        _require_subnet(self._read(with_status=False), subnet)
+
+    def require_pair(self, subnet: str, pair: str) -> None:
+        """Make sure that there is such a pair, even one that cannot be read.
+
+        Raises:
+            NotFound: there is none.
+        """
+        _require_pair(self._read(with_status=False), subnet, pair)
+
+    def remove_subnet(self, subnet: str) -> None:
+        """Remove a subnet without pairs.
+
+        Raises:
+            NotFound: there is no such subnet.
+            InvalidInput: it has pairs.
+        """
+
+        def change(tree: PoolTree) -> Sequence[Change]:
+            _require_subnet(tree, subnet)
+            pairs = tree.names(("subnets", subnet, "pairs"))
+            if pairs:
+                raise InvalidInput(
+                    f"subnet {subnet} still has the pairs {', '.join(pairs)}: "
+                    f"remove them first with `proxypool pair remove {subnet} {pairs[0]}`"
+                )
+            return (self._removal("subnet", subnet, subnet_suffix(subnet)),)
+
+        self._edit(change)
+
+    def remove_pair(self, subnet: str, pair: str) -> None:
+        """Remove a pair with its election and what its members publish.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+        """
+
+        def change(tree: PoolTree) -> Sequence[Change]:
+            _require_pair(tree, subnet, pair)
+            return (self._removal("pair", f"{subnet}/{pair}", pair_suffix(subnet, pair)),)
+
+        self._edit(change)
+
+    def _removal(self, kind: str, name: str, suffix: str) -> Change:
+        doomed = read_subtree(self._session, self._layout.path(suffix))
+        return Change(kind, name, "removed", tuple(Delete(path) for path in doomed))
+
+    def _edit(self, plan: Callable[[PoolTree], Sequence[Change]]) -> Sequence[Change]:
+        for attempt in range(ATTEMPTS):
+            (version,) = read_nodes(self._session, (self._version_path,))
+            if version is None:
+                raise pool_missing(self._layout.pool)
+            changes = plan(self._read(with_status=False))
+            if self._commit(version, [write for change in changes for write in change.writes]):
+                return changes
+            time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - spreads rivals, keeps no secret
+        raise Conflict("others change the pool again and again: try once more")
+
+    def _commit(self, version: Node, writes: Sequence[Write]) -> bool:
+        """Whether nobody else changed the pool since `version` was read."""
+        try:
+            for count, part in enumerate(_parts(writes)):
+                guard = SetData(self._version_path, version.data, version.version + count)
+                commit(self._session, [guard, *part])
+        except (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError):
+            return False
+        return True
+
+
+def _require_subnet(tree: PoolTree, subnet: str) -> None:
+    known = tree.names(("subnets",))
+    if subnet not in known:
+        raise NotFound("subnet", subnet, known)
+
+
+def _require_pair(tree: PoolTree, subnet: str, pair: str) -> None:
+    _require_subnet(tree, subnet)
+    known = tree.names(("subnets", subnet, "pairs"))
+    if pair not in known:
+        raise NotFound("pair", pair, known, f"in subnet {subnet}")
+
+
+def _additions(changes: Sequence[Change]) -> Sequence[Change]:
+    for change in changes:
+        if change.what == "changed" and change.kind != "pool":
+            raise InvalidInput(
+                f"{change.kind} {change.name} exists with other settings: remove it first, or change it with "
+                "`proxypool pool apply`"
+            )
+    return changes
+
+
+def _parts(writes: Sequence[Write]) -> Iterator[list[Write]]:
+    part: list[Write] = []
+    size = 0
+    for write in writes:
+        data = b"" if isinstance(write, Delete) else write.data
+        weight = len(write.path) + len(data) + BYTES_PER_WRITE
+        if part and size + weight > MAX_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(write)
+        size += weight
+    if part:
+        yield part

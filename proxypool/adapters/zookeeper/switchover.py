@@ -1,0 +1,161 @@
+"""A planned change of a pair's master: the election decides, VRRP follows. See "Who opens the gate" in the design."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from kazoo.exceptions import NoNodeError
+
+from proxypool.adapters.zookeeper.errors import NotFound
+from proxypool.adapters.zookeeper.layout import (
+    candidate_node,
+    candidate_sequence,
+    election_suffix,
+    member_status_suffix,
+    node_alive_suffix,
+    pair_suffix,
+)
+from proxypool.adapters.zookeeper.reading import read_children, read_nodes
+from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.adapters.zookeeper.writing import Delete, commit
+from proxypool.core.documents import decode
+from proxypool.core.errors import InvalidInput, PermanentError
+from proxypool.core.model import MemberStatus, PairSpec, Snapshot
+from proxypool.core.role import Role
+
+POLL_S = 0.01
+
+
+class NotEligible(PermanentError):
+    """The wanted member cannot take over, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switchover:
+    """Whom the election chose before, and whom it chooses now."""
+
+    subnet: str
+    pair: str
+    old: str | None
+    new: str
+
+    @property
+    def is_needed(self) -> bool:
+        """False: the wanted member was elected already."""
+        return self.old != self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who serves, and how long we waited for it."""
+
+    node: str
+    took_s: float
+
+
+class Elections:
+    """Elections as the command line sees them. Blocking; the session must be connected."""
+
+    def __init__(self, session: PoolSession) -> None:
+        self._session = session
+
+    def switchover(self, snapshot: Snapshot, subnet: str, pair: str, to: str | None) -> Switchover:
+        """Move the election to `to`, or to the member that is not elected. The others go to the end of the queue.
+
+        Raises:
+            NotFound: no such subnet, pair or member.
+            NotEligible: that member does not stand in the election; the text says why.
+            TransientError: the connection broke.
+        """
+        spec = _pair(snapshot, subnet, pair)
+        election = self._session.layout.path(election_suffix(subnet, pair))
+        while True:
+            (names,) = read_children(self._session, (election,))
+            queue = sorted((name for name in names or () if candidate_node(name)), key=candidate_sequence)
+            nodes = [candidate_node(name) for name in queue]
+            old = nodes[0] if nodes else None
+            new = to if to is not None else _other(spec, old)
+            if spec.member(new) is None:
+                raise NotFound("member", new, (member.node for member in spec.members), f"in pair {subnet}/{pair}")
+            if new not in nodes:
+                raise NotEligible(f"{new} cannot take over: {self._why_not(spec, new)}")
+            ahead = queue[: nodes.index(new)]
+            try:
+                if ahead:
+                    commit(self._session, [Delete(f"{election}/{name}") for name in ahead])
+            except NoNodeError:
+                continue
+            return Switchover(subnet, pair, old, new)
+
+    def _why_not(self, spec: PairSpec, node: str) -> str:
+        layout = self._session.layout
+        alive, published = read_nodes(
+            self._session,
+            (layout.path(node_alive_suffix(node)), layout.path(member_status_suffix(spec.subnet, spec.id, node))),
+        )
+        if alive is None:
+            return f"its daemon is not running (start it with `proxypool run node` on {node})"
+        if published is None:
+            return f"its daemon runs, but does not serve this pair yet (see the log on {node})"
+        status = decode(published.data, MemberStatus, what=f"status of {node}")
+        return "; ".join(status.health) or "it has just left the election; try again"
+
+    def wait_for_master(self, subnet: str, pair: str, node: str | None, timeout_s: float) -> Served | None:
+        """Wait until a member is observed master: VRRP, HaVip and gate, and no other gate open. None: any member.
+
+        Returns None if it is not so within `timeout_s`.
+
+        Raises:
+            NotFound: the pair was removed meanwhile.
+            TransientError: the connection broke.
+        """
+        began = time.monotonic()
+        while True:
+            statuses = self._statuses(subnet, pair)
+            passed = time.monotonic() - began
+            for member in statuses if node is None else (node,):
+                if is_master(statuses, member):
+                    return Served(member, passed)
+            if passed >= timeout_s:
+                return None
+            time.sleep(min(POLL_S, timeout_s - passed))
+
+    def _statuses(self, subnet: str, pair: str) -> dict[str, MemberStatus]:
+        container = self._session.layout.path(f"{pair_suffix(subnet, pair)}/status")
+        (names,) = read_children(self._session, (container,))
+        if names is None:
+            raise NotFound("pair", pair, (), f"in subnet {subnet}")
+        found = zip(names, read_nodes(self._session, [f"{container}/{name}" for name in names]), strict=True)
+        statuses = {}
+        for name, node in found:
+            try:
+                if node is not None:
+                    statuses[name] = decode(node.data, MemberStatus, what=name)
+            except InvalidInput:
+                continue
+        return statuses
+
+
+def is_master(statuses: dict[str, MemberStatus], node: str) -> bool:
+    """Whether a member serves, and it alone."""
+    found = statuses.get(node)
+    if found is None or found.role != Role.MASTER or not found.gate or not found.has_havip:
+        return False
+    return not any(status.gate for name, status in statuses.items() if name != node)
+
+
+def _pair(snapshot: Snapshot, subnet: str, pair: str) -> PairSpec:
+    if subnet not in snapshot.subnets:
+        raise NotFound("subnet", subnet, snapshot.subnets)
+    pairs = snapshot.pairs.get(subnet, {})
+    if pair not in pairs:
+        raise NotFound("pair", pair, pairs, f"in subnet {subnet}")
+    return pairs[pair]
+
+
+def _other(spec: PairSpec, elected: str | None) -> str:
+    if elected is None:
+        raise NotEligible(f"nobody is elected in pair {spec.subnet}/{spec.id}: see `proxypool status {spec.subnet}`")
+    peer = spec.peer_of(elected)
+    return peer.node if peer else elected

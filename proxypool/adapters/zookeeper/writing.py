@@ -1,0 +1,95 @@
+"""Writing to ZooKeeper: many single writes at once, or several as one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from kazoo.exceptions import KazooException, RolledBackError, RuntimeInconsistency
+
+from proxypool.adapters.zookeeper.errors import translated
+from proxypool.adapters.zookeeper.session import PoolSession
+
+ANY_VERSION = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make a node."""
+
+    path: str
+    data: bytes = b""
+    is_ephemeral: bool = False
+    is_sequential: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetData:
+    """Change a node's data."""
+
+    path: str
+    data: bytes
+    version: int = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a node."""
+
+    path: str
+    version: int = ANY_VERSION
+
+
+Write: TypeAlias = Create | SetData | Delete
+Outcome: TypeAlias = str | KazooException | None
+"""The path that was made, why it was refused, or None: done."""
+
+
+def write_all(session: PoolSession, writes: Iterable[Write]) -> list[Outcome]:
+    """Each write on its own, all at once. What the tree's state refuses is returned, not raised.
+
+    Raises:
+        TransientError: the connection broke; some may have been done.
+    """
+    return [_outcome(session, result) for result in [_send(session.client, write) for write in writes]]
+
+
+def _send(client: Any, write: Write) -> Any:
+    match write:
+        case Create(path, data, is_ephemeral, is_sequential):
+            return client.create_async(path, data, ephemeral=is_ephemeral, sequence=is_sequential)
+        case SetData(path, data, version):
+            return client.set_async(path, data, version=version)
+        case Delete(path, version):
+            return client.delete_async(path, version=version)
+
+
+def _outcome(session: PoolSession, result: Any) -> Outcome:
+    try:
+        value = session.wait(result)
+    except KazooException as error:
+        return error
+    return value if isinstance(value, str) else None
+
+
+def commit(session: PoolSession, writes: Iterable[Write]) -> None:
+    """All writes or none.
+
+    Raises:
+        KazooException: the tree's state refuses: NoNodeError, NodeExistsError, BadVersionError, NotEmptyError.
+        TransientError: the connection broke; all or none were done.
+    """
+    transaction = session.client.transaction()
+    for write in writes:
+        match write:
+            case Create(path, data, is_ephemeral, is_sequential):
+                transaction.create(path, data, ephemeral=is_ephemeral, sequence=is_sequential)
+            case SetData(path, data, version):
+                transaction.set_data(path, data, version=version)
+            case Delete(path, version):
+                transaction.delete(path, version=version)
+    for outcome in session.wait(transaction.commit_async()):
+        if isinstance(outcome, Exception) and not isinstance(outcome, RolledBackError | RuntimeInconsistency):
+            with translated():
+                raise outcome

@@ -1,0 +1,52 @@
+"""Exit codes, and from errors to one line on standard error. See "Exit codes" in the CLI reference."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+
+from proxypool.core.errors import ProxypoolError
+
+
+class ExitCode(IntEnum):
+    """What a script can rely on."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    DEGRADED = 3
+    CRITICAL = 4
+    TIMED_OUT = 5
+    UNREACHABLE = 6
+    NOT_CONFIRMED = 7
+    INTERRUPTED = 130
+
+
+def fail(message: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
+    """Say what is wrong; raise the result."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(code)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """One line and an exit code for everything that proxypool raises on purpose, and for Ctrl-C."""
+    try:
+        yield
+    except ProxypoolError as error:
+        raise fail(str(error), _code_of(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _code_of(error: ProxypoolError) -> ExitCode:
+    if "proxypool.adapters.zookeeper" in sys.modules:
+        from proxypool.adapters.zookeeper import ZooKeeperUnreachable
+
+        if isinstance(error, ZooKeeperUnreachable):
+            return ExitCode.UNREACHABLE
+    return ExitCode.FAILED

@@ -1,0 +1,89 @@
+"""`proxypool`: global options and the list of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from proxypool.cli.exits import ExitCode, reported
+from proxypool.cli.lazy import LazyGroup
+from proxypool.cli.settings import Settings
+
+COMMANDS = (
+    ("status", "proxypool.cli.status", "Show how the pool is: pairs, members, gates, HaVips, traffic."),
+    ("pool", "proxypool.cli.pool", "Make the pool, show it, or apply a whole description of it."),
+    ("subnet", "proxypool.cli.subnet", "Customers' subnets that functions must reach."),
+    ("pair", "proxypool.cli.pair", "Pairs of nodes that serve a subnet behind a HaVip."),
+    ("node", "proxypool.cli.node", "Proxy nodes."),
+    ("host", "proxypool.cli.host", "Function hosts."),
+    ("run", "proxypool.cli.run", "Run a daemon in the foreground."),
+    ("config", "proxypool.cli.config", "The configuration file."),
+    ("lab", "proxypool.cli.lab", "A whole pool on one machine, from network namespaces and the real programs."),
+    ("version", "proxypool.cli.version", "Print the version."),
+)
+
+
+class Root(LazyGroup):
+    """All commands. Errors become one line and an exit code here."""
+
+    commands_by_module = COMMANDS
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with reported():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="proxypool",
+    cls=Root,
+    help="Highly available pairs of proxy nodes between function hosts and customers' subnets.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 5 wait timed out, "
+    "6 ZooKeeper unreachable, 7 not confirmed, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", help="Default: $PROXYPOOL_CONFIG, /etc/proxypool/proxypool.toml."),
+    ] = None,
+    zookeeper: Annotated[
+        str | None,
+        typer.Option(
+            "--zookeeper",
+            metavar="HOST:PORT[,…]",
+            envvar="PROXYPOOL_ZOOKEEPER",
+            show_envvar=True,
+            help="Instead of the configuration's servers.",
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            metavar="NAME",
+            envvar="PROXYPOOL_POOL",
+            show_envvar=True,
+            help="Instead of the configuration's pool.",
+        ),
+    ] = None,
+) -> None:
+    """Highly available pairs of proxy nodes between function hosts and customers' subnets."""
+    context.obj = Settings(config=config, zookeeper=zookeeper, pool=pool)
+
+
+def main() -> None:
+    """The installed command."""
+    try:
+        app(prog_name="proxypool")
+    except KeyboardInterrupt:
+        raise SystemExit(ExitCode.INTERRUPTED) from None

@@ -1,0 +1,111 @@
+"""`proxypool pool`."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proxypool.cli.output import Format, OutputOption, fields, show, single
+from proxypool.cli.settings import Settings
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import TunnelKind
+from proxypool.core.requests import PoolRequest, parse_pool_request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxypool.adapters.zookeeper import Change
+
+app = typer.Typer(
+    help="Make the pool, show it, or apply a whole description of it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    tunnel: Annotated[
+        TunnelKind | None, typer.Option(help="How hosts reach nodes. Default: gre, or what the pool has.")
+    ] = None,
+    tunnel_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CIDR",
+            help="Hosts' tunnel addresses come from here. Default: 100.64.0.0/10, or what the pool has.",
+        ),
+    ] = None,
+) -> None:
+    """Make the pool in ZooKeeper. Doing it again changes nothing; without pairs, kind and range can be changed."""
+    settings: Settings = context.obj
+    request = PoolRequest(tunnel=tunnel, tunnel_range=_network(tunnel_range))
+    with settings.store() as store:
+        _print(store.init_pool(request))
+
+
+def _network(text: str | None) -> IPv4Network | None:
+    try:
+        return IPv4Network(text) if text else None
+    except ValueError as error:
+        raise InvalidInput(f"--tunnel-range: {error}") from error
+
+
+@app.command("show")
+def show_pool(context: typer.Context, output: OutputOption = Format.TABLE) -> None:
+    """Show what holds for the whole pool."""
+    settings: Settings = context.obj
+    with settings.store() as store:
+        snapshot = store.read_snapshot()
+    spec = snapshot.spec
+    document: dict[str, Any] = {
+        **(single("Pool", spec) if spec else {"apiVersion": "proxypool/v1", "kind": "Pool"}),
+        "pool": settings.load().pool,
+        "subnets": len(snapshot.subnets),
+        "pairs": len(list(snapshot.all_pairs())),
+        "nodes": len(snapshot.nodes),
+        "hosts": len(snapshot.hosts),
+    }
+    names = ("pool", "tunnel", "tunnel_range", "vxlan_port", "subnets", "pairs", "nodes", "hosts")
+    show(
+        document, output, lambda _wide: fields((name.replace("_", " "), str(document.get(name, ""))) for name in names)
+    )
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A JSON document; - is standard input.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show, but change nothing.")] = False,
+) -> None:
+    """Make subnets and pairs as a document says. Checked as a whole first; what it does not name stays as it is.
+
+    The document: {"tunnel": "vxlan", "subnets": [{"id": "s1", "tenant": "t1", "cidrs": ["172.16.101.0/24"], "pairs":
+    [{"id": "p1", "havip": "192.168.4.100", "members": [{"node": "node-a", "eni": "eni1", "address":
+    "172.16.101.11/24"}, …]}]}]}
+    """
+    settings: Settings = context.obj
+    request = parse_pool_request(_read(file), what="standard input" if file == "-" else file)
+    with settings.store() as store:
+        _print(store.apply(request, is_dry_run=dry_run))
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
+
+
+def _print(changes: Sequence[Change]) -> None:
+    done = [change for change in changes if change.what != "unchanged"]
+    for change in done:
+        typer.echo(f"{change.what} {change.kind} {change.name}")
+    if not done:
+        typer.echo("unchanged")

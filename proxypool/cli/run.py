@@ -1,0 +1,51 @@
+"""`proxypool run`: the daemons, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxypool.cli.settings import Settings, default_path
+from proxypool.core.config import Config
+from proxypool.core.errors import InvalidInput
+
+app = typer.Typer(
+    help="Run a daemon in the foreground. SIGTERM ends it; traffic goes on.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="Instead of the global option.", show_default=False)
+]
+
+
+@app.command()
+def node(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run the daemon of a proxy node."""
+    loaded = _load(context.obj, config, "node")
+    from proxypool.daemons.node import main
+
+    raise typer.Exit(main(loaded))
+
+
+@app.command()
+def host(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run the agent of a function host."""
+    loaded = _load(context.obj, config, "host")
+    from proxypool.daemons.host import main
+
+    raise typer.Exit(main(loaded))
+
+
+def _load(settings: Settings, path: str | None, role: str) -> Config:
+    config = settings.load(path)
+    named = path or settings.config or default_path()
+    if getattr(config, role) is None:
+        what = f"{named} has no section [{role}]" if Path(named).exists() else f"there is no configuration file {named}"
+        raise InvalidInput(f'{what}: a {role} needs at least `[{role}]` and `underlay = "eth0"`')
+    return config

@@ -1,0 +1,102 @@
+"""What the global options, the environment and the configuration file say, and the pool they lead to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from proxypool.core import config as configuration
+from proxypool.core.config import Config
+from proxypool.core.errors import InvalidInput
+from proxypool.core.model import NAME_PATTERN, NAME_RULE
+
+if TYPE_CHECKING:
+    from proxypool.adapters.zookeeper import PoolSession, PoolStore
+
+ZOOKEEPER_VARIABLE = "PROXYPOOL_ZOOKEEPER"
+POOL_VARIABLE = "PROXYPOOL_POOL"
+CONNECT_WITHIN_S = 5.0
+
+
+def read_config(path: str | Path) -> Config:
+    """The configuration in a file.
+
+    Raises:
+        InvalidInput: it cannot be read, or is not valid.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"cannot read the configuration {path}: {why}") from error
+    return configuration.parse(text, what=str(path))
+
+
+def default_path() -> str:
+    """Where the configuration is unless an option says otherwise."""
+    return os.environ.get(configuration.PATH_VARIABLE) or configuration.DEFAULT_PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The global options."""
+
+    config: str | None = None
+    zookeeper: str | None = None
+    pool: str | None = None
+
+    def load(self, path: str | None = None) -> Config:
+        """The configuration, with what options and environment override. Without a file: the defaults.
+
+        Raises:
+            InvalidInput: a file that was named cannot be read, or a value is not valid.
+        """
+        named = path or self.config or os.environ.get(configuration.PATH_VARIABLE)
+        if named or Path(configuration.DEFAULT_PATH).exists():
+            config = read_config(named or configuration.DEFAULT_PATH)
+        else:
+            config = Config()
+        if self.zookeeper:
+            hosts = tuple(server.strip() for server in self.zookeeper.split(",") if server.strip())
+            for server in hosts:
+                configuration.parse_endpoint(server, what="--zookeeper")
+            zookeeper = msgspec.structs.replace(config.zookeeper, hosts=hosts)
+            config = msgspec.structs.replace(config, zookeeper=zookeeper)
+        if self.pool:
+            if not NAME_PATTERN.fullmatch(self.pool):
+                raise InvalidInput(f"--pool {self.pool!r} is not a valid name: {NAME_RULE}")
+            config = msgspec.structs.replace(config, pool=self.pool)
+        return config
+
+    @contextmanager
+    def session(self) -> Iterator[PoolSession]:
+        """A connected session.
+
+        Raises:
+            ZooKeeperUnreachable: no server answers.
+        """
+        from proxypool.adapters.zookeeper import PoolSession
+
+        config = self.load()
+        session = PoolSession(config.zookeeper, config.pool)
+        is_connected = False
+        try:
+            session.connect(CONNECT_WITHIN_S)
+            is_connected = True
+            yield session
+        finally:
+            session.stop(close_session=is_connected)
+
+    @contextmanager
+    def store(self) -> Iterator[PoolStore]:
+        """The pool, through a session of its own."""
+        from proxypool.adapters.zookeeper import PoolStore
+
+        with self.session() as session:
+            yield PoolStore(session)

@@ -1,0 +1,94 @@
+"""`proxypool status`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from proxypool.cli.exits import ExitCode
+from proxypool.cli.output import Format, OutputOption, render, to_json, wants_colour
+from proxypool.cli.settings import Settings
+from proxypool.core.errors import TransientError
+from proxypool.core.status import Level, PoolStatus, assemble
+
+if TYPE_CHECKING:
+    from proxypool.adapters.zookeeper import PoolStore
+
+CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
+_EXITS = {Level.OK: ExitCode.OK, Level.DEGRADED: ExitCode.DEGRADED, Level.CRITICAL: ExitCode.CRITICAL}
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    subnet: Annotated[str | None, typer.Argument(help="Only this subnet.", show_default=False)] = None,
+    output: OutputOption = Format.TABLE,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")] = False,
+    watch_interval: Annotated[float, typer.Option("--watch-interval", metavar="SECONDS")] = 1.0,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 3 if the pool is degraded, 4 if it is critical.")
+    ] = False,
+) -> None:
+    """Show how the pool is: pairs, members, gates, HaVips, traffic."""
+    settings: Settings = context.obj
+    with settings.store() as store:
+        if watch:
+            _watch(lambda: read_status(store, subnet), output, max(0.05, watch_interval))
+        found = read_status(store, subnet)
+    typer.echo(_text(found, output), color=wants_colour())
+    if exit_code and found.level is not Level.OK:
+        raise typer.Exit(_EXITS[found.level])
+
+
+def read_status(store: PoolStore, subnet: str | None = None) -> PoolStatus:
+    """The pool's status, or that of one subnet and the machines it uses.
+
+    Raises:
+        NotFound: there is no such subnet.
+    """
+    whole = assemble(store.read_view(), time.time())
+    if subnet is None:
+        return whole
+    from proxypool.adapters.zookeeper import NotFound
+
+    one = next((found for found in whole.subnets if found.id == subnet), None)
+    if one is None:
+        raise NotFound("subnet", subnet, (found.id for found in whole.subnets))
+    members = {member.node for pair in one.pairs for member in pair.members}
+    return msgspec.structs.replace(
+        whole,
+        level=one.level,
+        subnets=(one,),
+        nodes=tuple(node for node in whole.nodes if node.id in members),
+        hosts=tuple(host for host in whole.hosts if host.id in one.hosts),
+        checks=(),
+    )
+
+
+def _text(found: PoolStatus, output: Format) -> str:
+    from proxypool.cli.views import status_text
+
+    return render(found, output, lambda wide: status_text(found, wide=wide, colour=wants_colour()))
+
+
+def _watch(read: Callable[[], PoolStatus], output: Format, interval_s: float) -> None:
+    """Until Ctrl-C. JSON: one document per line."""
+    shown = ""
+    while True:
+        try:
+            found = read()
+            text = to_json(found, indent=None) if output is Format.JSON else _text(found, output)
+            if text != shown:
+                shown = text
+                typer.echo((CLEAR_SCREEN if sys.stdout.isatty() else "") + text, color=wants_colour())
+                sys.stdout.flush()
+        except TransientError as error:
+            typer.echo(f"waiting: {error}", err=True)
+        time.sleep(interval_s)

@@ -1,0 +1,210 @@
+"""What a status and its parts look like as tables. Pure: the time is in the status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from proxypool.cli.output import Colour, ago, paint, rate, scaled, table, yes
+from proxypool.core.status import (
+    Check,
+    HostReport,
+    Level,
+    MemberReport,
+    NodeReport,
+    PairReport,
+    PoolStatus,
+    SubnetReport,
+    all_checks,
+)
+
+_COLOURS = {Level.OK: Colour.GOOD, Level.DEGRADED: Colour.WARN, Level.CRITICAL: Colour.BAD}
+_ROLE_COLOURS = {"master": Colour.GOOD, "fault": Colour.BAD, "init": Colour.WARN}
+
+
+def health_line(status: PoolStatus, *, colour: bool) -> str:
+    """One line: how it is, and how much of everything there is."""
+    pairs = sum(len(subnet.pairs) for subnet in status.subnets)
+    nodes = f"{sum(node.is_alive for node in status.nodes)}/{len(status.nodes)}"
+    hosts = f"{sum(host.is_alive for host in status.hosts)}/{len(status.hosts)}"
+    level = paint(status.level.value, _COLOURS[status.level], enabled=colour)
+    return (
+        f"pool {status.pool}: {level} - {_count(len(status.subnets), 'subnet')}, {_count(pairs, 'pair')}, "
+        f"{nodes} nodes, {hosts} hosts, tunnel {status.tunnel or 'not set'}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def status_text(status: PoolStatus, *, wide: bool, colour: bool) -> str:
+    """The whole status."""
+    parts = (
+        health_line(status, colour=colour),
+        check_lines(all_checks(status), colour=colour),
+        member_table(status, wide=wide, colour=colour),
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def check_lines(checks: Iterable[Check], *, colour: bool = False) -> str:
+    """What is wrong, one per line."""
+    return "\n".join(
+        f"{paint(check.level.value, _COLOURS[check.level], enabled=colour)} {check.code} {check.name} "
+        f"{check.subject}: {check.message}"
+        for check in checks
+    )
+
+
+def member_table(status: PoolStatus, *, wide: bool, colour: bool = False) -> str:
+    """Members, one per line; nothing if there is none."""
+    rows = list(_member_rows(status, wide=wide, colour=colour))
+    return table(_MEMBER_WIDE if wide else _MEMBER, rows) if rows else ""
+
+
+_MEMBER = (
+    *("SUBNET", "PAIR", "HAVIP", "NODE", "ELECTED", "ROLE", "GATE", "HOLDS", "HEALTH"),
+    *("CONNTRACK", "IN", "OUT", "CHANGED"),
+)
+_MEMBER_WIDE = (
+    *_MEMBER,
+    "VRRP",
+    "EPOCH",
+    "PACKETS",
+    "ENI",
+    "ADDRESS",
+    "VRID",
+    "KEY",
+    "TENANT",
+    "CIDRS",
+    "REPAIRS",
+    "SEEN",
+)
+
+
+def _member_rows(status: PoolStatus, *, wide: bool, colour: bool) -> Iterator[Sequence[str]]:
+    for subnet in status.subnets:
+        for pair in subnet.pairs:
+            for member in pair.members:
+                row = _member_row(subnet, pair, member, status.at, colour=colour)
+                yield (*row, *_member_more(subnet, pair, member, status.at)) if wide else row
+
+
+def _member_row(
+    subnet: SubnetReport, pair: PairReport, member: MemberReport, now: float, *, colour: bool
+) -> Sequence[str]:
+    role = member.role or ""
+    return (
+        subnet.id,
+        pair.id,
+        str(pair.havip),
+        member.node,
+        yes(member.elected),
+        paint(role, _ROLE_COLOURS.get(role), enabled=colour),
+        "" if member.gate is None else ("open" if member.gate else "closed"),
+        yes(member.has_havip),
+        _health(member, colour=colour),
+        _conntrack(member),
+        rate(member.rx_bytes_per_s),
+        rate(member.tx_bytes_per_s),
+        ago(member.since, now),
+    )
+
+
+def _health(member: MemberReport, *, colour: bool) -> str:
+    if not member.is_alive:
+        return paint("not running", Colour.BAD, enabled=colour)
+    if member.role is None:
+        return paint("not reporting", Colour.WARN, enabled=colour)
+    if member.health:
+        return paint("; ".join(member.health), Colour.BAD, enabled=colour)
+    return paint("ok", Colour.GOOD, enabled=colour)
+
+
+def _conntrack(member: MemberReport) -> str:
+    if member.conntrack is None:
+        return ""
+    return f"{member.conntrack}/{member.conntrack_limit}" if member.conntrack_limit else str(member.conntrack)
+
+
+def _member_more(subnet: SubnetReport, pair: PairReport, member: MemberReport, now: float) -> Sequence[str]:
+    return (
+        member.vrrp or "",
+        "" if member.epoch is None else str(member.epoch),
+        "" if member.packets_per_s is None else f"{scaled(member.packets_per_s)}/s",
+        member.eni,
+        str(member.address),
+        str(pair.vrid),
+        str(subnet.key),
+        subnet.tenant,
+        _joined(subnet.cidrs),
+        "" if member.repairs is None else str(member.repairs),
+        ago(member.observed_at, now),
+    )
+
+
+def _joined(items: Sequence[object]) -> str:
+    return ",".join(str(item) for item in items)
+
+
+def subnet_table(subnets: Sequence[SubnetReport], *, wide: bool) -> str:
+    """Subnets, one per line."""
+    header = ("SUBNET", "LEVEL", "TENANT", "CIDRS", "KEY", "PAIRS", "HOSTS")
+    rows = [
+        (
+            *(subnet.id, subnet.level.value, subnet.tenant, _joined(subnet.cidrs), str(subnet.key)),
+            _joined([pair.id for pair in subnet.pairs]) if wide else str(len(subnet.pairs)),
+            _joined(subnet.hosts) if wide else str(len(subnet.hosts)),
+        )
+        for subnet in subnets
+    ]
+    return table(header, rows)
+
+
+def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, wide: bool) -> str:
+    """Pairs, one per line."""
+    header: tuple[str, ...] = ("SUBNET", "PAIR", "LEVEL", "HAVIP", "VRID", "STATE", "ELECTED", "MASTER", "CHANGED")
+    header = (*header, "HOLDS", "EPOCH", "EGRESS", "MEMBERS") if wide else header
+    rows = []
+    for subnet, pair in pairs:
+        row: tuple[str, ...] = (
+            *(subnet.id, pair.id, pair.level.value, str(pair.havip), str(pair.vrid), pair.state),
+            *(pair.elected or "", pair.master or "", ago(pair.last_change, now)),
+        )
+        if wide:
+            members = _joined([f"{member.node}:{member.eni}:{member.address}" for member in pair.members])
+            egress = str(pair.egress_address or "")
+            row = (*row, _joined(pair.havip_holders), str(pair.epoch or ""), egress, members)
+        rows.append(row)
+    return table(header, rows)
+
+
+def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
+    """Proxy nodes, one per line."""
+    header: tuple[str, ...] = ("NODE", "ALIVE", "UNDERLAY", "PAIRS", "MASTER OF", "VERSION", "UP", "PROBLEMS")
+    header = (*header, "METRICS", "LABELS") if wide else header
+    rows = []
+    for node in nodes:
+        row: tuple[str, ...] = (
+            *(node.id, yes(node.is_alive), str(node.underlay), str(len(node.pairs)), str(len(node.master_of))),
+            *(node.version, ago(node.since, now), "; ".join(node.problems)),
+        )
+        if wide:
+            row = (*row, node.metrics, _joined([f"{key}={value}" for key, value in sorted(node.labels.items())]))
+        rows.append(row)
+    return table(header, rows)
+
+
+def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool) -> str:
+    """Function hosts, one per line."""
+    header: tuple[str, ...] = ("HOST", "ALIVE", "UNDERLAY", "TUNNEL ADDRESS", "SUBNETS", "VERSION", "UP", "PROBLEMS")
+    header = (*header, "METRICS") if wide else header
+    rows = []
+    for host in hosts:
+        subnets = _joined(host.subnets) if wide else str(len(host.subnets))
+        row: tuple[str, ...] = (
+            *(host.id, yes(host.is_alive), str(host.underlay), str(host.tunnel_address), subnets),
+            *(host.version, ago(host.since, now), "; ".join(host.problems)),
+        )
+        rows.append((*row, host.metrics) if wide else row)
+    return table(header, rows)

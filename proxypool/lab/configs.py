@@ -1,0 +1,104 @@
+"""The text of every configuration file of a machine, as an operator would have written it. Pure."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from proxypool.lab.topology import REDIS_PORT, ZOOKEEPER_PORT, Kind, MachineSpec, Topology, number_of, zone_of
+
+OWNED = ("/etc/proxypool", "/etc/keepalived", "/etc/zookeeper", "/etc/redis")
+"""Directories that are empty at first on every machine, whatever this computer has there."""
+POOL = "lab"
+SESSION_TIMEOUT_S = 4.0
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+COMMAND_DIR = "/var/lib/proxypool-lab/bin"
+"""Where a machine finds the `proxypool` command, installed or not."""
+
+
+def files(topology: Topology, machine: MachineSpec) -> dict[str, str]:
+    """Absolute path → content, for one machine."""
+    texts = {
+        "/etc/hostname": f"{machine.name}\n",
+        "/etc/hosts": _hosts(topology),
+        "/etc/resolv.conf": "# no name servers in the lab\n",
+        f"{COMMAND_DIR}/proxypool": _command(),
+    }
+    match machine.kind:
+        case Kind.ZOOKEEPER:
+            texts["/etc/zookeeper/conf/zoo.cfg"] = _zoo_cfg(topology)
+            texts["/var/lib/zookeeper/myid"] = f"{number_of(machine.name)}\n"
+        case Kind.NODE:
+            texts["/etc/keepalived/keepalived.conf"] = "include /etc/keepalived/conf.d/*.conf\n"
+            texts["/etc/keepalived/conf.d/.keep"] = ""
+            texts["/etc/proxypool/proxypool.toml"] = _proxypool_toml(topology, machine)
+        case Kind.HOST:
+            texts["/etc/proxypool/proxypool.toml"] = _proxypool_toml(topology, machine)
+        case Kind.DATABASE if machine.name == "db1":
+            texts["/etc/redis/redis.conf"] = REDIS_CONF
+        case _:
+            pass
+    return texts
+
+
+def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
+    servers = json.dumps([f"{ip}:{ZOOKEEPER_PORT}" for ip in topology.zookeeper_ips])
+    text = f'pool = "{POOL}"\n\n[zookeeper]\nhosts = {servers}\nsession_timeout_s = {SESSION_TIMEOUT_S}\n'
+    if machine.kind is Kind.NODE:
+        zone = zone_of(machine.name)
+        text += f'\n[node]\nname = "{machine.name}"\nunderlay = "eth0"\n\n[node.labels]\nzone = "{zone}"\n'
+        port = 9477
+    else:
+        number = number_of(machine.name)
+        subnets = [s.id for s in topology.subnets_of_host(number)] if topology.overlap else ["*"]
+        text += (
+            f'\n[host]\nname = "{machine.name}"\nunderlay = "eth0"\n'
+            f'instance_cidrs = ["10.244.{number}.0/24"]\nsubnets = {json.dumps(subnets)}\n'
+        )
+        port = 9478
+    return text + f'\n[metrics]\nlisten = "0.0.0.0:{port}"\n'
+
+
+def _zoo_cfg(topology: Topology) -> str:
+    lines = [
+        "# short ticks: sessions from 1 s, so that tests of session loss are quick",
+        "tickTime=500",
+        "initLimit=20",
+        "syncLimit=10",
+        "dataDir=/var/lib/zookeeper",
+        f"clientPort={ZOOKEEPER_PORT}",
+        "maxClientCnxns=0",
+        "admin.enableServer=false",
+        "4lw.commands.whitelist=*",
+    ]
+    if topology.zk > 1:
+        lines += [f"server.{i}={ip}:2888:3888" for i, ip in enumerate(topology.zookeeper_ips, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _hosts(topology: Topology) -> str:
+    """Underlay names only: customers' addresses may overlap, and no name service spans the two networks."""
+    lines = ["127.0.0.1 localhost"]
+    lines += [
+        f"{machine.ip} {machine.name}"
+        for machine in topology.machines.values()
+        if machine.kind in (Kind.ZOOKEEPER, Kind.NODE, Kind.HOST)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _command() -> str:
+    return f'#!/bin/sh\nPYTHONPATH="{PACKAGE_ROOT}" exec "{sys.executable}" -m proxypool "$@"\n'
+
+
+REDIS_CONF = f"""\
+port {REDIS_PORT}
+bind 0.0.0.0
+protected-mode no
+daemonize no
+set-proc-title no
+save ""
+appendonly no
+dir /run
+"""

@@ -1,0 +1,270 @@
+"""A running lab: up, find it again, use it, down. The entry point for the CLI, tests and benches."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Self
+
+from proxypool.lab import faults, preflight, processes, state
+from proxypool.lab.building import Builder, zookeeper_mode
+from proxypool.lab.errors import LabError, LabTimeout
+from proxypool.lab.faults import Fault
+from proxypool.lab.machine import Machine, end
+from proxypool.lab.namespaces import has_address
+from proxypool.lab.services import INSIDE
+from proxypool.lab.state import StateDirectory, Wanted
+from proxypool.lab.topology import RESPONDER_PORT, SubnetPlan, Topology
+
+Progress = Callable[[str], None]
+UP_TIMEOUT_S = 120.0
+SHOWN = 5
+"""Paths without traffic that an error names."""
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+class Lab:
+    """A handle on the machines of one lab. Cheap: everything is read from the kernel when asked."""
+
+    def __init__(self, directory: StateDirectory, wanted: Wanted) -> None:
+        self.state, self.wanted, self.topology = directory, wanted, wanted.topology
+        self.name = directory.name
+        self.machines = {name: Machine(directory, spec) for name, spec in self.topology.machines.items()}
+        self._builder = Builder(directory, wanted, self.machines)
+
+    @classmethod
+    def up(
+        cls,
+        topology: Topology,
+        progress: Progress = _silent,
+        *,
+        start_daemons: bool = True,
+        apply: bool = True,
+        timeout_s: float = UP_TIMEOUT_S,
+    ) -> Self:
+        """Bring a lab up, or what is missing of it.
+
+        Without `start_daemons` nodes run neither keepalived nor our daemon; without `apply` the pool stays empty.
+        `LabError` when a lab of that name is up with another topology; `LabTimeout` when traffic does not flow in time
+        (the lab then stays, for looking at it). After any other failure, and after Ctrl-C, nothing is left.
+        """
+        processes.require_outside()
+        preflight.require()
+        deadline = time.monotonic() + timeout_s
+        wanted = Wanted(topology, start_daemons, apply)
+        directory = StateDirectory(topology.name)
+        with directory.locked(timeout_s):
+            lab = cls._build(directory, wanted, progress, deadline)
+            if apply and not lab.wanted.applied:
+                progress("filling the pool")
+                lab.apply_pool(deadline - time.monotonic())
+            if apply and start_daemons:
+                progress("waiting for traffic from instances to databases")
+                lab.wait_ready(deadline - time.monotonic())
+        return lab
+
+    @classmethod
+    def attach(cls, name: str = "lab") -> Self:
+        """A lab that is up. `LabError` if there is none of that name."""
+        processes.require_outside()
+        preflight.require_root()
+        directory = StateDirectory(name)
+        wanted = directory.read()
+        if wanted is None or not wanted.built or not processes.find(name):
+            others = ", ".join(other for other in state.known() if other != name)
+            hint = f"up: {others}" if others else "`proxypool lab up` starts one"
+            raise LabError(f"no lab {name!r} is up; {hint}")
+        return cls(directory, wanted)
+
+    @staticmethod
+    def exists(name: str) -> bool:
+        """Whether anything of a lab of that name is there, finished or not."""
+        return bool(processes.find(name))
+
+    @classmethod
+    def _build(cls, directory: StateDirectory, wanted: Wanted, progress: Progress, deadline: float) -> Self:
+        present = directory.read()
+        if present and present.built and any(p.machine == "fabric" for p in processes.find(directory.name)):
+            cls._require_same(present, wanted)
+            lab = cls(directory, present)
+            lab._complete(progress, deadline)
+            return lab
+        if count := processes.kill_lab(directory.name):
+            progress(f"ended {count} processes of a lab that was not finished")
+        directory.clear()
+        lab = cls(directory, wanted)
+        try:
+            lab._make(progress, deadline)
+        except BaseException:
+            lab._destroy()
+            raise
+        return lab
+
+    @staticmethod
+    def _require_same(present: Wanted, wanted: Wanted) -> None:
+        name = present.topology.name
+        difference = present.topology.difference(wanted.topology)
+        if not difference and present.start_daemons != wanted.start_daemons:
+            difference = f"daemons {present.start_daemons} → {wanted.start_daemons}"
+        if difference:
+            raise LabError(f"lab {name!r} is up and different ({difference}); `proxypool lab down` first")
+
+    def machine(self, name: str) -> Machine:
+        """`LabError` with the names there are, and the nearest one."""
+        if name in self.machines:
+            return self.machines[name]
+        near = difflib.get_close_matches(name, self.machines, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise LabError(f"no machine {name!r}; {hint}There are {', '.join(self.machines)}")
+
+    def fault(self, kind: Fault | str, machine: str, *, subnet: str | None = None) -> float:
+        """Inject or heal a fault; when it began to act, on CLOCK_MONOTONIC in s."""
+        target = self.machine(machine)
+        with self.state.locked(10.0):
+            return faults.inject(self._builder, target, Fault(kind), subnet)
+
+    def proxypool(
+        self,
+        *args: str,
+        on: str = "node-a",
+        check: bool = True,
+        timeout: float = 60.0,
+        input: str | None = None,  # noqa: A002
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the product's own command on a machine."""
+        command = [sys.executable, "-m", "proxypool", *args]
+        return self.machine(on).run(command, check=check, timeout=timeout, input=input)
+
+    def apply_pool(self, timeout_s: float = 60.0) -> None:
+        """Fill the pool with the topology's subnets and pairs, through the product's own command."""
+        document = json.dumps(self.topology.pool_document())
+        timeout_s = max(1.0, timeout_s)
+        try:
+            done = self.proxypool("pool", "apply", "-", input=document, check=False, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LabTimeout(f"`proxypool pool apply` did not end within {timeout_s:.0f} s") from None
+        if done.returncode:
+            raise LabError(f"`proxypool pool apply` ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        self.wanted = replace(self.wanted, applied=True)
+        self.state.write(self.wanted)
+
+    def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Until each pod had an answer from each database it may reach. `LabTimeout` names the paths without."""
+        timeout_s = max(1.0, timeout_s)
+        targets: dict[str, list[str]] = {}
+        for pod, subnet in self.topology.paths():
+            targets.setdefault(pod, []).append(f"{subnet.database_ip}:{RESPONDER_PORT}")
+        with self._probes(targets, timeout_s) as probes:
+            missing = [
+                f"{pod} → {target}"
+                for pod, probe in probes.items()
+                for target in json.loads(probe.communicate(timeout=timeout_s + 10)[0] or '{"missing": ["?"]}')[
+                    "missing"
+                ]
+            ]
+        if missing:
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            dead = "".join(f"; {service} on {name} does not run" for name, service in self._dead_services())
+            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{dead}")
+
+    def zookeeper_mode(self, machine: str = "zk1") -> str:
+        """`standalone`, `leader` or `follower`; empty when it does not serve."""
+        init = self.machine(machine).init()
+        return zookeeper_mode(init.pid) if init else ""
+
+    def holder(self, subnet: SubnetPlan) -> str | None:
+        """The node that has the HaVip of a subnet's pair, as its kernel says; None when no node has it."""
+        for member in subnet.members:
+            init = self.machine(member.node).init()
+            if init and has_address(init.pid, subnet.havip):
+                return member.node
+        return None
+
+    def down(self) -> int:
+        """End the lab; how many processes that were."""
+        with self.state.locked(10.0):
+            return self._destroy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def _make(self, progress: Progress, deadline: float) -> None:
+        topology = self.topology
+        self.state.prepare()
+        self.state.write(self.wanted)
+        progress(f"making {len(self.machines)} machines")
+        self._builder.make_fabric()
+        self._builder.make_machines(self.machines)
+        progress("starting services")
+        self._builder.start_services(self.machines)
+        progress(f"waiting for ZooKeeper ({', '.join(topology.zookeeper_ips)})")
+        self._builder.wait_zookeeper(deadline - time.monotonic())
+        self._check_services()
+        self.wanted = replace(self.wanted, built=True)
+        self.state.write(self.wanted)
+
+    def _complete(self, progress: Progress, deadline: float) -> None:
+        """Power on what is off, start what does not run."""
+        off = [name for name, machine in self.machines.items() if not machine.is_on]
+        if off:
+            progress(f"powering on {', '.join(off)}")
+            self._builder.make_machines(off)
+        self._builder.start_services(self.machines)
+        self._builder.wait_zookeeper(deadline - time.monotonic())
+
+    def _check_services(self) -> None:
+        """A program that ended at once has said why."""
+        for name, service in self._dead_services():
+            tail = self.machines[name].log(service).strip()[-1000:]
+            raise LabError(f"{service} on {name} ended at once: {tail or 'without a word'}")
+
+    def _dead_services(self) -> list[tuple[str, str]]:
+        """(machine, service) that should run and does not."""
+        running = {(p.machine, p.service) for p in processes.find(self.name)}
+        return [
+            (name, service)
+            for name, machine in self.machines.items()
+            for service in machine.service_names(products=self.wanted.start_daemons)
+            if (name, service) not in running
+        ]
+
+    @contextmanager
+    def _probes(self, targets: dict[str, list[str]], timeout_s: float) -> Iterator[dict[str, subprocess.Popen[str]]]:
+        probes: dict[str, subprocess.Popen[str]] = {}
+        try:
+            for pod, addresses in targets.items():
+                command = [*INSIDE, "proxypool.lab.inside.reach", str(timeout_s), *addresses]
+                probes[pod] = self.machine(pod).popen(command, stdout=subprocess.PIPE)
+            yield probes
+        finally:
+            for probe in probes.values():
+                end(probe)
+                if probe.stdout:
+                    probe.stdout.close()
+
+    def _destroy(self) -> int:
+        count = processes.kill_lab(self.name)
+        self.state.clear()
+        return count
+
+
+def remove(name: str) -> int:
+    """End whatever is left of a lab, finished or not; how many processes that were. Nothing there is fine."""
+    processes.require_outside()
+    directory = StateDirectory(name)
+    with directory.locked(10.0):
+        count = processes.kill_lab(name)
+        directory.clear()
+    return count

@@ -1,0 +1,93 @@
+"""The programs of each kind of machine, started as on a real machine: with their own configuration files.
+
+A service is a process whose environment says so and whose parent is the machine's init; see `processes`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxypool.lab.errors import LabError
+from proxypool.lab.namespaces import PATH, base_environment, enter
+from proxypool.lab.topology import Kind, MachineSpec
+
+ZOOKEEPER_JAR = "/usr/share/java/zookeeper.jar"
+LOGGING_JAR = "/usr/share/java/slf4j-simple.jar"
+INSIDE = (sys.executable, "-S", "-m")
+"""Starts a module of `proxypool.lab.inside`. Without `site`: half the start-up time and memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One program."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    is_product: bool = False
+    """keepalived and our daemons: what a lab without daemons leaves out."""
+
+
+ZOOKEEPER = Service(
+    "zookeeper",
+    (
+        "java",
+        # As /usr/share/zookeeper/bin/zkServer.sh does it, plus a small heap and a quick start.
+        *("-Xms16m", "-Xmx128m", "-Xss256k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"),
+        # Its files are named by pid, which is the same in every machine.
+        "-XX:-UsePerfData",
+        *("-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024", "-Djava.net.preferIPv4Stack=true"),
+        # Debian's log configuration writes a file; a service manager, and the lab, want standard error.
+        *("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"),
+        *("-cp", f"/etc/zookeeper/conf:{ZOOKEEPER_JAR}:{LOGGING_JAR}"),
+        "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        "/etc/zookeeper/conf/zoo.cfg",
+    ),
+)
+# It writes its dumps to $TMPDIR/keepalived.json: /tmp is one directory for all machines, /run is not.
+KEEPALIVED = Service("keepalived", ("keepalived", "-n", "-l", "-D"), {"TMPDIR": "/run"}, is_product=True)
+REDIS = Service("redis", ("redis-server", "/etc/redis/redis.conf"))
+RESPONDER_SERVICE = Service("responder", (*INSIDE, "proxypool.lab.inside.responder"))
+
+
+def services_of(machine: MachineSpec) -> tuple[Service, ...]:
+    """What runs on a machine, in the order of starting. redis only if it is installed: nothing depends on it."""
+    match machine.kind:
+        case Kind.ZOOKEEPER:
+            return (ZOOKEEPER,)
+        case Kind.NODE:
+            return KEEPALIVED, _daemon("node")
+        case Kind.HOST:
+            return (_daemon("host"),)
+        case Kind.DATABASE if machine.name == "db1" and shutil.which("redis-server", path=PATH):
+            return RESPONDER_SERVICE, REDIS
+        case Kind.DATABASE:
+            return (RESPONDER_SERVICE,)
+        case _:
+            return ()
+
+
+def start(lab: str, machine: str, pid: int, service: Service, log: Path) -> None:
+    """Start a service in the machine whose init is `pid`. It becomes a child of that init."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    env = {**base_environment(lab, machine, service.name), **service.environment}
+    with log.open("ab") as out:
+        done = subprocess.run(
+            [*enter(pid), "setsid", "--fork", *service.command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=env,
+            check=False,
+        )
+    if done.returncode:
+        raise LabError(f"cannot start {service.name} on {machine}: see `proxypool lab logs {machine}`")
+
+
+def _daemon(role: str) -> Service:
+    return Service("daemon", (sys.executable, "-m", "proxypool", "run", role), is_product=True)

@@ -1,0 +1,20 @@
+"""What all tests share: those that need root say so when they do not have it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_NEED_ROOT = ("lab", "vm")
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs root, with the reason. ``make test`` refuses to start without root, so it never skips these."""
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: network namespaces, iptables")
+    for item in items:
+        folder = item.path.relative_to(_HERE).parts[0]
+        if folder in _NEED_ROOT or item.get_closest_marker("root"):
+            item.add_marker(skip)

@@ -1,0 +1,122 @@
+"""The lab that most of these tests share. A test may break whatever it likes: everything is healed after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from proxypool.lab.faults import Fault
+from proxypool.lab.lab import Lab
+from proxypool.lab.report import describe
+from proxypool.lab.topology import Topology
+from tests.lab.observe import PATIENCE, EniWatch, tunnel_kind, wait_settled
+
+LOG_LINES_SHOWN = 60
+REPORT = pytest.StashKey[pytest.TestReport]()
+
+
+@dataclass
+class Keeper:
+    """A lab that is made when it is first asked for, and made anew when a test left it beyond repair."""
+
+    name: str
+    hosts: int = 2
+    subnets: int = 2
+    overlap: bool = False
+    lab: Lab | None = None
+    watch: EniWatch | None = None
+    made: int = field(default=0)
+
+    def get(self) -> tuple[Lab, EniWatch]:
+        """The lab, with traffic flowing."""
+        if self.lab is None or self.watch is None:
+            self.made += 1
+            topology = Topology(
+                f"{self.name}-{self.made}",
+                hosts=self.hosts,
+                subnets=self.subnets,
+                tunnel=tunnel_kind(),
+                overlap=self.overlap,
+            )
+            try:
+                self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)
+                wait_settled(self.lab)
+            except BaseException:
+                self.drop()
+                raise
+            self.watch = EniWatch(self.lab)
+            self.watch.start()
+        return self.lab, self.watch
+
+    def drop(self) -> None:
+        """Bring it down."""
+        if self.watch is not None:
+            self.watch.stop()
+        if self.lab is not None:
+            self.lab.down()
+        self.lab = self.watch = None
+
+
+def heal(lab: Lab) -> None:
+    """Power on, resume, plug in and start whatever is not as it should be, and wait until all is well."""
+    for machine in describe(lab)["machines"]:
+        is_whole = machine["state"] == "on" and all(service["running"] for service in machine["services"])
+        if not is_whole or machine["cut"]:
+            lab.fault(Fault.POWER_ON, machine["name"])
+    lab.wait_ready(30 * PATIENCE)
+    wait_settled(lab, 30.0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Lets fixtures know how the test went."""
+    report = yield
+    if report.when == "call":
+        item.stash[REPORT] = report
+    return report
+
+
+def show_logs(lab: Lab) -> None:
+    """For the report of a failed test."""
+    for name, machine in lab.machines.items():
+        for service in machine.service_names():
+            if service in ("daemon", "keepalived"):
+                lines = machine.log(service).splitlines()[-LOG_LINES_SHOWN:]
+                print(f"---- {service} on {name}", *lines, sep="\n")  # noqa: T201 - pytest shows it with the failure
+
+
+def lend(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab for one test."""
+    lab, watch = keeper.get()
+    watch.seen()
+    yield lab
+    report = request.node.stash.get(REPORT, None)
+    if report is not None and report.failed:
+        show_logs(lab)
+    try:
+        heal(lab)
+    except BaseException:
+        show_logs(lab)
+        keeper.drop()
+        raise
+    strange = watch.seen()
+    assert not strange, f"frames left an ENI with a source that is not its own: {strange[:20]}"
+
+
+@pytest.fixture(scope="session")
+def lab_keeper() -> Iterator[Keeper]:
+    """Brings the lab down at the end, whatever happens."""
+    keeper = Keeper(f"pool-{os.getpid()}")
+    try:
+        yield keeper
+    finally:
+        keeper.drop()
+
+
+@pytest.fixture
+def lab(lab_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Two nodes, two hosts, two subnets, one ZooKeeper: whole, with traffic flowing, for each test anew."""
+    yield from lend(lab_keeper, request)

@@ -1,0 +1,278 @@
+"""Somebody changes what is ours in the kernel: it is put right within two seconds, and counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from proxypool.core.addressing import namespace_of, tunnel_device_of
+from proxypool.core.keepalived import file_name, track_file
+from proxypool.lab.lab import Lab
+from proxypool.lab.prober import Prober
+from proxypool.lab.topology import PAIR, SubnetPlan, Tunnel
+from tests.lab.observe import (
+    PATIENCE,
+    PROBE_MS,
+    difference,
+    gate,
+    master_of,
+    masters,
+    open_gates,
+    other_of,
+    picture,
+    repairs,
+    set_sysctl,
+    stays,
+    sysctl,
+    tunnel_kind,
+    unsettled,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.root]
+
+REPAIR_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A shell command, run where it hurts. `{tunnel}`, `{host}`, `{havip}`, `{cidr}`, `{address}`: of the first subnet."""
+
+    name: str
+    command: str
+    vxlan_only: bool = False
+
+
+IN_SUBNET = (
+    Damage("nat flushed", "iptables-legacy -t nat -F"),
+    Damage("nat flushed and chains deleted", "iptables-legacy -t nat -F; iptables-legacy -t nat -X"),
+    Damage("filter flushed", "iptables-legacy -F"),
+    Damage("filter flushed and open", "iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F"),
+    Damage("FORWARD policy", "iptables-legacy -P FORWARD ACCEPT"),
+    Damage("INPUT policy", "iptables-legacy -P INPUT ACCEPT"),
+    Damage("one rule of ours deleted", "iptables-legacy -D PP-FORWARD 1"),
+    Damage("a rule inserted into a chain of ours", "iptables-legacy -I PP-FORWARD -j ACCEPT"),
+    Damage("a rule put before our jump", "iptables-legacy -D FORWARD 1; iptables-legacy -A FORWARD -j PP-FORWARD"),
+    Damage("mangle flushed", "iptables-legacy -t mangle -F"),
+    Damage("route to a host deleted", "ip route del {host}/32"),
+    Damage("route to a host changed", "ip route replace blackhole {host}/32 proto 177"),
+    Damage("blackhole route deleted", "ip route del blackhole 100.64.0.0/10 proto 177 metric 4278198272"),
+    Damage("neighbour deleted", "ip neigh del {host} dev {tunnel}"),
+    Damage("neighbour changed", "ip neigh replace {host} lladdr {other_lladdr} dev {tunnel} nud permanent"),
+    Damage("a neighbour too many", "ip neigh add 100.127.0.1 lladdr {other_lladdr} dev {tunnel} nud permanent"),
+    Damage(
+        "forwarding entry deleted",
+        "set -- $(bridge fdb show dev {tunnel} | head -1); bridge fdb del $1 dev {tunnel} dst $3",
+        vxlan_only=True,
+    ),
+    Damage("ENI's address deleted", "ip addr del {address}/24 dev eni0"),
+    Damage("a second address on the ENI", "ip addr add {address}5/24 dev eni0"),
+    Damage("ENI down", "ip link set eni0 down"),
+    Damage("tunnel down", "ip link set {tunnel} down"),
+    Damage("tunnel's MTU", "ip link set {tunnel} mtu 1300"),
+    Damage("tunnel deleted", "ip link del {tunnel}"),
+    Damage("rp_filter", "sysctl -qw net.ipv4.conf.eni0.rp_filter=0"),
+)
+
+ON_NODE = (
+    Damage("raw flushed", "iptables-legacy -t raw -F"),
+    Damage("set of hosts flushed", "ipset flush pp-peers"),
+    Damage("a stranger put into the set of hosts", "ipset add pp-peers 192.168.2.1"),
+)
+
+ON_HOST = (
+    Damage("nat flushed", "iptables-legacy -t nat -F"),
+    Damage("mangle flushed and chains deleted", "iptables-legacy -t mangle -F; iptables-legacy -t mangle -X"),
+    Damage("customer's route deleted", "ip route del {cidr} table 7700 via {havip} dev {tunnel} onlink"),
+    Damage("unreachable route deleted", "ip route del unreachable {cidr} table 7700 metric 4278198272"),
+    Damage("all routes of the table flushed", "ip route flush table 7700"),
+    Damage("rule deleted", "ip rule del priority 7700"),
+    Damage("neighbour deleted", "ip neigh del {havip} dev {tunnel}"),
+    Damage(
+        "forwarding entry deleted",
+        "set -- $(bridge fdb show dev {tunnel} | head -1); bridge fdb del $1 dev {tunnel} dst $3",
+        vxlan_only=True,
+    ),
+    Damage("tunnel deleted", "ip link del {tunnel}"),
+    Damage("tunnel down", "ip link set {tunnel} down"),
+    Damage("tunnel's address deleted", "ip addr flush dev {tunnel}"),
+)
+
+
+def name_of(damage: Damage) -> str:
+    """For pytest's ids."""
+    return damage.name
+
+
+@pytest.fixture
+def subnet(lab: Lab) -> SubnetPlan:
+    """The one that is damaged."""
+    return lab.topology.subnet_plans[0]
+
+
+Measured = Callable[[str, float], None]
+
+
+@pytest.fixture
+def repair(
+    lab: Lab,
+    subnet: SubnetPlan,
+    record_property: Callable[[str, object], None],
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[[str, str | None, Damage], None]:
+    """Do the damage in a machine's namespace; it must be undone in time, and counted."""
+
+    def act(name: str, namespace: str | None, damage: Damage) -> None:
+        if damage.vxlan_only and tunnel_kind() is not Tunnel.VXLAN:
+            pytest.skip("GRE has no forwarding entries")
+        machine = lab.machine(name)
+        before, count = picture(machine, namespace, with_identity=False), repairs(lab, name)
+        where = ["ip", "netns", "exec", namespace] if namespace else []
+        script = damage.command.format(**facts(lab, subnet, name))
+        began = time.monotonic()
+        machine.run([*where, "sh", "-ec", script])
+
+        def now() -> dict[str, tuple[str, ...]]:
+            return {name: picture(machine, namespace, with_identity=False)}
+
+        # Without a change the test would prove nothing; but a repair can be quicker than a look.
+        assert difference({name: before}, now()) or repairs(lab, name) > count, "the damage did nothing"
+        wait_until(
+            lambda: now()[name] == before,
+            4 * REPAIR_LIMIT_S,
+            lambda: f"{damage.name} to be repaired: {difference({name: before}, now())}",
+        )
+        took_s = time.monotonic() - began
+        record_property("repaired after s", took_s)
+        with capsys.disabled():
+            print(f" [{damage.name}: {took_s:.1f} s]", end="")  # noqa: T201
+        wait_until(lambda: repairs(lab, name) > count, 3.0, "the repair to be counted")
+        assert took_s < REPAIR_LIMIT_S * PATIENCE + LOOK_S
+
+    return act
+
+
+LOOK_S = 0.3
+"""What it takes to see that all is well again, on a busy computer."""
+
+
+def facts(lab: Lab, subnet: SubnetPlan, name: str) -> dict[str, str]:
+    """What commands may name."""
+    address = next((m.address.partition("/")[0] for m in subnet.members if m.node == name), "")
+    host = lab.machine("host1").run(["sh", "-c", "ip -o addr | grep -m1 -o '100[.0-9]*'"]).stdout.strip()
+    return {
+        "tunnel": tunnel_device_of(subnet.id),
+        "host": host,
+        "havip": subnet.havip,
+        "cidr": subnet.cidr,
+        "address": address,
+        "other_lladdr": "192.168.2.1" if tunnel_kind() is Tunnel.GRE else "02:00:00:00:00:01",
+    }
+
+
+Repair = Callable[[str, "str | None", Damage], None]
+
+
+@pytest.mark.parametrize("damage", IN_SUBNET, ids=name_of)
+def test_damage_in_the_masters_namespace(lab: Lab, subnet: SubnetPlan, repair: Repair, damage: Damage) -> None:
+    """Traffic flows again, too: the fixture waits for it."""
+    repair(master_of(lab, subnet), namespace_of(subnet.id), damage)
+
+
+@pytest.mark.parametrize(
+    "damage", [d for d in IN_SUBNET if d.name in ("nat flushed", "neighbour deleted", "tunnel deleted")], ids=name_of
+)
+def test_damage_in_the_backups_namespace(lab: Lab, subnet: SubnetPlan, repair: Repair, damage: Damage) -> None:
+    """It is kept as ready as the master, and traffic does not notice."""
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
+        repair(other_of(subnet, master_of(lab, subnet)), namespace_of(subnet.id), damage)
+    assert prober.result()["lost"] == 0
+
+
+@pytest.mark.parametrize("damage", ON_NODE, ids=name_of)
+def test_damage_on_the_node_itself(lab: Lab, subnet: SubnetPlan, repair: Repair, damage: Damage) -> None:
+    repair(master_of(lab, subnet), None, damage)
+
+
+@pytest.mark.parametrize("damage", ON_HOST, ids=name_of)
+def test_damage_on_a_host(lab: Lab, repair: Repair, damage: Damage) -> None:
+    repair("host1", None, damage)
+
+
+@pytest.mark.parametrize("who", ["master", "backup"])
+def test_the_gate_is_put_right(lab: Lab, subnet: SubnetPlan, who: str) -> None:
+    """Closed by hand on the master, opened by hand on the backup: at once the other way round again, and counted."""
+    master = master_of(lab, subnet)
+    node = master if who == "master" else other_of(subnet, master)
+    wanted, count = who == "master", repairs(lab, node)
+    began = time.monotonic()
+    set_sysctl(lab.machine(node), namespace_of(subnet.id), "ipv4/ip_forward", "0" if wanted else "1")
+    wait_until(lambda: gate(lab, node, subnet) is wanted, REPAIR_LIMIT_S, "the gate to be put right", interval_s=0.001)
+    took_s = time.monotonic() - began
+    assert took_s < REPAIR_LIMIT_S * PATIENCE
+    wait_until(lambda: repairs(lab, node) > count, 3.0, "the repair to be counted")
+
+
+def test_a_whole_namespace_is_deleted(lab: Lab, subnet: SubnetPlan) -> None:
+    """The other member takes over; this one makes it anew, with the card that the kernel gives back, and is fit again.
+
+    The kernel gives a real card back to the machine; a veth it would destroy, so the test moves it."""
+    master = master_of(lab, subnet)
+    heir = other_of(subnet, master)
+    script = f"""
+        exec 9</run/netns/{namespace_of(subnet.id)}
+        ip netns del {namespace_of(subnet.id)}
+        nsenter --net=/proc/self/fd/9 ip link set eni0 netns 1
+    """
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS, until_recovered_s=0.5) as prober:
+        began = time.monotonic()
+        lab.machine(master).run(["sh", "-ec", script])
+        result = prober.wait(30 * PATIENCE)
+    assert result["blackout_ms"] < 1000 * (REPAIR_LIMIT_S + 1.0) * PATIENCE
+    wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+    assert time.monotonic() - began < 10.0 * PATIENCE
+    assert masters(lab, subnet) <= {master, heir}
+
+
+def file_text(lab: Lab, node: str, path: str) -> str:
+    """Of a machine; empty if there is no such file."""
+    return lab.machine(node).run(["cat", path], check=False).stdout
+
+
+@pytest.mark.parametrize("damage", ["rm {}", "echo -254 >{}", "echo nonsense >{}", "rm {0}; mkdir {0}"])
+def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) -> None:
+    """Whatever is in it then, in the end the elected member is master, with its own value in the file."""
+    master = master_of(lab, subnet)
+    path = track_file("/run/proxypool", subnet.id, PAIR)
+    before = file_text(lab, master, path)
+    assert before.strip() == "40"
+    began = time.monotonic()
+    lab.machine(master).run(["sh", "-ec", damage.format(path)])
+    wait_until(lambda: file_text(lab, master, path) == before, 2 * REPAIR_LIMIT_S, "the file to be as before")
+    assert time.monotonic() - began < REPAIR_LIMIT_S * PATIENCE + LOOK_S
+    wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+    assert masters(lab, subnet) == open_gates(lab, subnet) == {master}
+
+
+@pytest.mark.parametrize("damage", ["rm {}", "echo '# nothing' >{}", "sed -i s/priority.200/priority.10/ {}"])
+def test_keepalived_s_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) -> None:
+    """And keepalived goes on as it was: nobody had told it to read the damage."""
+    master = master_of(lab, subnet)
+    path = f"/etc/keepalived/conf.d/{file_name(subnet.id, PAIR)}"
+    before = file_text(lab, master, path)
+    assert "vrrp_instance" in before
+    began = time.monotonic()
+    lab.machine(master).run(["sh", "-ec", damage.format(path)])
+    wait_until(lambda: file_text(lab, master, path) == before, 4 * REPAIR_LIMIT_S, "the file to be as before")
+    assert time.monotonic() - began < REPAIR_LIMIT_S * PATIENCE + LOOK_S
+    stays(lambda: masters(lab, subnet) == {master}, 1.0, f"{master} is master")
+
+
+def test_a_sysctl_is_seen_as_it_is(lab: Lab, subnet: SubnetPlan) -> None:
+    """The control of the repairs above: what the tests read is the namespace's own value."""
+    node = master_of(lab, subnet)
+    assert sysctl(lab.machine(node), namespace_of(subnet.id), "ipv4/conf/eni0/rp_filter") == "1"
+    assert sysctl(lab.machine(node), None, "ipv4/ip_forward") == "0"

@@ -1,0 +1,412 @@
+"""A pair of members on a virtual clock: two role machines, keepalived, ZooKeeper and what can go wrong with them.
+
+Models, as coarse as the invariants allow; one tick is one VRRP advertisement interval:
+
+- VRRP: priority 200 plus the track file, which begins with -254 after a reboot; three missed advertisements make a backup master; a higher priority takes over
+  at once; of two masters that hear each other the lower one yields; -254 is a fault; a stop is announced.
+- The gate follows keepalived's notify lines even without a daemon.
+- ZooKeeper: sessions expire in whole server ticks after the last ping, so up to one tick late; while it is down nothing
+  expires, and afterwards every session starts anew. Candidates queue in the order of their creation.
+- The adapter keeps its wish to contend and fulfils it after every reconnect; it says LOST when its session is over, and
+  also by its own clock, because no server tells it so while none answers.
+- A daemon's restart keeps track file, keepalived, gate and session; a power cycle keeps nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import cycle
+
+from proxypool.core.keepalived import BASE_PRIORITY
+from proxypool.core.model import Candidate
+from proxypool.core.role import (
+    PRIORITY_ASIDE,
+    Coordinator,
+    CoordinatorChanged,
+    ElectionSeen,
+    Event,
+    GateSeen,
+    HealthSeen,
+    HeartbeatHeard,
+    MemberState,
+    PrioritySeen,
+    RoleChanged,
+    SetContending,
+    SetGate,
+    SetPriority,
+    Tick,
+    Timers,
+    Vrrp,
+    VrrpChanged,
+    step,
+)
+
+TICK_S = 0.05
+SESSION_TIMEOUT_S = 4.0
+SERVER_TICK_S = 2.0
+"""ZooKeeper's default, and the longest that a session of 4 s allows."""
+LOOK_INTERVAL = 20
+"""Ticks between two looks of a daemon at its gate and track file; health is told when it changes."""
+FIRST_LOOK = 7
+"""Ticks between two possible first looks."""
+MASTER_DOWN = 4
+"""Ticks without an advertisement after which a backup is master: three intervals and the skew."""
+
+
+class ZooKeeper:
+    """The ensemble, as one."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.version = 0
+        self.candidates: tuple[Candidate, ...] = ()
+        self._expires: dict[int, float] = {}
+        self._zxid = 100
+
+    def knows(self, session: int | None) -> bool:
+        return session in self._expires
+
+    def open(self, now: float) -> int:
+        self._zxid += 1
+        self._expires[self._zxid] = _expiry(now)
+        return self._zxid
+
+    def ping(self, session: int, now: float) -> None:
+        self._expires[session] = _expiry(now)
+
+    def stand(self, node: str, session: int) -> None:
+        """At the end of the queue; a candidate that a dead predecessor left goes first, as the adapter does it."""
+        self._zxid += 1
+        others = tuple(one for one in self.candidates if one.node != node)
+        self._change((*others, Candidate(node=node, epoch=self._zxid, session=session)))
+
+    def withdraw(self, session: int) -> None:
+        self._change(tuple(one for one in self.candidates if one.session != session))
+
+    def end(self, session: int) -> None:
+        if self._expires.pop(session, None) is not None:
+            self.withdraw(session)
+
+    def start(self, now: float) -> None:
+        self.is_up = True
+        self._expires = dict.fromkeys(self._expires, _expiry(now))
+
+    def expire(self, now: float) -> None:
+        for session in [session for session, at in self._expires.items() if at <= now] if self.is_up else ():
+            self.end(session)
+
+    def _change(self, candidates: tuple[Candidate, ...]) -> None:
+        if candidates != self.candidates:
+            self.candidates = candidates
+            self.version += 1
+
+
+def _expiry(now: float) -> float:
+    """As ZooKeeper's ExpiryQueue rounds: to the next whole server tick."""
+    return (math.floor((now + SESSION_TIMEOUT_S) / SERVER_TICK_S) + 1) * SERVER_TICK_S
+
+
+@dataclass
+class Client:
+    """A daemon's connection to ZooKeeper: the adapter."""
+
+    node: str
+    zookeeper: ZooKeeper
+    session: int | None
+    born: float
+    wish: bool | None = None
+    state: Coordinator = Coordinator.SUSPENDED
+    _seen: int = -1
+    _pinged: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._silent_since = self.born
+
+    def run(self, now: float, *, is_cut: bool) -> Iterator[Event]:
+        """One tick: connect, ping, stand or withdraw, watch."""
+        if is_cut or not self.zookeeper.is_up:
+            yield from self._unreachable(now)
+        elif self.state is not Coordinator.CONNECTED:
+            yield from self._connect(now)
+        elif not self.zookeeper.knows(self.session):
+            self.session = None
+            yield self._become(Coordinator.LOST)
+        else:
+            yield from self._work(now)
+
+    def _unreachable(self, now: float) -> Iterator[Event]:
+        if self.state is Coordinator.CONNECTED:
+            self._silent_since = now
+            yield self._become(Coordinator.SUSPENDED)
+        elif self.state is Coordinator.SUSPENDED and now >= self._silent_since + SESSION_TIMEOUT_S:
+            yield self._become(Coordinator.LOST)
+
+    def _connect(self, now: float) -> Iterator[Event]:
+        if self.session is not None and not self.zookeeper.knows(self.session):
+            self.session = None
+            if self.state is not Coordinator.LOST:
+                yield self._become(Coordinator.LOST)
+        if self.session is None:
+            self.session = self.zookeeper.open(now)
+        self._seen = -1
+        self._pinged = -math.inf
+        yield self._become(Coordinator.CONNECTED)
+
+    def _work(self, now: float) -> Iterator[Event]:
+        assert self.session is not None
+        if now >= self._pinged + SESSION_TIMEOUT_S / 3:
+            self.zookeeper.ping(self.session, now)
+            self._pinged = now
+        stands = any(one.session == self.session for one in self.zookeeper.candidates)
+        if self.wish is True and not stands:
+            self.zookeeper.stand(self.node, self.session)
+        elif self.wish is False and stands:
+            self.zookeeper.withdraw(self.session)
+        if self._seen != self.zookeeper.version:
+            self._seen = self.zookeeper.version
+            yield ElectionSeen(self.zookeeper.candidates)
+
+    def _become(self, state: Coordinator) -> Event:
+        self.state = state
+        return CoordinatorChanged(state)
+
+
+@dataclass
+class Daemon:
+    """A node daemon: the machine under test between an inbox and a client."""
+
+    state: MemberState
+    client: Client
+    first_looks: list[int]
+    """Ticks at which it looks for the first time at VRRP, gate, track file and health."""
+    is_fit: bool | None = None
+    """As last told; the composition root tells it when it changes."""
+    local: deque[Event] = field(default_factory=deque)
+    """What keepalived and the kernel said: read within the tick, in milliseconds."""
+    remote: deque[tuple[int, Event]] = field(default_factory=deque)
+    """What ZooKeeper said, and when it arrives."""
+
+    def post_remote(self, due: int, event: Event) -> None:
+        """Deliver an event at a tick, but after those that were posted before."""
+        self.remote.append((max(due, self.remote[-1][0] if self.remote else due), event))
+
+    def next_event(self, tick: int) -> Event | None:
+        """The next one that has arrived."""
+        if self.local:
+            return self.local.popleft()
+        if self.remote and self.remote[0][0] <= tick:
+            return self.remote.popleft()[1]
+        return None
+
+
+@dataclass
+class Member:
+    """A proxy node."""
+
+    node: str
+    rank: int
+    """Its underlay address, which decides between equal priorities."""
+    is_powered: bool = False
+    is_fit: bool = True
+    is_cut: bool = False
+    """Cut off from ZooKeeper only."""
+    is_deaf: bool = False
+    """Does not get the other's advertisements."""
+    gate: bool = False
+    track: int | None = None
+    vrrp: Vrrp = Vrrp.STOP
+    down_at: int = 0
+    vrrp_since: int = 0
+    """Tick at which keepalived was started."""
+    session: int | None = None
+    daemon: Daemon | None = None
+
+    @property
+    def priority(self) -> int:
+        return min(254, max(1, BASE_PRIORITY + (self.track or 0)))
+
+    @property
+    def runs_vrrp(self) -> bool:
+        return self.vrrp is not Vrrp.STOP
+
+    @property
+    def can_claim(self) -> bool:
+        """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
+        return self.runs_vrrp and not (self.track == PRIORITY_ASIDE and self.daemon is None)
+
+
+class PairWorld:
+    """Both members, ZooKeeper and the clock. The methods named after faults do nothing where they do not apply."""
+
+    def __init__(self, timers: Timers, latencies: tuple[int, ...] = (1,), first_looks: tuple[int, ...] = (0,)) -> None:
+        """`latencies`: ticks until ZooKeeper's news reach a daemon; `first_looks`: when a new daemon first looks at VRRP,
+        gate, track file and health, two bits each.
+        """
+        self.tick = 0
+        self.timers = timers
+        self.zookeeper = ZooKeeper()
+        self.members = (Member("a", 1), Member("b", 2))
+        self.role_changes: list[tuple[float, str, RoleChanged]] = []
+        self.transcript: list[str] = []
+        self._latencies = cycle(latencies)
+        self._first_looks = cycle(first_looks)
+        self._farewells: set[str] = set()
+
+    @property
+    def now(self) -> float:
+        return self.tick * TICK_S
+
+    def peer(self, member: Member) -> Member:
+        return self.members[1] if member is self.members[0] else self.members[0]
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether advertisements get through both ways."""
+        return not any(member.is_deaf for member in self.members)
+
+    # -------------------------------------------------------------------------------------------------------- faults
+
+    def power_on(self, member: Member) -> None:
+        if not member.is_powered:
+            member.is_powered = True
+            self.start_keepalived(member)
+            self.start_daemon(member)
+
+    def power_off(self, member: Member) -> None:
+        self._farewells.discard(member.node)
+        member.is_powered, member.gate, member.track = False, False, None
+        member.vrrp, member.session, member.daemon = Vrrp.STOP, None, None
+
+    def start_daemon(self, member: Member) -> None:
+        """Its first looks come in any order."""
+        if not member.is_powered or member.daemon is not None:
+            return
+        client = Client(member.node, self.zookeeper, member.session, self.now)
+        bits = next(self._first_looks)
+        first_looks = [self.tick + 1 + FIRST_LOOK * (bits >> shift & 3) for shift in range(0, 8, 2)]
+        state = MemberState(member.node, self.timers, role_since=self.now)
+        member.daemon = Daemon(state, client, first_looks)
+
+    def kill_daemon(self, member: Member) -> None:
+        member.daemon = None
+
+    def start_keepalived(self, member: Member) -> None:
+        if member.is_powered and not member.runs_vrrp:
+            member.track = PRIORITY_ASIDE if member.track is None else member.track  # init_file
+            member.vrrp_since = self.tick
+            self._enter(member, Vrrp.BACKUP)
+
+    def stop_keepalived(self, member: Member) -> None:
+        if member.runs_vrrp:
+            self._enter(member, Vrrp.STOP)
+
+    def zookeeper_down(self) -> None:
+        self.zookeeper.is_up = False
+
+    def zookeeper_up(self) -> None:
+        if not self.zookeeper.is_up:
+            self.zookeeper.start(self.now)
+
+    def expire_session(self, member: Member) -> None:
+        if self.zookeeper.is_up and member.daemon is not None and member.daemon.client.session is not None:
+            self.zookeeper.end(member.daemon.client.session)
+
+    # --------------------------------------------------------------------------------------------------------- clock
+
+    def advance(self) -> None:
+        """One tick."""
+        self.tick += 1
+        self.zookeeper.expire(self.now)
+        self._run_vrrp()
+        for member in self.members:
+            self._run_daemon(member)
+
+    def _run_vrrp(self) -> None:
+        adverts = {member.node: member.priority for member in self.members if member.vrrp is Vrrp.MASTER}
+        adverts |= dict.fromkeys(self._farewells, 0)
+        self._farewells.clear()
+        for member in self.members:
+            advert = None if member.is_deaf else adverts.get(self.peer(member).node)
+            if advert is not None:
+                self._tell(member, HeartbeatHeard())
+            if member.runs_vrrp:
+                self._vrrp(member, advert)
+
+    def _vrrp(self, member: Member, advert: int | None) -> None:
+        is_fault = (member.track or 0) <= PRIORITY_ASIDE
+        if is_fault and member.vrrp is not Vrrp.FAULT:
+            self._enter(member, Vrrp.FAULT)
+        elif member.vrrp is Vrrp.FAULT:
+            if not is_fault:
+                self._enter(member, Vrrp.BACKUP)
+        elif member.vrrp is Vrrp.BACKUP:
+            if advert == 0:
+                member.down_at = min(member.down_at, self.tick + 1)
+            elif advert is not None and advert >= member.priority:
+                member.down_at = self.tick + MASTER_DOWN
+            elif advert is not None or self.tick >= member.down_at:
+                self._enter(member, Vrrp.MASTER)
+        elif advert and (advert, self.peer(member).rank) > (member.priority, member.rank):
+            self._enter(member, Vrrp.BACKUP)
+
+    def _enter(self, member: Member, state: Vrrp) -> None:
+        if member.vrrp is Vrrp.MASTER and state in {Vrrp.FAULT, Vrrp.STOP}:
+            self._farewells.add(member.node)
+        member.vrrp = state
+        member.gate = state is Vrrp.MASTER
+        member.down_at = self.tick + MASTER_DOWN
+        self.transcript.append(f"{self.now:7.2f} {member.node} keepalived {state.value}")
+        self._tell(member, VrrpChanged(state))
+
+    def _tell(self, member: Member, event: Event) -> None:
+        if member.daemon is not None:
+            member.daemon.local.append(event)
+
+    def _look(self, member: Member, daemon: Daemon) -> None:
+        """A backup and a fault look the same to a daemon that was not there: no HaVip."""
+        at_vrrp, at_gate, at_track, at_health = daemon.first_looks
+        is_round = self.tick % LOOK_INTERVAL == 0
+        if self.tick == at_vrrp and daemon.state.vrrp is Vrrp.UNKNOWN:
+            daemon.local.append(VrrpChanged(Vrrp.BACKUP if member.vrrp is Vrrp.FAULT else member.vrrp))
+        if self.tick == at_gate or (is_round and self.tick > at_gate):
+            daemon.local.append(GateSeen(member.gate))
+        if self.tick == at_track or (is_round and self.tick > at_track):
+            daemon.local.append(PrioritySeen(member.track))
+        if self.tick >= at_health and member.is_fit is not daemon.is_fit:
+            daemon.is_fit = member.is_fit
+            daemon.local.append(HealthSeen(frozenset() if member.is_fit else frozenset({"eni gone"})))
+
+    def _run_daemon(self, member: Member) -> None:
+        daemon = member.daemon
+        if daemon is None:
+            return
+        for event in daemon.client.run(self.now, is_cut=member.is_cut):
+            daemon.post_remote(self.tick + next(self._latencies), event)
+        member.session = daemon.client.session
+        self._look(member, daemon)
+        deadline = daemon.state.next_deadline
+        if deadline is not None and self.now >= deadline:
+            daemon.local.append(Tick())
+        while (event := daemon.next_event(self.tick)) is not None:
+            self._step(member, daemon, event)
+
+    def _step(self, member: Member, daemon: Daemon, event: Event) -> None:
+        old = daemon.state
+        daemon.state, effects = step(old, event, self.now)
+        assert daemon.state.epoch >= old.epoch, "an epoch went back"
+        for effect in effects:
+            self.transcript.append(f"{self.now:7.2f} {member.node} {event} -> {effect}")
+            match effect:
+                case SetGate(is_open):
+                    member.gate = is_open
+                case SetPriority(value):
+                    member.track = value
+                case SetContending(contend):
+                    daemon.client.wish = contend
+                case RoleChanged():
+                    self.role_changes.append((self.now, member.node, effect))
+                case _:
+                    pass

@@ -1,0 +1,278 @@
+"""What must hold of a pair whatever fails, in whatever order.
+
+The schedule of faults is hypothesis's, the world is `pair_world`. Safety and takeover are checked after every tick, the
+final state after the last fault and a quiet while:
+
+- Members that hear each other never have two open gates for longer than the detection takes; members that do not, for
+  no longer than the tie break and a second, if both daemons reach ZooKeeper and somebody is elected.
+- The HaVip is claimed within a second where a member is free to claim it. A member that stands aside is free again when
+  it hears the other, when ZooKeeper says that the other is dead, or when ZooKeeper is lost.
+- Nobody stands aside for a member that could not serve.
+- Where members hear each other and ZooKeeper works, the elected member serves.
+- After a while without faults no role changes, and exactly one gate is open: a fit member's if there is one whose
+  daemon lives, and the elected one's if ZooKeeper works. Two stay open only where members do not hear each other *and*
+  a daemon is dead, ZooKeeper is out of reach, or both are unfit: then nobody can tell which should close.
+
+Not covered on purpose: a member that stood aside, or has just booted, takes nothing over while its daemon is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxypool.core.model import Candidate
+from proxypool.core.role import PRIORITY_ASIDE, Coordinator, Timers, Vrrp
+from tests.property.pair_world import SERVER_TICK_S, SESSION_TIMEOUT_S, TICK_S, PairWorld
+
+TIMERS = Timers.for_session(SESSION_TIMEOUT_S, SERVER_TICK_S)
+DETECTION_S = 0.3
+"""Three advertisement intervals, the skew, and a tick for the message."""
+TAKEOVER_S = 1.0
+DUAL_S = TIMERS.tie_break_s + 1.0
+CONFIRMED_S = SESSION_TIMEOUT_S + SERVER_TICK_S + 1.0
+"""ZooKeeper knows by then that a member is dead, and the other that ZooKeeper is lost."""
+QUIET_S = 2 * CONFIRMED_S + TIMERS.tie_break_s + 2.0
+"""An expiry, a tie break, and a second expiry that follows from them."""
+STABLE_S = TIMERS.tie_break_s + 2.0
+MEMBER_FAULTS = ("power", "daemon", "keepalived", "fitness", "hearing", "link", "session")
+POOL_FAULTS = ("zookeeper", "heartbeats")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something changes `after` ticks from the change before: from working to broken or back."""
+
+    after: int
+    name: str
+    member: int = 0
+
+    def strike(self, world: PairWorld) -> None:
+        """Let it happen."""
+        member = world.members[self.member]
+        match self.name:
+            case "power":
+                (world.power_off if member.is_powered else world.power_on)(member)
+            case "daemon":
+                (world.kill_daemon if member.daemon is not None else world.start_daemon)(member)
+            case "keepalived":
+                (world.stop_keepalived if member.runs_vrrp else world.start_keepalived)(member)
+            case "fitness":
+                member.is_fit = not member.is_fit
+            case "hearing":
+                member.is_deaf = not member.is_deaf
+            case "link":
+                member.is_cut = not member.is_cut
+            case "session":
+                world.expire_session(member)
+            case "zookeeper":
+                (world.zookeeper_down if world.zookeeper.is_up else world.zookeeper_up)()
+            case "heartbeats":
+                is_deaf = world.is_heard
+                for one in world.members:
+                    one.is_deaf = is_deaf
+            case unknown:
+                raise ValueError(unknown)
+
+
+class Watch:
+    """Checks every tick; remembers since when each condition holds."""
+
+    def __init__(self, world: PairWorld) -> None:
+        self.world = world
+        self._since: dict[str, float] = {}
+        self._elected: tuple[Candidate, ...] = ()
+        self._contested: list[float | None] = [None, None]
+        self._served = [0.0, 0.0]
+
+    def look(self) -> None:
+        """Check the moment."""
+        elected = self.world.zookeeper.candidates[:1]
+        if elected != self._elected:
+            # The tie break begins anew.
+            self._elected = elected
+            self._since.pop("arbitrated", None)
+            self._since.pop("ready", None)
+        self._check_dual()
+        self._check_takeover()
+        self._check_elected()
+        self._check_aside()
+
+    def _check_dual(self) -> None:
+        dual_s = self._lasts("dual", all(member.gate for member in self.world.members))
+        heard_s = self._lasts("heard", self.world.is_heard)
+        arbitrated_s = self._lasts("arbitrated", self._is_arbitrated())
+        assert min(dual_s, heard_s) <= DETECTION_S, "two open gates although the members hear each other"
+        assert min(dual_s, arbitrated_s) <= DUAL_S, "two open gates although ZooKeeper can break the tie"
+
+    def _check_takeover(self) -> None:
+        claimants = [member for member in self.world.members if member.can_claim]
+        none_s = self._lasts("none", not any(member.gate for member in self.world.members))
+        free_s = self._lasts("free", any(member.track != PRIORITY_ASIDE for member in claimants))
+        able_s = self._lasts("able", bool(claimants))
+        assert min(none_s, free_s) <= TAKEOVER_S, "no open gate although a member is free to take over"
+        assert min(none_s, able_s) <= QUIET_S, "no open gate although a member could stop standing aside"
+
+    def _check_elected(self) -> None:
+        elected = [member for member in self.world.members for one in self._elected if one.node == member.node]
+        is_ready = any(member.can_claim and member.is_fit for member in elected)
+        ready_s = self._lasts("ready", is_ready and self.world.is_heard and self._is_arbitrated())
+        wrong_s = self._lasts("wrong", not any(member.gate for member in elected))
+        assert min(wrong_s, ready_s) <= TAKEOVER_S, "the elected member does not serve"
+
+    def _check_aside(self) -> None:
+        """Who stands aside does it for one that could serve at some moment since both were master."""
+        for index, member in enumerate(self.world.members):
+            if member.vrrp in {Vrrp.MASTER, Vrrp.BACKUP}:
+                self._served[index] = self.world.now
+        for index, member in enumerate(self.world.members):
+            state = member.daemon.state if member.daemon is not None else None
+            contested = self._contested[index]
+            if state is not None and state.is_aside and contested is not None:
+                assert self._served[1 - index] >= contested, "stands aside for a member that could not serve"
+            self._contested[index] = state.contested_since if state is not None else None
+
+    def _lasts(self, what: str, is_so: bool) -> float:  # noqa: FBT001 - a condition and its name
+        if not is_so:
+            self._since.pop(what, None)
+            return 0.0
+        return self.world.now - self._since.setdefault(what, self.world.now)
+
+    def _is_arbitrated(self) -> bool:
+        """ZooKeeper can break a tie: both daemons live and are connected, and somebody is elected."""
+        return bool(self._elected) and all(
+            member.daemon is not None and member.daemon.client.state is Coordinator.CONNECTED
+            for member in self.world.members
+        )
+
+
+def check_final(world: PairWorld) -> None:
+    """The state after a quiet while."""
+    powered = [member for member in world.members if member.is_powered]
+    claimants = [member for member in powered if member.can_claim]
+    open_at = [member for member in world.members if member.gate]
+    if not claimants:
+        assert not open_at
+        return
+    assert open_at, "no open gate"
+    have_daemons = all(member.daemon is not None for member in powered)
+    have_zookeeper = world.zookeeper.is_up and not any(member.is_cut for member in powered)
+    is_arbitrated = have_daemons and have_zookeeper and bool(world.zookeeper.candidates)
+    if world.is_heard:
+        aside = [member.node for member in powered if member.daemon is not None and member.daemon.state.is_aside]
+        assert not aside, "stands aside although it hears the master"
+    if not (len(claimants) == 1 or world.is_heard or is_arbitrated):
+        return
+    assert len(open_at) == 1, "two open gates"
+    if any(member.is_fit for member in claimants) and have_daemons:
+        if world.is_heard or have_zookeeper:
+            assert open_at[0].is_fit, "an unfit member serves although a fit one could"
+        if is_arbitrated:
+            assert open_at[0].node == world.zookeeper.candidates[0].node, "another member serves than the elected one"
+
+
+def run(world: PairWorld, faults: Sequence[Fault]) -> None:
+    """Start both members, let the faults happen, and check all the time."""
+    watch = Watch(world)
+
+    def pass_time(ticks: int) -> None:
+        for _ in range(ticks):
+            world.advance()
+            watch.look()
+
+    try:
+        for fault in (Fault(0, "power", 0), Fault(1, "power", 1), *faults):
+            pass_time(fault.after)
+            world.transcript.append(f"{world.now:7.2f} !! {fault.name} {world.members[fault.member].node}")
+            fault.strike(world)
+        pass_time(round(QUIET_S / TICK_S))
+        changes = len(world.role_changes)
+        pass_time(round(STABLE_S / TICK_S))
+        assert len(world.role_changes) == changes, "roles change although nothing happens"
+        check_final(world)
+    except AssertionError as error:
+        error.add_note("\n".join(world.transcript[-60:]))
+        raise
+
+
+SETTLED = 60
+"""Ticks after which both members are up and one of them is elected."""
+LONG = 200
+SCENARIOS: dict[str, tuple[Fault, ...]] = {
+    "cold start": (),
+    "the master is powered off": (Fault(SETTLED, "power", 0),),
+    "the master is powered off and comes back before its session has expired": (
+        Fault(SETTLED, "power", 0),
+        Fault(30, "power", 0),
+    ),
+    "the master's keepalived is stopped": (Fault(SETTLED, "keepalived", 0),),
+    "the master becomes unfit": (Fault(SETTLED, "fitness", 0),),
+    "the master's daemon dies for good": (Fault(SETTLED, "daemon", 0),),
+    "the master's session expires": (Fault(SETTLED, "session", 0),),
+    "the master is cut off from ZooKeeper": (Fault(SETTLED, "link", 0),),
+    "both are unfit": (Fault(SETTLED, "fitness", 0), Fault(0, "fitness", 1)),
+    "ZooKeeper is down when both start": (Fault(0, "zookeeper"),),
+    "ZooKeeper is down, the master dies, ZooKeeper returns": (
+        Fault(SETTLED, "zookeeper"),
+        Fault(LONG, "power", 0),
+        Fault(LONG, "zookeeper"),
+    ),
+    "unfit and fit again while ZooKeeper is down": (
+        Fault(SETTLED, "zookeeper"),
+        Fault(LONG, "fitness", 1),
+        Fault(LONG, "fitness", 1),
+        Fault(LONG, "fitness", 0),
+    ),
+    "a partition that heals": (Fault(SETTLED, "heartbeats"), Fault(LONG, "heartbeats")),
+    "the backup hears nothing": (Fault(SETTLED, "hearing", 1),),
+    "the master hears nothing": (Fault(SETTLED, "hearing", 0),),
+    "a partition, then the elected one dies": (Fault(SETTLED, "heartbeats"), Fault(LONG, "power", 0)),
+    "a partition, then ZooKeeper and the elected one die": (
+        Fault(SETTLED, "heartbeats"),
+        Fault(LONG, "zookeeper"),
+        Fault(0, "power", 0),
+    ),
+    "a partition that outlasts ZooKeeper's outage": (
+        Fault(SETTLED, "heartbeats"),
+        Fault(LONG, "zookeeper"),
+        Fault(LONG, "zookeeper"),
+    ),
+    "the one that stands aside restarts its daemon": (
+        Fault(SETTLED, "heartbeats"),
+        Fault(LONG, "daemon", 1),
+        Fault(4, "daemon", 1),
+    ),
+    "a partition in which the election changes": (Fault(SETTLED, "heartbeats"), Fault(LONG, "session", 0)),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("latency", [0, 5])
+def test_a_scenario_keeps_the_invariants(name: str, latency: int) -> None:
+    """Faults that once broke an invariant, or that operators ask about."""
+    run(PairWorld(TIMERS, (latency,)), SCENARIOS[name])
+
+
+delays = st.one_of(st.integers(0, 6), st.integers(0, 40), st.integers(60, 160))
+schedules = st.lists(
+    st.one_of(
+        st.builds(Fault, delays, st.sampled_from(MEMBER_FAULTS), st.integers(0, 1)),
+        st.builds(Fault, delays, st.sampled_from(POOL_FAULTS)),
+    ),
+    max_size=12,
+)
+latencies = st.lists(st.integers(0, 10), min_size=1, max_size=5)
+first_looks = st.lists(st.integers(0, 255), min_size=1, max_size=4)
+
+
+@given(schedules, latencies, first_looks)
+@settings(max_examples=int(__import__("os").environ.get("N","60")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_schedule_of_faults_keeps_the_invariants(
+    schedule: list[Fault], latencies: list[int], first_looks: list[int]
+) -> None:
+    """`--hypothesis-profile=thorough` looks at many more schedules."""
+    run(PairWorld(TIMERS, tuple(latencies), tuple(first_looks)), schedule)

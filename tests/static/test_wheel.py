@@ -1,0 +1,22 @@
+"""What an installation gets."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from proxypool import __version__
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_wheel_holds_the_package_with_its_scripts_and_nothing_else(tmp_path: Path) -> None:
+    """systemd/, keepalived/ and tests/ beside it would become importable."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    metadata = f"proxypool-{__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"proxypool", metadata}
+    assert "proxypool/lab/guest/init.sh" in names
+    assert f"{metadata}/entry_points.txt" in names

@@ -1,0 +1,117 @@
+"""Small builders of documents: a pool of two nodes, a pair and a host, with every part open to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from proxypool.core.keepalived import KeepalivedFacts
+from proxypool.core.model import (
+    Candidate,
+    HostSpec,
+    MemberSpec,
+    NodeSpec,
+    PairSpec,
+    PairState,
+    PoolSpec,
+    Snapshot,
+    SubnetSpec,
+    TunnelKind,
+)
+from proxypool.core.node_scene import NodeFacts
+
+GRE = PoolSpec()
+VXLAN = PoolSpec(tunnel=TunnelKind.VXLAN)
+
+
+def subnet(name: str = "s1", *cidrs: str, key: int = 1, tenant: str = "default") -> SubnetSpec:
+    """A subnet; without CIDRs it has 172.16.101.0/24."""
+    networks = tuple(IPv4Network(cidr) for cidr in cidrs or ("172.16.101.0/24",))
+    return SubnetSpec(id=name, cidrs=networks, key=key, tenant=tenant)
+
+
+def member(node: str, address: str, eni: str = "eth1", gateway: str | None = None) -> MemberSpec:
+    """A member of a pair."""
+    return MemberSpec(
+        node=node,
+        eni=eni,
+        address=IPv4Interface(address),
+        gateway=None if gateway is None else IPv4Address(gateway),
+    )
+
+
+N1 = member("n1", "172.16.101.11/24")
+N2 = member("n2", "172.16.101.12/24")
+
+
+def pair(
+    name: str = "p1",
+    subnet: str = "s1",
+    members: tuple[MemberSpec, ...] = (N1, N2),
+    havip: str = "192.168.4.100",
+    vrid: int = 1,
+    state: PairState = PairState.ACTIVE,
+    egress: str | None = None,
+) -> PairSpec:
+    """A pair of the nodes n1 and n2."""
+    return PairSpec(
+        id=name,
+        subnet=subnet,
+        members=members,
+        havip=IPv4Address(havip),
+        vrid=vrid,
+        state=state,
+        egress_address=None if egress is None else IPv4Address(egress),
+    )
+
+
+def node(name: str, underlay: str) -> NodeSpec:
+    """A registered node."""
+    return NodeSpec(id=name, underlay=IPv4Address(underlay))
+
+
+def host(name: str = "h1", underlay: str = "192.168.80.1", tunnel_address: str = "100.64.0.1") -> HostSpec:
+    """A registered function host."""
+    return HostSpec(id=name, underlay=IPv4Address(underlay), tunnel_address=IPv4Address(tunnel_address))
+
+
+def snapshot(
+    *,
+    spec: PoolSpec | None = GRE,
+    subnets: Iterable[SubnetSpec] = (subnet(),),
+    pairs: Iterable[PairSpec] = (),
+    nodes: Iterable[NodeSpec] = (node("n1", "192.168.4.1"), node("n2", "192.168.4.2")),
+    hosts: Iterable[HostSpec] = (),
+    elections: dict[str, tuple[Candidate, ...]] | None = None,
+) -> Snapshot:
+    """A snapshot in which every host uses every subnet."""
+    known, hosts = tuple(subnets), tuple(hosts)
+    by_subnet: dict[str, dict[str, PairSpec]] = {}
+    for one in pairs:
+        by_subnet.setdefault(one.subnet, {})[one.id] = one
+    return Snapshot(
+        spec=spec,
+        subnets={one.id: one for one in known},
+        pairs=by_subnet,
+        nodes={one.id: one for one in nodes},
+        hosts={one.id: one for one in hosts},
+        subnet_hosts={one.id: frozenset(each.id for each in hosts) for one in known},
+        elections=elections or {},
+    )
+
+
+def candidates(*nodes: str, first_epoch: int = 100) -> tuple[Candidate, ...]:
+    """Candidates in the order of their creation: the first is elected."""
+    return tuple(
+        Candidate(node=name, epoch=first_epoch + index, session=first_epoch + index) for index, name in enumerate(nodes)
+    )
+
+
+def node_facts(name: str = "n1") -> NodeFacts:
+    """What a node knows of itself."""
+    return NodeFacts(name, IPv4Address("192.168.4.1"), 1500, ((IPv4Address("192.168.4.50"), 2181),))
+
+
+def keepalived_facts(name: str = "n1", advert_interval_s: float = 0.05) -> KeepalivedFacts:
+    """Where things are on a node."""
+    return KeepalivedFacts(name, "eth0", IPv4Address("192.168.4.1"), "/run/proxypool", advert_interval_s)

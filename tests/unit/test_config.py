@@ -1,0 +1,135 @@
+"""The configuration file: defaults, and errors that name the key that was meant."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+
+from proxypool.core.config import Config, parse, parse_endpoint
+from proxypool.core.errors import InvalidInput
+
+NODE = '[node]\nunderlay = "eth0"\n'
+
+
+def refusal(text: str) -> str:
+    """What `parse` says of a file it does not accept."""
+    with pytest.raises(InvalidInput) as caught:
+        parse(text, what="proxypool.toml")
+    message = str(caught.value)
+    assert message.startswith("proxypool.toml: ")
+    return message.removeprefix("proxypool.toml: ")
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    config = parse("", what="proxypool.toml")
+    assert config == Config()
+    assert config.pool == "default"
+    assert config.zookeeper.hosts == ("127.0.0.1:2181",)
+    assert config.node is None
+    assert config.host is None
+
+
+def test_a_nodes_file_needs_only_its_underlay() -> None:
+    config = parse(NODE, what="proxypool.toml")
+    assert config.node is not None
+    assert config.node.advert_interval_ms == 50
+    assert config.node.name is None
+
+
+def test_every_section_is_read() -> None:
+    config = parse(
+        """
+        pool = "prod"
+        run_dir = "/run/pp"
+        [zookeeper]
+        hosts = ["zk1:2181", "10.0.0.2:2181"]
+        session_timeout_s = 2
+        [node]
+        underlay = "eth0"
+        name = "n1"
+        advert_interval_ms = 100
+        [node.labels]
+        zone = "a"
+        [host]
+        underlay = "eth0"
+        instance_cidrs = ["10.244.1.0/24"]
+        subnets = ["s1"]
+        [metrics]
+        listen = "0.0.0.0:9000"
+        [log]
+        level = "debug"
+        format = "json"
+        """,
+        what="proxypool.toml",
+    )
+    assert config.zookeeper.session_timeout_s == 2.0
+    assert config.node is not None
+    assert config.node.labels == {"zone": "a"}
+    assert config.host is not None
+    assert config.host.instance_cidrs == (IPv4Network("10.244.1.0/24"),)
+    assert config.log.format == "json"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[zookeper]\n", "unknown key zookeper: did you mean zookeeper?"),
+        ('[node]\nunderlay = "eth0"\nadvert_interval = 50\n', "did you mean node.advert_interval_ms?"),
+        ('[node]\nunderley = "eth0"\n', "unknown key node.underley: did you mean node.underlay?"),
+        ("[zookeeper]\nsession_timeout = 4\n", "did you mean zookeeper.session_timeout_s?"),
+        ('[host]\nunderlay = "e"\ninstance_cidr = []\n', "did you mean host.instance_cidrs?"),
+        ('[metrics]\nlisten_on = "0.0.0.0:1"\n', "did you mean metrics.listen?"),
+        ('[log]\nlevle = "info"\n', "did you mean log.level?"),
+    ],
+)
+def test_an_unknown_key_gets_the_nearest_known_one(text: str, hint: str) -> None:
+    assert refusal(text).endswith(hint)
+
+
+def test_an_unknown_key_that_resembles_none_gets_the_list() -> None:
+    assert refusal("[log]\nxyzzy = 1\n") == "unknown key log.xyzzy; known keys: level, format"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("pool = \n", "at line 1"),
+        ("node = 5", "$.node"),
+        ("[node]\n", "missing required field `underlay`"),
+        ('[host]\nunderlay = "eth0"\n', "missing required field `instance_cidrs`"),
+        ('[host]\nunderlay = "eth0"\ninstance_cidrs = ["10.0.0.1/8"]', "host bits set - at `$.host.instance_cidrs[0]`"),
+        ('[host]\nunderlay = "eth0"\ninstance_cidrs = [5]', "Expected `str`, got `int` - at `$.host.instance_cidrs[0]`"),
+        ("[zookeeper]\nsession_timeout_s = 0.5\n", "$.zookeeper.session_timeout_s"),
+        ("[zookeeper]\nsession_timeout_s = 61\n", "$.zookeeper.session_timeout_s"),
+        (NODE + 'name = "Node_1"\n', "$.node.name"),
+        (NODE + 'name = "n1\\n"\n', "$.node.name"),
+        (NODE + "advert_interval_ms = 5\n", "$.node.advert_interval_ms"),
+        ('[log]\nlevel = "loud"\n', "$.log.level"),
+        ('[log]\nformat = "xml"\n', "$.log.format"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(text: str, where: str) -> None:
+    assert where in refusal(text)
+
+
+@pytest.mark.parametrize("interval_ms", [15, 55, 101])
+def test_an_advert_interval_that_keepalived_would_round_is_refused(interval_ms: int) -> None:
+    """VRRPv3 counts in 10 ms; `keepalived -t` fails for anything else, and none of our pairs would be configured."""
+    assert "$.node.advert_interval_ms" in refusal(NODE + f"advert_interval_ms = {interval_ms}\n")
+
+
+def test_servers_and_listener_must_have_a_port() -> None:
+    assert refusal('[zookeeper]\nhosts = ["zk1"]\n') == "zookeeper.hosts: 'zk1' is not ADDRESS:PORT"
+    assert refusal('[metrics]\nlisten = "9477"\n') == "metrics.listen: '9477' is not ADDRESS:PORT"
+
+
+def test_an_endpoint_is_split_at_its_last_colon() -> None:
+    assert parse_endpoint("zk1:2181", what="it") == ("zk1", 2181)
+    assert parse_endpoint("0.0.0.0:65535", what="it") == ("0.0.0.0", 65535)
+
+
+@pytest.mark.parametrize("text", ["", ":", "zk1:", ":2181", "zk1:0", "zk1:65536", "zk1:-1", "zk1:\u00b2", "zk1:21 81"])
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not ADDRESS:PORT"):
+        parse_endpoint(text, what="it")

@@ -1,0 +1,166 @@
+"""The rules as values: who may send what where, and what becomes of the rest."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from proxypool.core.firewall import PEERS_SET, host_clamp, host_rewrite, node_guard, subnet_tables
+from proxypool.core.model import TunnelKind
+from proxypool.core.scene import Chain, Match, Rule, Table, UnknownRule
+from tests.unit import builders as make
+
+TUNNELS = IPv4Network("100.64.0.0/10")
+SUBNET = make.subnet("s1", "172.16.102.0/24", "172.16.101.0/24")
+TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS)}
+NOTRACK = ("notrack", "")
+
+
+def chain(table: Table, hook: str) -> Chain:
+    return next(one for one in table.chains if one.hook == hook)
+
+
+def rules(table: Table, hook: str) -> list[Rule]:
+    found = chain(table, hook).rules
+    assert not any(isinstance(rule, UnknownRule) for rule in found)
+    return [rule for rule in found if isinstance(rule, Rule)]
+
+
+def states(rule: Rule) -> str:
+    return next((dict(match.options)["ctstate"] for match in rule.matches if match.name == "conntrack"), "")
+
+
+def all_tables() -> list[Table]:
+    return [
+        *TABLES.values(),
+        node_guard(TunnelKind.GRE, 4789, [(IPv4Address("192.168.4.50"), 2181)]),
+        host_rewrite(["ppt1"], [IPv4Network("10.244.1.0/24")], IPv4Address("100.64.0.1")),
+        host_clamp(["ppt1"]),
+    ]
+
+
+class TestOwnership:
+    @pytest.mark.parametrize("table", all_tables(), ids=lambda table: table.name)
+    def test_every_chain_is_ours_by_name_and_entered_once(self, table: Table) -> None:
+        assert table.chains
+        for one in table.chains:
+            assert one.name == f"PP-{one.hook}"
+            assert one.jumps == 1
+
+    def test_policies_are_set_in_our_namespaces_only(self) -> None:
+        """The machine's own policy is its owner's."""
+        assert [one.policy for one in TABLES["filter"].chains] == ["DROP", "DROP"]
+        for table in all_tables()[len(TABLES) :]:
+            assert [one.policy for one in table.chains] == [None] * len(table.chains)
+
+
+class TestSubnetsNamespace:
+    def test_hosts_reach_the_subnets_cidrs_and_nothing_else(self) -> None:
+        opened = [rule for rule in rules(TABLES["filter"], "FORWARD") if "NEW" in states(rule)]
+        assert {rule.destination for rule in opened} == set(SUBNET.cidrs)
+        for rule in opened:
+            assert (rule.in_device, rule.out_device, rule.source) == ("ppt1", "eni0", TUNNELS)
+
+    def test_the_customers_side_gets_only_replies_through(self) -> None:
+        back = [rule for rule in rules(TABLES["filter"], "FORWARD") if rule.in_device == "eni0"]
+        assert [(rule.target, rule.out_device, states(rule)) for rule in back] == [
+            ("ACCEPT", "ppt1", "RELATED,ESTABLISHED")
+        ]
+
+    def test_a_lost_tcp_connection_is_reset_on_either_side(self) -> None:
+        """Nobody hangs after a failover: with `tcp_loose=0` a mid-stream packet is INVALID."""
+        resets = {
+            (hook, rule.in_device)
+            for hook in ("FORWARD", "INPUT")
+            for rule in rules(TABLES["filter"], hook)
+            if rule.target == "REJECT"
+        }
+        assert resets == {("FORWARD", "ppt1"), ("INPUT", "eni0")}
+        for hook, _ in resets:
+            for rule in rules(TABLES["filter"], hook):
+                if rule.target == "REJECT":
+                    assert (rule.protocol, states(rule)) == ("tcp", "INVALID")
+                    assert rule.target_options == (("reject-with", "tcp-reset"),)
+
+    def test_the_namespace_itself_accepts_no_new_connection(self) -> None:
+        accepted = [rule for rule in rules(TABLES["filter"], "INPUT") if rule.target == "ACCEPT"]
+        assert [states(rule) for rule in accepted] == ["RELATED,ESTABLISHED"]
+        assert chain(TABLES["filter"], "INPUT").policy == "DROP"
+
+    def test_hosts_leave_the_eni_with_its_own_address_and_a_random_port(self) -> None:
+        (masquerade,) = rules(TABLES["nat"], "POSTROUTING")
+        assert (masquerade.target, masquerade.source, masquerade.out_device) == ("MASQUERADE", TUNNELS, "eni0")
+        assert masquerade.target_options == (("random-fully", ""),)
+
+    def test_the_mss_is_clamped_in_both_directions(self) -> None:
+        (clamp,) = rules(TABLES["mangle"], "FORWARD")
+        assert clamp.target == "TCPMSS"
+        assert (clamp.in_device, clamp.out_device) == (None, None)
+
+    def test_the_order_of_a_subnets_cidrs_makes_no_difference(self) -> None:
+        """A different order would be a difference to repair, for ever."""
+        turned = make.subnet("s1", "172.16.101.0/24", "172.16.102.0/24")
+        assert subnet_tables(turned, "ppt1", TUNNELS) == subnet_tables(SUBNET, "ppt1", TUNNELS)
+
+
+class TestNodesGuard:
+    COORDINATOR = (IPv4Address("192.168.4.50"), 2181)
+
+    @pytest.mark.parametrize(("kind", "protocol"), [(TunnelKind.GRE, "gre"), (TunnelKind.VXLAN, "udp")])
+    def test_tunnel_packets_of_strangers_are_dropped_first(self, kind: TunnelKind, protocol: str) -> None:
+        """A tunnel device takes packets of any outer source."""
+        first = rules(node_guard(kind, 4789, []), "PREROUTING")[0]
+        assert (first.target, first.protocol) == ("DROP", protocol)
+        assert Match("set", (("!match-set", f"{PEERS_SET} src"),)) in first.matches
+
+    def test_vxlan_is_known_by_the_pools_port(self) -> None:
+        for hook in ("PREROUTING", "OUTPUT"):
+            for rule in rules(node_guard(TunnelKind.VXLAN, 8472, []), hook):
+                if rule.protocol == "udp":
+                    assert Match("udp", (("dport", "8472"),)) in rule.matches
+
+    @pytest.mark.parametrize("hook", ["PREROUTING", "OUTPUT"])
+    def test_tunnels_vrrp_and_zookeeper_skip_conntrack_both_ways(self, hook: str) -> None:
+        """A full conntrack table must not break the control plane. 112 is VRRP."""
+        table = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR])
+        untracked = [rule for rule in rules(table, hook) if NOTRACK in rule.target_options]
+        assert [rule.protocol for rule in untracked] == ["gre", "112", "tcp"]
+
+    def test_only_the_servers_own_address_and_port_skip_conntrack(self) -> None:
+        table = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR])
+        incoming, outgoing = (rules(table, hook)[-1] for hook in ("PREROUTING", "OUTPUT"))
+        assert (incoming.source, incoming.matches) == (
+            IPv4Network("192.168.4.50/32"),
+            (Match("tcp", (("sport", "2181"),)),),
+        )
+        assert (outgoing.destination, outgoing.matches) == (
+            IPv4Network("192.168.4.50/32"),
+            (Match("tcp", (("dport", "2181"),)),),
+        )
+
+    def test_a_server_that_is_named_twice_has_one_rule(self) -> None:
+        once = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR])
+        assert node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR, self.COORDINATOR]) == once
+
+
+class TestHost:
+    INSTANCES = (IPv4Network("10.244.2.0/24"), IPv4Network("10.244.1.0/24"))
+    OWN = IPv4Address("100.64.0.1")
+
+    def test_instances_are_rewritten_into_tunnels_only(self) -> None:
+        rewrite = rules(host_rewrite(["ppt2", "ppt1"], self.INSTANCES, self.OWN), "POSTROUTING")
+        assert {(rule.out_device, rule.source) for rule in rewrite} == {
+            (device, cidr) for device in ("ppt1", "ppt2") for cidr in self.INSTANCES
+        }
+        for rule in rewrite:
+            assert rule.target == "SNAT"
+            assert rule.target_options == (("to-source", "100.64.0.1"), ("random-fully", ""))
+
+    def test_the_order_of_devices_and_ranges_makes_no_difference(self) -> None:
+        one = host_rewrite(["ppt1", "ppt2"], self.INSTANCES, self.OWN)
+        assert host_rewrite(["ppt2", "ppt1"], reversed(self.INSTANCES), self.OWN) == one
+        assert host_clamp(["ppt1", "ppt2"]) == host_clamp(["ppt2", "ppt1"])
+
+    def test_the_mss_is_clamped_into_every_tunnel(self) -> None:
+        assert [rule.out_device for rule in rules(host_clamp(["ppt2", "ppt1"]), "FORWARD")] == ["ppt1", "ppt2"]

@@ -1,0 +1,190 @@
+"""keepalived's configuration as text, and the words it sends back."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+from itertools import combinations
+
+import pytest
+
+from proxypool.core.errors import InvalidInput
+from proxypool.core.keepalived import (
+    BASE_PRIORITY,
+    GLOBAL_FILE,
+    MIN_VERSION,
+    file_name,
+    global_text,
+    instance_name,
+    pair_text,
+    parse_notification,
+    parse_version,
+    render,
+    track_file,
+)
+from proxypool.core.role import PRIORITY_ASIDE, PRIORITY_ELECTED, PRIORITY_NORMAL, PRIORITY_UNFIT, Vrrp
+from tests.unit import builders as make
+
+PEER = IPv4Address("192.168.4.2")
+GATE = "/usr/bin/nsenter --net=/run/netns/pp-s1 /usr/sbin/sysctl -q -w net.ipv4.ip_forward="
+GOLDEN = f"""# Written by proxypool; changes are overwritten.
+track_file proxypool_s1_p1 {{
+    file /run/proxypool/track/s1_p1
+    weight 1
+    init_file 0
+}}
+vrrp_instance proxypool/s1/p1 {{
+    version 3
+    state BACKUP
+    interface eth0
+    virtual_router_id 1
+    priority 200
+    advert_int 0.05
+    unicast_src_ip 192.168.4.1
+    unicast_peer {{
+        192.168.4.2
+    }}
+    track_file {{
+        proxypool_s1_p1
+    }}
+    virtual_ipaddress {{
+        192.168.4.100/32 dev eth0
+    }}
+    notify_master "{GATE}1" root root
+    notify_backup "{GATE}0" root root
+    notify_fault "{GATE}0" root root
+    notify_stop "{GATE}0" root root
+}}
+"""
+
+
+def text(name: str = "n1", peer: IPv4Address = PEER) -> str:
+    return pair_text(make.keepalived_facts(name), make.pair(), peer)
+
+
+def block(name: str, of: str) -> list[str]:
+    """Lines of an inner block."""
+    match = re.search(rf"^    {name} \{{\n(.*?)^    \}}", of, re.MULTILINE | re.DOTALL)
+    assert match is not None, f"no block {name}"
+    return [line.strip() for line in match.group(1).splitlines()]
+
+
+def test_the_text_of_a_pair() -> None:
+    assert text() == GOLDEN
+
+
+def test_the_common_part_names_the_fifo_and_keeps_the_vrrp_process_on_time() -> None:
+    common = global_text(make.keepalived_facts())
+    assert "vrrp_notify_fifo /run/proxypool/vrrp.fifo" in common
+    assert "enable_script_security" in common
+    assert "vrrp_rt_priority" in common
+
+
+def test_adverts_are_unicast_version_3_to_the_peer_and_nobody_else() -> None:
+    """Cloud fabrics drop multicast."""
+    assert "    version 3\n" in text()
+    assert "    unicast_src_ip 192.168.4.1\n" in text()
+    assert block("unicast_peer", text()) == ["192.168.4.2"]
+
+
+def test_the_havip_is_the_only_address_and_is_on_the_underlay() -> None:
+    assert block("virtual_ipaddress", text()) == ["192.168.4.100/32 dev eth0"]
+
+
+def test_every_state_moves_the_gate_even_without_the_daemon() -> None:
+    notify = dict(re.findall(r'^    notify_(\w+) ".*ip_forward=(\d)"', text(), re.MULTILINE))
+    assert notify == {"master": "1", "backup": "0", "fault": "0", "stop": "0"}
+
+
+def test_the_notify_lines_stay_in_the_subnets_namespace() -> None:
+    assert text().count("--net=/run/netns/pp-s1 ") == 4
+
+
+def test_the_track_files_value_is_the_priority_and_a_restart_does_not_reset_it() -> None:
+    """`overwrite` would make keepalived's restart forget who is elected."""
+    assert "    weight 1\n" in text()
+    assert "    init_file 0\n" in text()
+
+
+def test_nothing_but_the_track_file_decides_who_is_preferred() -> None:
+    """The same base priority and state on both members, and no `nopreempt`, which would keep the elected one waiting."""
+    other = pair_text(make.keepalived_facts("n2"), make.pair(), IPv4Address("192.168.4.1"))
+    for line in ("    state BACKUP\n", f"    priority {BASE_PRIORITY}\n"):
+        assert line in text()
+        assert line in other
+    assert "nopreempt" not in text()
+
+
+def test_priorities_stay_in_vrrps_range_and_in_their_order() -> None:
+    effective = [BASE_PRIORITY + value for value in (PRIORITY_UNFIT, PRIORITY_NORMAL, PRIORITY_ELECTED)]
+    assert effective == sorted(effective)
+    assert effective[0] >= 1
+    assert effective[-1] <= 254, "255 is the owner of the address (RFC 5798 section 5.2.4)"
+    assert PRIORITY_ASIDE == -254, "what keepalived takes for a fault"
+
+
+@pytest.mark.parametrize(("interval_s", "written"), [(0.01, "0.01"), (0.05, "0.05"), (1.0, "1"), (40.95, "40.95")])
+def test_the_interval_is_written_in_seconds(interval_s: float, written: str) -> None:
+    facts = make.keepalived_facts(advert_interval_s=interval_s)
+    assert f"    advert_int {written}\n" in pair_text(facts, make.pair(), PEER)
+
+
+def test_each_member_lists_the_other_as_its_peer() -> None:
+    pool = make.snapshot(pairs=[make.pair()])
+    mine = render(make.keepalived_facts("n1"), pool)
+    theirs = render(make.keepalived_facts("n2"), pool)
+    assert set(mine) == set(theirs) == {GLOBAL_FILE, "proxypool-s1_p1.conf"}
+    assert block("unicast_peer", mine["proxypool-s1_p1.conf"]) == ["192.168.4.2"]
+    assert block("unicast_peer", theirs["proxypool-s1_p1.conf"]) == ["192.168.4.1"]
+
+
+def test_a_pair_whose_other_member_is_not_registered_waits() -> None:
+    pool = make.snapshot(pairs=[make.pair()], nodes=[make.node("n1", "192.168.4.1")])
+    assert set(render(make.keepalived_facts("n1"), pool)) == {GLOBAL_FILE}
+
+
+def test_a_node_without_pairs_has_only_the_common_part() -> None:
+    assert set(render(make.keepalived_facts("n9"), make.snapshot(pairs=[make.pair()]))) == {GLOBAL_FILE}
+
+
+def test_no_two_pairs_share_a_file_whatever_their_names() -> None:
+    """Names may contain '-' and '.': s1-a/p1 and s1/a-p1 once had the same track file."""
+    names = [("s1-a", "p1"), ("s1", "a-p1"), ("s1-a-p1", "p1"), ("s1", "a.p1"), ("s1.a", "p1")]
+    for one, other in combinations(names, 2):
+        assert file_name(*one) != file_name(*other)
+        assert track_file("/run/proxypool", *one) != track_file("/run/proxypool", *other)
+        assert instance_name(*one) != instance_name(*other)
+
+
+@pytest.mark.parametrize(
+    ("line", "meaning"),
+    [
+        ('INSTANCE "proxypool/s1/p1" MASTER 240', ("s1", "p1", Vrrp.MASTER)),
+        ('INSTANCE "proxypool/s1/p1" BACKUP 200', ("s1", "p1", Vrrp.BACKUP)),
+        ('INSTANCE "proxypool/s1/p1" FAULT 1\n', ("s1", "p1", Vrrp.FAULT)),
+        ('INSTANCE "proxypool/a.b-c/p-1" STOP 200', ("a.b-c", "p-1", Vrrp.STOP)),
+        ('INSTANCE "proxypool/s1/p1" MASTER_RX_LOWER_PRI 240', None),
+        ('INSTANCE "VI_1" MASTER 240', None),
+        ('GROUP "proxypool/s1/p1" MASTER 240', None),
+        ('INSTANCE "proxypool/s1/p1"', None),
+        ("", None),
+        ("VS [10.0.0.1]:tcp:80 UP", None),
+    ],
+)
+def test_lines_of_the_fifo(line: str, meaning: tuple[str, str, Vrrp] | None) -> None:
+    assert parse_notification(line) == meaning
+
+
+def test_what_is_written_is_what_is_read_back() -> None:
+    line = f'INSTANCE "{instance_name("s1", "p1")}" MASTER 240'
+    assert parse_notification(line) == ("s1", "p1", Vrrp.MASTER)
+
+
+def test_the_version_is_read_from_the_programs_own_words() -> None:
+    assert parse_version("Keepalived v2.2.7 (01/16,2022)\n\nCopyright(C) 2001-2022") == (2, 2, 7)
+    assert parse_version("Keepalived v2.0.20 (01/22,2020)") < MIN_VERSION
+
+
+def test_a_version_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="cannot read keepalived's version from 'very new'"):
+        parse_version("very new")

@@ -1,0 +1,185 @@
+"""What a lab consists of, and the text of its files: pure."""
+
+import itertools
+import tomllib
+
+import pytest
+
+from proxypool.core.errors import ProxypoolError
+from proxypool.lab import configs, network
+from proxypool.lab.errors import LabError
+from proxypool.lab.topology import Kind, Topology, Tunnel, fabric_port, mac_of, number_of
+
+SMALL = Topology(nodes=2, hosts=1, subnets=1)
+LARGE = Topology(nodes=3, hosts=4, subnets=120, zk=3)
+
+
+def test_names_and_addresses_of_the_smallest_lab() -> None:
+    assert {name: [card.address for card in spec.interfaces] for name, spec in SMALL.machines.items()} == {
+        "zk1": ["192.168.2.1/16"],
+        "node-a": ["192.168.4.11/16", None],
+        "node-b": ["192.168.4.12/16", None],
+        "host1": ["192.168.80.1/16", "10.244.1.1/24"],
+        "pod1": ["10.244.1.2/24"],
+        "db1": ["172.16.101.4/24"],
+    }
+    (subnet,) = SMALL.subnet_plans
+    assert (subnet.id, subnet.tenant, subnet.cidr, subnet.key) == ("s1", "t1", "172.16.101.0/24", 101)
+    assert (subnet.havip, subnet.database_ip) == ("192.168.4.100", "172.16.101.4")
+    assert [(m.node, m.eni, m.address) for m in subnet.members] == [
+        ("node-a", "eni1", "172.16.101.11/24"),
+        ("node-b", "eni1", "172.16.101.12/24"),
+    ]
+
+
+def test_addresses_of_many_subnets() -> None:
+    plans = LARGE.subnet_plans
+    assert (plans[49].havip, plans[50].havip) == ("192.168.4.149", "192.168.5.1")
+    assert (plans[99].cidr, plans[100].cidr) == ("172.16.200.0/24", "172.17.1.0/24")
+
+
+def test_nothing_is_there_twice() -> None:
+    """Addresses, MACs, keys and the fabric's ports."""
+    cards = [(spec.name, card) for spec in LARGE.machines.values() for card in spec.interfaces]
+    addresses = [card.address for _, card in cards if card.address] + [plan.havip for plan in LARGE.subnet_plans]
+    macs = [card.mac for _, card in cards]
+    ports = [fabric_port(name, card.name) for name, card in cards]
+    for things in (addresses, macs, ports, [plan.key for plan in LARGE.subnet_plans]):
+        assert len(things) == len(set(things))
+    assert max(len(port) for port in ports) <= 15
+
+
+def test_macs_stay_the_same_and_are_unicast() -> None:
+    assert mac_of("node-a", "eth0") == mac_of("node-a", "eth0")
+    assert mac_of("node-a", "eth0").startswith("02:")
+
+
+def test_pairs_are_spread_over_all_nodes() -> None:
+    members = [member.node for plan in LARGE.subnet_plans for member in plan.members]
+    assert {members.count(node) for node in LARGE.node_names} == {80}
+    assert all(plan.members[0].node != plan.members[1].node for plan in LARGE.subnet_plans)
+
+
+def test_every_pod_reaches_every_database() -> None:
+    paths = {(pod, plan.id) for pod, plan in LARGE.paths()}
+    assert paths == set(itertools.product(["pod1", "pod2", "pod3", "pod4"], [plan.id for plan in LARGE.subnet_plans]))
+
+
+def test_overlap_gives_all_customers_the_same_addresses_and_each_host_one_of_them() -> None:
+    topology = Topology(hosts=3, subnets=2, overlap=True)
+    assert {plan.cidr for plan in topology.subnet_plans} == {"172.16.101.0/24"}
+    assert {plan.database_ip for plan in topology.subnet_plans} == {"172.16.101.4"}
+    assert [(pod, plan.id) for pod, plan in topology.paths()] == [("pod1", "s1"), ("pod2", "s2"), ("pod3", "s1")]
+
+
+def test_cables_have_two_ends() -> None:
+    """A card with a peer is that peer's peer."""
+    machines = LARGE.machines
+    for spec in machines.values():
+        for card in spec.interfaces:
+            assert bool(card.bridge) != bool(card.peer)
+            if card.peer:
+                far = {c.name: c for c in machines[card.peer[0]].interfaces}[card.peer[1]]
+                assert far.peer == (spec.name, card.name)
+
+
+def test_topology_survives_json() -> None:
+    for topology in (SMALL, LARGE, Topology(name="x", tunnel=Tunnel.GRE, overlap=True)):
+        assert Topology.from_json(topology.to_json()) == topology
+
+
+def test_difference_names_what_changed() -> None:
+    assert SMALL.difference(SMALL) == ""
+    assert SMALL.difference(Topology(nodes=3, tunnel=Tunnel.GRE)) == "nodes 2 → 3, tunnel vxlan → gre"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"nodes": 1}, "2 to 26 nodes, not 1"),
+        ({"nodes": 27}, "not 27"),
+        ({"hosts": -1}, "hosts"),
+        ({"subnets": 201}, "0 to 200 subnets"),
+        ({"zk": 2}, "1 or 3 ZooKeeper servers"),
+        ({"name": "Lab"}, "lower-case"),
+        ({"name": "../x"}, "lower-case"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(LabError, match=message) as caught:
+        Topology(**wrong)  # type: ignore[arg-type]
+    assert isinstance(caught.value, ProxypoolError)
+
+
+def test_pool_document() -> None:
+    document = SMALL.pool_document()
+    assert document["tunnel"] == "vxlan"
+    assert document["subnets"] == [
+        {
+            "id": "s1",
+            "tenant": "t1",
+            "cidrs": ["172.16.101.0/24"],
+            "key": 101,
+            "pairs": [
+                {
+                    "id": "p1",
+                    "havip": "192.168.4.100",
+                    "members": [
+                        {"node": "node-a", "eni": "eni1", "address": "172.16.101.11/24"},
+                        {"node": "node-b", "eni": "eni1", "address": "172.16.101.12/24"},
+                    ],
+                }
+            ],
+        }
+    ]
+
+
+def test_node_configuration() -> None:
+    text = configs.files(LARGE, LARGE.machines["node-b"])["/etc/proxypool/proxypool.toml"]
+    assert tomllib.loads(text) == {
+        "pool": "lab",
+        "zookeeper": {
+            "hosts": ["192.168.2.1:2181", "192.168.2.2:2181", "192.168.2.3:2181"],
+            "session_timeout_s": 4.0,
+        },
+        "node": {"name": "node-b", "underlay": "eth0", "labels": {"zone": "b"}},
+        "metrics": {"listen": "0.0.0.0:9477"},
+    }
+
+
+@pytest.mark.parametrize(("overlap", "subnets"), [(False, ["*"]), (True, ["s2"])])
+def test_host_configuration(*, overlap: bool, subnets: list[str]) -> None:
+    topology = Topology(hosts=2, subnets=2, overlap=overlap)
+    text = configs.files(topology, topology.machines["host2"])["/etc/proxypool/proxypool.toml"]
+    assert tomllib.loads(text)["host"] == {
+        "name": "host2",
+        "underlay": "eth0",
+        "instance_cidrs": ["10.244.2.0/24"],
+        "subnets": subnets,
+    }
+
+
+def test_zookeeper_ensemble() -> None:
+    files = configs.files(LARGE, LARGE.machines["zk2"])
+    assert "server.3=192.168.2.3:2888:3888" in files["/etc/zookeeper/conf/zoo.cfg"]
+    assert files["/var/lib/zookeeper/myid"] == "2\n"
+    assert "server." not in configs.files(SMALL, SMALL.machines["zk1"])["/etc/zookeeper/conf/zoo.cfg"]
+
+
+def test_files_lie_on_the_machine_s_own_disk() -> None:
+    paths = {path for spec in LARGE.machines.values() for path in configs.files(LARGE, spec)}
+    assert all(path.startswith(("/etc/", "/var/lib/")) for path in paths)
+
+
+def test_an_eni_is_up_without_an_address() -> None:
+    node = SMALL.machines["node-a"]
+    assert node.kind is Kind.NODE
+    assert network.configure(node.interfaces) == [
+        "addr replace 192.168.4.11/16 brd + dev eth0",
+        "link set eth0 up",
+        "link set eni1 up",
+    ]
+
+
+def test_number_of_a_machine() -> None:
+    assert (number_of("host12"), number_of("zk1")) == (12, 1)
