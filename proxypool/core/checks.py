@@ -136,7 +136,8 @@ def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterato
 
 def _taker(members: Sequence[Member], now: float) -> str | None:
     """The member that became master just now without being elected: the other one died, or they do not hear each other.
-    The dead one's last word is still there until its session ends."""
+    The dead one's last word is still there until its session ends.
+    """
     for member in members:
         if member.is_master and not member.is_elected and member.status and now - member.status.since < TAKEOVER_S:
             return member.node

@@ -20,6 +20,7 @@ def _encode_hook(value: object) -> str:
 
 
 def decode_hook(kind: type, value: object) -> object:
+    """For msgspec: addresses and networks from text."""
     if kind not in _TEXT_TYPES:
         raise NotImplementedError(f"no {kind.__name__} from JSON")
     if not isinstance(value, str):
@@ -52,6 +53,6 @@ def encode(document: msgspec.Struct, previous: bytes | None = None) -> bytes:
     return msgspec.json.encode(known)
 
 
-def to_builtins(value: object) -> Any:  # noqa: ANN401 - the JSON data model has no narrower type
+def to_builtins(value: object) -> Any:
     """Plain dicts, lists and strings of any of our structs, for output."""
     return msgspec.to_builtins(value, enc_hook=_encode_hook, str_keys=True)

@@ -102,7 +102,8 @@ def host_scene(facts: HostFacts, spec: PoolSpec, snapshot: Snapshot, subnets: It
 
 def steering(spec: PoolSpec, subnet: SubnetSpec, snapshot: Snapshot) -> Iterable[AnyObject]:
     """Which pair packets to a subnet take: the first active one. Without one they are answered with ICMP unreachable,
-    and never follow the host's default route."""
+    and never follow the host's default route.
+    """
     device = tunnel_device_of(subnet.id)
     for cidr in subnet.cidrs:
         yield Route(cidr, RouteKind.UNREACHABLE, table=HOST_TABLE, metric=WORST_METRIC)

@@ -121,7 +121,7 @@ class Alive(Document, frozen=True, kw_only=True):
     at: float = 0.0
     """Wall time of the last beat of its main loop: until then all it has published was true."""
     problems: tuple[str, ...] = ()
-    """What is wrong with the whole machine, one sentence each: keepalived not running, a document that cannot be read."""
+    """What is wrong with the whole machine, one sentence each."""
 
 
 class MemberStatus(Document, frozen=True, kw_only=True):
@@ -242,19 +242,22 @@ def validate_subnet(new: SubnetSpec, spec: PoolSpec, subnets: Iterable[SubnetSpe
             if cidr.overlaps(other):
                 raise InvalidInput(f"CIDRs {cidr} and {other} of subnet {new.id} overlap: give one of them")
     for subnet in subnets:
-        if subnet.id == new.id:
-            continue
-        if subnet.key == new.key:
-            raise InvalidInput(f"tunnel key {new.key} is used by subnet {subnet.id}: choose another or leave --key out")
-        if subnet.tenant != new.tenant:
-            continue
-        for cidr in new.cidrs:
-            for other in subnet.cidrs:
-                if cidr.overlaps(other):
-                    raise InvalidInput(
-                        f"CIDR {cidr} overlaps {other} of subnet {subnet.id}, which belongs to the same tenant "
-                        f"{new.tenant!r}: use another CIDR, or another --tenant if it is another customer"
-                    )
+        if subnet.id != new.id:
+            _require_subnets_apart(new, subnet)
+
+
+def _require_subnets_apart(new: SubnetSpec, other: SubnetSpec) -> None:
+    if other.key == new.key:
+        raise InvalidInput(f"tunnel key {new.key} is used by subnet {other.id}: choose another or leave --key out")
+    if other.tenant != new.tenant:
+        return
+    for cidr in new.cidrs:
+        for theirs in other.cidrs:
+            if cidr.overlaps(theirs):
+                raise InvalidInput(
+                    f"CIDR {cidr} overlaps {theirs} of subnet {other.id}, which belongs to the same tenant "
+                    f"{new.tenant!r}: use another CIDR, or another --tenant if it is another customer"
+                )
 
 
 def validate_pair(new: PairSpec, snapshot: Snapshot) -> None:

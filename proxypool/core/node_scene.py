@@ -71,7 +71,8 @@ def _customer_routes(subnet: SubnetSpec, member: MemberSpec) -> Iterable[Route]:
 
 def _subnet_sysctls(tunnel_device: str) -> Iterable[Sysctl]:
     """Why: no mid-stream pick-up of connections; strict reverse path on both sides; the ENI answers ARP for its own
-    addresses only; a customer's redirects are not for us."""
+    addresses only; a customer's redirects are not for us.
+    """
     yield Sysctl("netfilter/nf_conntrack_tcp_loose", "0")
     for device in (ENI_DEVICE, tunnel_device):
         yield Sysctl(f"ipv4/conf/{device}/rp_filter", "1")

@@ -99,7 +99,7 @@ class Member:
                 self.clock.role_changed(self.pair, effect, now)
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):
-                self.clock.elected(self.pair, effect, is_self=node == self.node, now=now)
+                self.clock.elected(self.pair, is_self=node == self.node, now=now)
                 log.info("%s: elected %s (epoch %d)", self.label, node or "nobody", epoch)
 
     def _write_gate(self, *, is_open: bool) -> None:
@@ -173,7 +173,7 @@ class Member:
             gate=self.read_gate(),
             has_havip=self.has_havip,
             epoch=self.state.epoch,
-            health=reasons + (self.problems if self.problems else ()),
+            health=reasons + (self.problems or ()),
             conntrack=counters.conntrack if counters else None,
             conntrack_limit=counters.conntrack_limit if counters else None,
             rx_bytes=counters.rx_bytes if counters else 0,

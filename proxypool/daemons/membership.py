@@ -382,9 +382,7 @@ class Membership:
             if last is None:
                 continue
             status = member.status()
-            if status.gate != last[0].gate:
-                self._publish(subnet, member, now)
-            elif now - last[1] >= interval_s and _numbers(status) != _numbers(last[0]):
+            if status.gate != last[0].gate or (now - last[1] >= interval_s and _numbers(status) != _numbers(last[0])):
                 self._publish(subnet, member, now)
 
     def _publish(self, subnet: str, member: Member, now: float) -> None:

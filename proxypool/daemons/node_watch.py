@@ -1,4 +1,4 @@
-"""What the node daemon waits for in the kernel: the fifo, the underlay's addresses, each subnet's namespace, keepalived.
+"""What the node daemon waits for: the fifo, the underlay's addresses, each subnet's namespace, keepalived.
 
 Runs on the watch thread, posts messages and touches scopes; decides nothing. Handles into namespaces are opened on the
 dataplane thread, which alone may enter them.
@@ -96,7 +96,7 @@ class NodeWatch:
                 self._post(FifoSpoke(lines, time.monotonic()))
 
     def _root_changed(self) -> None:
-        """Looked at on the next tick: cards that are moved cause bursts of notifications, and nothing waits for this."""
+        """Looked at on the next tick: moved cards cause bursts of notifications, and nothing waits for this."""
         if self._root_events.drain():
             self._is_root_dirty = True
 

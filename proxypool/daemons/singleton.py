@@ -1,4 +1,7 @@
-"""One daemon per machine (a node and a host would undo each other's work): a lock that the kernel releases when the process ends, however it ends."""
+"""One daemon per machine: a node and a host would undo each other's work.
+
+The lock is released by the kernel when the process ends, however it ends.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxypool.core.model import PairSpec
-from proxypool.core.role import Elected, Role, RoleChanged
+from proxypool.core.role import Role, RoleChanged
 
 
 class Kind(StrEnum):
@@ -64,7 +64,7 @@ class FailoverClock:
             return
         self._open[_key(pair)] = (kind, began)
 
-    def elected(self, pair: PairSpec, change: Elected, *, is_self: bool, now: float) -> None:
+    def elected(self, pair: PairSpec, *, is_self: bool, now: float) -> None:
         """The election spoke."""
         waiting = self._open.pop(_key(pair), None)
         if waiting is not None and is_self:

@@ -112,7 +112,7 @@ class NodeMetrics(_Base, Observer):
         super().__init__("node")
         self.failovers = Counter(
             "proxypool_failovers_total",
-            "Times this node became master: failover, because the other went silent; switchover, because it was elected.",
+            "Times this node became master: failover, the other went silent; switchover, it was elected.",
             ("subnet", "pair", "kind"),
             registry=self.registry,
         )

@@ -1,5 +1,6 @@
 """Environment that python-iptables reads at import. Importing it costs 0.06 s with these set, 0.5 s and a compiler run
-without. Import this module before `iptc`."""
+without. Import this module before `iptc`.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxypool.adapters.iptables import environment  # noqa: F401 - must come before iptc
+
 import iptc  # isort: skip
 
 from proxypool.adapters.iptables.rules import jump_to, target_name, to_iptc
@@ -34,7 +35,8 @@ def _locked() -> Iterator[None]:
 @contextmanager
 def _fresh(name: str) -> Iterator[iptc.Table]:
     """The table as it is now in this namespace. iptc keeps one object per name and process, with the handle of the
-    namespace it was last refreshed in."""
+    namespace it was last refreshed in.
+    """
     try:
         with _locked():
             table = iptc.Table(name, autocommit=False)
@@ -57,7 +59,7 @@ def observe_table(desired: Table) -> Table:
         ours = {chain.name: chain for chain in table.chains if chain.name.startswith(CHAIN_PREFIX)}
         wanted = {chain.name: chain for chain in desired.chains}
         found = [
-            _observe_chain(table, wanted.get(name), chain, ours)
+            _observe_chain(table, wanted.get(name), chain)
             for name, chain in sorted(ours.items(), key=lambda item: _position(desired, item[0]))
         ]
         return Table(desired.name, tuple(found))
@@ -70,7 +72,7 @@ def _position(desired: Table, name: str) -> tuple[int, str]:
     return len(desired.chains), name
 
 
-def _observe_chain(table: iptc.Table, wanted: Chain | None, chain: iptc.Chain, ours: dict[str, iptc.Chain]) -> Chain:
+def _observe_chain(table: iptc.Table, wanted: Chain | None, chain: iptc.Chain) -> Chain:
     hook = wanted.hook if wanted else chain.name.removeprefix(CHAIN_PREFIX)
     rules: list[Rule | UnknownRule] = []
     for index, rule in enumerate(chain.rules):

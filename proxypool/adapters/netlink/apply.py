@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import IPv4Network
 from typing import Any
 
 from pyroute2 import IPRoute, IPSet
@@ -90,8 +91,7 @@ def _put(ip: IPRoute, item: AnyObject) -> None:
             ip.route("replace", **_route_arguments(item))
         case PolicyRule(source, table, priority):
             try:
-                ip.rule("add", src=str(source.network_address), src_len=source.prefixlen, table=table, priority=priority,
-                        protocol=ROUTE_PROTOCOL)  # fmt: skip
+                ip.rule("add", **_rule_arguments(source, table, priority), protocol=ROUTE_PROTOCOL)
             except NetlinkError as error:
                 if error.code != 17:  # noqa: PLR2004 - EEXIST: it is there already
                     raise
@@ -118,7 +118,7 @@ def _remove(ip: IPRoute, item: AnyObject) -> None:
         case Route():
             ip.route("del", **_route_arguments(item, for_removal=True))
         case PolicyRule(source, table, priority):
-            ip.rule("del", src=str(source.network_address), src_len=source.prefixlen, table=table, priority=priority)
+            ip.rule("del", **_rule_arguments(source, table, priority))
         case Neighbour(device, address):
             index = index_of(device)
             if index is not None:
@@ -152,6 +152,10 @@ def _route_arguments(route: Route, *, for_removal: bool = False) -> dict[str, An
     if route.is_onlink:
         arguments["flags"] = RTNH_F_ONLINK
     return arguments
+
+
+def _rule_arguments(source: IPv4Network, table: int, priority: int) -> dict[str, Any]:
+    return {"src": str(source.network_address), "src_len": source.prefixlen, "table": table, "priority": priority}
 
 
 def _put_set(item: AddressSet) -> None:

@@ -17,14 +17,15 @@ SCOPE_UNIVERSE = 0
 
 def index_of(name: str) -> int | None:
     """Interface index in the calling thread's namespace, None if there is no such interface. Microseconds: a dump of
-    a node with a hundred cards takes pyroute2 twenty milliseconds."""
+    a node with a hundred cards takes pyroute2 twenty milliseconds.
+    """
     try:
         return socket.if_nametoindex(name)
     except OSError:
         return None
 
 
-def link_by_name(ip: IPRoute, name: str) -> Any | None:  # noqa: ANN401 - pyroute2 messages are untyped
+def link_by_name(ip: IPRoute, name: str) -> Any | None:
     """The link with this name in the calling thread's namespace, which must be the socket's; None if there is none."""
     index = index_of(name)
     if index is None:

@@ -60,7 +60,7 @@ def _send_off(ip: IPRoute, eni: Eni, namespace: str) -> None:
         os.close(target)
 
 
-def _find(ip: IPRoute, match: str) -> Any | None:  # noqa: ANN401 - pyroute2 messages are untyped
+def _find(ip: IPRoute, match: str) -> Any | None:
     """By name, by MAC, or by our alias."""
     link = None if ":" in match else link_by_name(ip, match)
     if link is not None:

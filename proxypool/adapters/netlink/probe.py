@@ -25,9 +25,10 @@ def probe_tunnel(kind: TunnelKind) -> None:
     failure: list[Exception] = []
 
     def attempt() -> None:
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            failure.append(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())))
+            return
         try:
-            if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             with IPRoute() as ip:
                 ip.link("add", ifname="probe", kind=kind.value, **_arguments(kind))
         except (OSError, NetlinkError) as error:
