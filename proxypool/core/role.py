@@ -59,8 +59,9 @@ class Vrrp(StrEnum):
 class Coordinator(StrEnum):
     """The connection to ZooKeeper.
 
-    `suspended` changes nothing. `lost`: the session is over, or no server has answered for a session timeout, also after
-    the daemon's start; the adapter must time the latter itself, for ZooKeeper's client says nothing while it reconnects.
+    `suspended` changes nothing. `lost`: the session is over, or no server has answered for a session timeout, also
+    after the daemon's start; the adapter must time the latter itself, for ZooKeeper's client says nothing while it
+    reconnects.
     """
 
     CONNECTED = "connected"

@@ -62,6 +62,8 @@ class Member:
     counters_at: float = 0.0
     role_since_wall: float = 0.0
     repairs: int = 0
+    on_repair: Callable[[], None] = lambda: None
+    """Called when the gate was put right."""
     mismatch_since: float | None = None
     is_touched: bool = True
     """Whether something changed since it was last compared with what is published."""
@@ -143,6 +145,7 @@ class Member:
         effects = self.handle(GateSeen(is_open), now)
         if any(isinstance(effect, SetGate) for effect in effects) and self.state.role is not Role.INIT:
             self.repairs += 1
+            self.on_repair()
 
     def observe_counters(self, now: float) -> None:
         """Read conntrack and traffic counters and derive rates."""

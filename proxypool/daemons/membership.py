@@ -34,7 +34,15 @@ from proxypool.core.scene import Scene
 from proxypool.daemons.dataplane import Dataplane, Reconciled
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
-from proxypool.daemons.messages import GateRead, KeepalivedSynced, Message, NamespaceGone, NamespaceOpened, PeerHeard
+from proxypool.daemons.messages import (
+    GateRead,
+    KeepalivedFilesTouched,
+    KeepalivedSynced,
+    Message,
+    NamespaceGone,
+    NamespaceOpened,
+    PeerHeard,
+)
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import MemberView, NodeMetrics
@@ -142,6 +150,7 @@ class Membership:
             set_contending=self._set_contending,
             clock=self.clock,
             wall=time.time,
+            on_repair=lambda: self.metrics.repairs.labels(pair.subnet).inc(),
         )
         self.members[pair.subnet] = member
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
@@ -280,6 +289,9 @@ class Membership:
             case GateRead(subnet, is_open):
                 if (member := self.members.get(subnet)) is not None:
                     member.saw_gate(is_open=is_open, now=now)
+            case KeepalivedFilesTouched():
+                if self.is_keepalived_known and self.snapshot.spec is not None:
+                    self._sync_keepalived()
             case PeerHeard(peers):
                 for member in self.members.values():
                     peer = member.pair.peer_of(self.facts.name)
@@ -339,6 +351,9 @@ class Membership:
             member.check(now)
             member.observe_counters(now)
             self._distrust_fifo(member, now)
+            if member.is_programmed and member.handles is None:
+                # They could not be opened the first time.
+                self.watch.reconciled(member.pair.subnet, needs_handles=True)
         self.watch.listen_for_peers(any(member.state.is_aside for member in self.members.values()))
         if self.keepalived_pid is not None and not self.is_fifo_connected and GLOBAL_FILE in self.installed:
             self.dataplane.submit(self.control.reconnect)

@@ -82,6 +82,11 @@ class Handles:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepalivedFilesTouched:
+    """Our files in keepalived's directory are not those of the last look."""
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceOpened:
     """The handles of a subnet's namespace are ready."""
 
@@ -128,6 +133,7 @@ Message: TypeAlias = (
     | AddressesSeen
     | KeepalivedSeen
     | KeepalivedSynced
+    | KeepalivedFilesTouched
     | NamespaceOpened
     | NamespaceGone
     | GateRead

@@ -20,6 +20,7 @@ from proxypool.adapters.keepalived import Keepalived, NotifyFifo
 from proxypool.adapters.sysctl import SysctlHandle
 from proxypool.core.addressing import namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
+from proxypool.core.firewall import PEERS_SET
 from proxypool.core.keepalived import fifo_path
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.messages import (
@@ -27,6 +28,7 @@ from proxypool.daemons.messages import (
     FifoSpoke,
     GateRead,
     Handles,
+    KeepalivedFilesTouched,
     KeepalivedSeen,
     Message,
     NamespaceGone,
@@ -59,8 +61,11 @@ class NodeWatch:
         self._fifo_path = fifo_path(str(run_dir))
         self._fifo: NotifyFifo | None = None
         self._handles: dict[str, Handles] = {}
+        self._inodes: dict[str, int | None] = {}
+        """Which namespace the handles lead into."""
         self._watcher = Watcher(TICK_S, self._tick)
         self._seen: KeepalivedSeen | None = None
+        self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
         self._vrrp: socket.socket | None = None
         self._is_root_dirty = self._is_scope_dirty = False
         self._full_look_at = 0.0
@@ -69,6 +74,7 @@ class NodeWatch:
         """Look at everything once, in the order in which the answers are needed, then watch."""
         self._root_events = netlink.open_event_socket("link", "ipv4_ifaddr")
         self._root_probe = TableProbe(("raw",))
+        self._peers_probe = netlink.SetProbe(PEERS_SET)
         self._see_addresses()
         self._open_fifo()
         self._see_keepalived()
@@ -145,7 +151,8 @@ class NodeWatch:
     def _open(self, subnet: str) -> None:
         """On the dataplane thread."""
         home = self._dataplane.home
-        if home is None:
+        if home is None or subnet in self._handles:
+            # Two rounds in quick succession ask twice.
             return
         device = tunnel_device_of(subnet)
         with home.inside(namespace_of(subnet)):
@@ -156,6 +163,7 @@ class NodeWatch:
                 netlink.open_event_socket(),
             )
             handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
+            self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))
         # The probe remembers nothing yet: the next tick sees a change and has the namespace observed once more, so
         # nothing that happened between the last observation and now is missed.
         self._handles[subnet] = handles
@@ -165,6 +173,7 @@ class NodeWatch:
     def close(self, subnet: str) -> None:
         """Stop watching a namespace; its member closes the handles."""
         handles = self._handles.pop(subnet, None)
+        self._inodes.pop(subnet, None)
         if handles is not None:
             self._watcher.remove(handles.events)
 
@@ -189,14 +198,20 @@ class NodeWatch:
 
     def _look_at_everything(self) -> None:
         self._see_keepalived()
+        traces = self._keepalived.traces()
+        if traces != self._file_traces:
+            self._file_traces = traces
+            self._post(KeepalivedFilesTouched())
         if self._is_scope_dirty:
             self._is_scope_dirty = False
             self._dataplane.touch("(node)")
-        if self._root_probe.has_changed():
-            self._root_probe.remember()
-            self._dataplane.touch("(node)")
+        for probe in (self._root_probe, self._peers_probe):
+            if probe.has_changed():
+                probe.remember()
+                self._dataplane.touch("(node)")
         for subnet, handles in list(self._handles.items()):
-            if not netlink.namespace_exists(namespace_of(subnet)):
+            if netlink.namespace_inode(namespace_of(subnet)) != self._inodes.get(subnet):
+                # Gone, or made anew meanwhile: the handles keep the old one alive, and with it its tunnel's key.
                 self._post(NamespaceGone(subnet))
             elif handles.probe.has_changed():
                 handles.probe.remember()

@@ -167,7 +167,11 @@ class Client:
             self.zookeeper.withdraw(self.session)
         if self._seen != self.zookeeper.version:
             self._seen = self.zookeeper.version
-            yield ElectionSeen(self.zookeeper.candidates)
+            yield ElectionSeen(tuple(one for one in self.zookeeper.candidates if not self._is_predecessor(one)))
+
+    def _is_predecessor(self, candidate: Candidate) -> bool:
+        """The composition root keeps a candidate that nobody stands behind from the machine."""
+        return candidate.node == self.node and candidate.session != self.session
 
     def _become(self, state: Coordinator) -> Event:
         self.state = state

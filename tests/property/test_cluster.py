@@ -22,11 +22,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxypool.core.model import Candidate
 from proxypool.core.role import PRIORITY_ASIDE, Coordinator, Timers, Vrrp
+from tests.property.effort import effort
 from tests.property.pair_world import SERVER_TICK_S, SESSION_TIMEOUT_S, TICK_S, PairWorld
 
 TIMERS = Timers.for_session(SESSION_TIMEOUT_S, SERVER_TICK_S)
@@ -119,7 +120,10 @@ class Watch:
 
     def _check_elected(self) -> None:
         elected = [member for member in self.world.members for one in self._elected if one.node == member.node]
-        is_ready = any(member.can_claim and member.is_fit for member in elected)
+        is_ready = any(
+            member.can_claim and member.is_fit and member.daemon is not None and member.daemon.is_fit
+            for member in elected
+        )
         ready_s = self._lasts("ready", is_ready and self.world.is_heard and self._is_arbitrated())
         wrong_s = self._lasts("wrong", not any(member.gate for member in elected))
         assert min(wrong_s, ready_s) <= TAKEOVER_S, "the elected member does not serve"
@@ -270,9 +274,9 @@ first_looks = st.lists(st.integers(0, 255), min_size=1, max_size=4)
 
 
 @given(schedules, latencies, first_looks)
-@settings(max_examples=int(__import__("os").environ.get("N","60")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@effort(60)
 def test_any_schedule_of_faults_keeps_the_invariants(
     schedule: list[Fault], latencies: list[int], first_looks: list[int]
 ) -> None:
-    """`--hypothesis-profile=thorough` looks at many more schedules."""
+    """With `PROPERTY_EFFORT=50` it looks at many more schedules."""
     run(PairWorld(TIMERS, tuple(latencies), tuple(first_looks)), schedule)

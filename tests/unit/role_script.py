@@ -67,7 +67,7 @@ def replay(transcript: str) -> str:
     return "\n".join(lines)
 
 
-def event_of(words: str) -> Event:
+def event_of(words: str) -> Event:  # noqa: PLR0911 - one for each word
     """The event that a line describes."""
     match words.split():
         case ["vrrp", state]:

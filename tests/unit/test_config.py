@@ -99,7 +99,10 @@ def test_an_unknown_key_that_resembles_none_gets_the_list() -> None:
         ("[node]\n", "missing required field `underlay`"),
         ('[host]\nunderlay = "eth0"\n', "missing required field `instance_cidrs`"),
         ('[host]\nunderlay = "eth0"\ninstance_cidrs = ["10.0.0.1/8"]', "host bits set - at `$.host.instance_cidrs[0]`"),
-        ('[host]\nunderlay = "eth0"\ninstance_cidrs = [5]', "Expected `str`, got `int` - at `$.host.instance_cidrs[0]`"),
+        (
+            '[host]\nunderlay = "eth0"\ninstance_cidrs = [5]',
+            "Expected `str`, got `int` - at `$.host.instance_cidrs[0]`",
+        ),
         ("[zookeeper]\nsession_timeout_s = 0.5\n", "$.zookeeper.session_timeout_s"),
         ("[zookeeper]\nsession_timeout_s = 61\n", "$.zookeeper.session_timeout_s"),
         (NODE + 'name = "Node_1"\n', "$.node.name"),

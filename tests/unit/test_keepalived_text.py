@@ -31,7 +31,7 @@ GOLDEN = f"""# Written by proxypool; changes are overwritten.
 track_file proxypool_s1_p1 {{
     file /run/proxypool/track/s1_p1
     weight 1
-    init_file 0
+    init_file -254
 }}
 vrrp_instance proxypool/s1/p1 {{
     version 3
@@ -77,7 +77,8 @@ def test_the_common_part_names_the_fifo_and_keeps_the_vrrp_process_on_time() -> 
     common = global_text(make.keepalived_facts())
     assert "vrrp_notify_fifo /run/proxypool/vrrp.fifo" in common
     assert "enable_script_security" in common
-    assert "vrrp_rt_priority" in common
+    assert "vrrp_priority -20" in common
+    assert "vrrp_rt_priority" not in common, "keepalived 2.2 is killed for it at a reload"
 
 
 def test_adverts_are_unicast_version_3_to_the_peer_and_nobody_else() -> None:
@@ -100,14 +101,17 @@ def test_the_notify_lines_stay_in_the_subnets_namespace() -> None:
     assert text().count("--net=/run/netns/pp-s1 ") == 4
 
 
-def test_the_track_files_value_is_the_priority_and_a_restart_does_not_reset_it() -> None:
-    """`overwrite` would make keepalived's restart forget who is elected."""
+def test_the_track_files_value_is_the_priority() -> None:
     assert "    weight 1\n" in text()
-    assert "    init_file 0\n" in text()
+
+
+def test_a_member_that_starts_stands_aside_and_a_restart_of_keepalived_resets_nothing() -> None:
+    """The line ends after the value: `overwrite` would forget who is elected."""
+    assert f"    init_file {PRIORITY_ASIDE}\n" in text()
 
 
 def test_nothing_but_the_track_file_decides_who_is_preferred() -> None:
-    """The same base priority and state on both members, and no `nopreempt`, which would keep the elected one waiting."""
+    """The same base priority and state on both members; `nopreempt` would keep the elected one waiting."""
     other = pair_text(make.keepalived_facts("n2"), make.pair(), IPv4Address("192.168.4.1"))
     for line in ("    state BACKUP\n", f"    priority {BASE_PRIORITY}\n"):
         assert line in text()

@@ -107,7 +107,13 @@ def test_the_machines_own_namespace_is_neither_made_nor_removed() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"tunnel_key": 8}, {"local": IPv4Address("192.168.4.101")}, {"kind": "vxlan"}, {"mac": "02:50:00:00:00:01"}, {"port": 1}],
+    [
+        {"tunnel_key": 8},
+        {"local": IPv4Address("192.168.4.101")},
+        {"kind": "vxlan"},
+        {"mac": "02:50:00:00:00:01"},
+        {"port": 1},
+    ],
 )
 def test_a_tunnel_that_cannot_be_changed_in_place_is_removed_and_then_put(change: dict[str, object]) -> None:
     """The kernel refuses a second tunnel with the same local address and key."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.vm.conftest import RunInGuest
 
-_INNER_TIMEOUT_S = 900
+_INNER_TIMEOUT_S = 1200
 
 
 @pytest.mark.vm

@@ -34,15 +34,23 @@ def _locked() -> Iterator[None]:
 
 @contextmanager
 def _fresh(name: str) -> Iterator[iptc.Table]:
-    """The table as it is now in this namespace. iptc keeps one object per name and process, with the handle of the
-    namespace it was last refreshed in.
+    """The table as it is now in this namespace.
+
+    iptc keeps one object per name and process, with a handle (a socket) of the namespace it was last refreshed in. The
+    handle is closed afterwards: it would keep a removed subnet's namespace alive, and so its tunnel's key taken. iptc
+    looks a rule's target up in all tables there are, whatever namespace their handles are of, and creates those that
+    are not; so it is told of this one only.
     """
     try:
         with _locked():
+            iptc.Table.existing_table_names = {other: other == name for other in iptc.Table.ALL}
             table = iptc.Table(name, autocommit=False)
-            table.autocommit = False
             table.refresh()
-            yield table
+            try:
+                yield table
+            finally:
+                iptc.Table.existing_table_names = dict.fromkeys(iptc.Table.ALL, False)
+                table.close()
     except iptc.IPTCError as error:
         raise TransientError(f"iptables table {name}: {error}") from error
 

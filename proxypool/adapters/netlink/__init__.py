@@ -12,21 +12,25 @@ from proxypool.adapters.netlink.namespaces import (
     create_namespace,
     list_namespaces,
     namespace_exists,
+    namespace_inode,
     remove_namespace,
 )
 from proxypool.adapters.netlink.observe import Ownership, namespace_ownership, observe_objects
 from proxypool.adapters.netlink.probe import probe_tunnel
+from proxypool.adapters.netlink.set_probe import SetProbe
 
 __all__ = [
     "EventSocket",
     "Home",
     "Ownership",
+    "SetProbe",
     "Underlay",
     "apply_object",
     "create_namespace",
     "list_namespaces",
     "local_addresses",
     "namespace_exists",
+    "namespace_inode",
     "namespace_ownership",
     "observe_objects",
     "open_event_socket",

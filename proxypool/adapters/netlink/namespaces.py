@@ -73,6 +73,11 @@ def namespace_exists(name: str) -> bool:
         return False
 
 
+def namespace_inode(name: str) -> int | None:
+    """Which namespace has the name now; None if none has. Another one may have taken it since the last look."""
+    return os.stat(namespace_path(name)).st_ino if namespace_exists(name) else None
+
+
 def list_namespaces() -> list[str]:
     """Names of our namespaces."""
     try:
