@@ -258,6 +258,8 @@ class MemberState:
     """None until the first look: until then nothing that a predecessor left is changed."""
     track: int | None = None
     """The track file as last seen, or as wanted since; None: not known."""
+    contends: bool | None = None
+    """What was last asked for; None: nothing yet, a predecessor's candidate stays."""
     is_aside: bool = False
     contested_since: float | None = None
     """Since when this member is VRRP master although another living one is elected."""
@@ -337,7 +339,7 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         if role is not new.role:
             new = replace(new, role=role, role_since=now)
     new = _break_tie(new, event, now)
-    return _written(new), _effects(state, new, event, trigger)
+    return _done(new), _effects(state, new, event, trigger)
 
 
 def _take_in(state: MemberState, event: Event) -> MemberState:
@@ -390,26 +392,29 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
     return state
 
 
-def _written(state: MemberState) -> MemberState:
-    """What is known of the track file, and so of keepalived, once the effects are done."""
-    priority = decide(state).priority
-    if priority is None or priority == state.track:
+def _done(state: MemberState) -> MemberState:
+    """What is known once the effects are done."""
+    wanted = decide(state)
+    track = state.track if wanted.priority is None else wanted.priority
+    contends = state.contends if wanted.contend is None else wanted.contend
+    # A fault of our own making ends with the track file's: what keepalived makes of the return it has yet to say.
+    is_returning = state.vrrp is Vrrp.FAULT and state.track == PRIORITY_ASIDE != track
+    vrrp = Vrrp.UNKNOWN if is_returning else state.vrrp
+    if (track, contends, vrrp) == (state.track, state.contends, state.vrrp):
         return state
-    # A fault of our own making ends with it: what keepalived makes of the return it has yet to say.
-    is_returning = state.track == PRIORITY_ASIDE and state.vrrp is Vrrp.FAULT
-    return replace(state, track=priority, vrrp=Vrrp.UNKNOWN if is_returning else state.vrrp)
+    return replace(state, track=track, contends=contends, vrrp=vrrp)
 
 
 def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger | None) -> tuple[Effect, ...]:
     """The gate first: it is what packets wait for. Facts last."""
-    before, after = decide(old), decide(new)
+    after = decide(new)
     effects: list[Effect] = []
-    gate_is = event.is_open if isinstance(event, GateSeen) else before.gate
+    gate_is = event.is_open if isinstance(event, GateSeen) else decide(old).gate
     if after.gate is not None and after.gate != gate_is:
         effects.append(SetGate(after.gate))
     if after.priority is not None and after.priority != new.track:
         effects.append(SetPriority(after.priority))
-    if after.contend is not None and after.contend != before.contend:
+    if after.contend is not None and after.contend != new.contends:
         effects.append(SetContending(after.contend))
     if new.role is not old.role:
         why = trigger.value if trigger else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+import msgspec
 from msgspec import Struct, field
 
 from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, worst
@@ -225,36 +226,26 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
     )
 
 
+_AS_PUBLISHED = (
+    *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
+    *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
+)
+
+
 def _member(pair: PairSpec, member: Member) -> MemberReport:
     place = next(place for place in pair.members if place.node == member.node)
-    is_alive, status = member.alive is not None, member.status
-    if status is None:
-        return MemberReport(
-            node=place.node, eni=place.eni, address=place.address, is_alive=is_alive, elected=member.is_elected
-        )
-    return MemberReport(
+    report = MemberReport(
         node=place.node,
         eni=place.eni,
         address=place.address,
-        is_alive=is_alive,
+        is_alive=member.alive is not None,
         elected=member.is_elected,
-        role=status.role,
-        vrrp=status.vrrp,
-        gate=status.gate,
-        has_havip=status.has_havip,
-        health=status.health,
-        epoch=status.epoch,
-        conntrack=status.conntrack,
-        conntrack_limit=status.conntrack_limit,
-        rx_bytes=status.rx_bytes,
-        tx_bytes=status.tx_bytes,
-        rx_bytes_per_s=status.rx_bytes_per_s,
-        tx_bytes_per_s=status.tx_bytes_per_s,
-        packets_per_s=status.packets_per_s,
-        since=status.since or None,
-        observed_at=status.at or None,
-        repairs=status.repairs,
     )
+    status = member.status
+    if status is None:
+        return report
+    published = {name: getattr(status, name) for name in _AS_PUBLISHED}
+    return msgspec.structs.replace(report, since=status.since or None, observed_at=status.at or None, **published)
 
 
 def _nodes(view: PoolView, subnets: tuple[SubnetReport, ...]) -> tuple[NodeReport, ...]:

@@ -93,6 +93,7 @@ class Builder:
                     lambda pid=pid: zookeeper_mode(pid) != "",  # type: ignore[misc]
                     timeout_s,
                     f"{machine.name} to serve; see `proxypool lab logs {machine.name}`",
+                    interval_s=0.05,
                 )
 
     def _make_machine(self, spec: MachineSpec, fabric: int) -> None:

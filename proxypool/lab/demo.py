@@ -16,7 +16,7 @@ from proxypool.lab.application import Application
 from proxypool.lab.drawing import draw
 from proxypool.lab.errors import LabError
 from proxypool.lab.faults import Fault
-from proxypool.lab.lab import Lab
+from proxypool.lab.lab import Lab, remove
 from proxypool.lab.prober import Prober, finest_interval_ms
 from proxypool.lab.processes import wait_until
 from proxypool.lab.topology import REDIS_PORT, SubnetPlan, Topology
@@ -25,7 +25,7 @@ PROGRAMS = {**preflight.PROGRAMS, "redis-server": "redis-server", "redis-cli": "
 INSTANCE = "pod1"
 HEALTHY, DEGRADED = 0, 3
 """Exit codes of `proxypool status --exit-code`."""
-RECOVERY_TIMEOUT_S = 60.0
+RECOVERY_TIMEOUT_S = 120.0
 ANSWERS = 50
 """Of Redis to the application before and after the power-off."""
 
@@ -160,7 +160,8 @@ def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
     topology = Topology(name=name, tunnel=kind)
     if Lab.exists(name):
         raise LabError(f"lab {name!r} is up; `proxypool lab down --name {name}` first, or give the demo another --name")
-    with Lab.up(topology, narrator.progress) as lab:
+    try:
+        lab = Lab.up(topology, narrator.progress)
         document: dict[str, Any] = {"apiVersion": "proxypool/v1", "kind": "LabDemo"}
         document["topology"] = topology.to_json()
         document["machines"] = {spec.name: spec.ip for spec in topology.machines.values()}
@@ -174,6 +175,8 @@ def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
         tour.repair()
         tour.overview("after_power_on")
         narrator.progress("cleaning up")
+    finally:
+        remove(name)
     document["duration_s"] = round(time.monotonic() - began, 1)
     narrator.progress(f"done in {document['duration_s']:.0f} s, nothing left behind")
     return document

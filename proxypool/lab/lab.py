@@ -54,8 +54,9 @@ class Lab:
         """Bring a lab up, or what is missing of it.
 
         Without `start_daemons` nodes run neither keepalived nor our daemon; without `apply` the pool stays empty.
-        `LabError` when a lab of that name is up with another topology; `LabTimeout` when traffic does not flow in time
-        (the lab then stays, for looking at it). After any other failure, and after Ctrl-C, nothing is left.
+        `LabError` when a lab of that name is up with another topology, or cannot be made: then nothing is left of it,
+        nor after Ctrl-C. `LabError` or `LabTimeout` when the pool cannot be filled or traffic does not flow in time:
+        then the lab stays, for looking at it.
         """
         processes.require_outside()
         preflight.require()
@@ -63,13 +64,13 @@ class Lab:
         wanted = Wanted(topology, start_daemons, apply)
         directory = StateDirectory(topology.name)
         with directory.locked(timeout_s):
-            lab = cls._build(directory, wanted, progress, deadline)
-            if apply and not lab.wanted.applied:
-                progress("filling the pool")
-                lab.apply_pool(deadline - time.monotonic())
-            if apply and start_daemons:
-                progress("waiting for traffic from instances to databases")
-                lab.wait_ready(deadline - time.monotonic())
+            lab, is_new = cls._build(directory, wanted, progress, deadline)
+            try:
+                lab._put_to_use(progress, deadline)
+            except KeyboardInterrupt:
+                if is_new:
+                    lab._destroy()
+                raise
         return lab
 
     @classmethod
@@ -91,13 +92,16 @@ class Lab:
         return bool(processes.find(name))
 
     @classmethod
-    def _build(cls, directory: StateDirectory, wanted: Wanted, progress: Progress, deadline: float) -> Self:
+    def _build(
+        cls, directory: StateDirectory, wanted: Wanted, progress: Progress, deadline: float
+    ) -> tuple[Self, bool]:
+        """The lab, and whether it was made now."""
         present = directory.read()
         if present and present.built and any(p.machine == "fabric" for p in processes.find(directory.name)):
             cls._require_same(present, wanted)
             lab = cls(directory, present)
             lab._complete(progress, deadline)
-            return lab
+            return lab, False
         if count := processes.kill_lab(directory.name):
             progress(f"ended {count} processes of a lab that was not finished")
         directory.clear()
@@ -107,7 +111,7 @@ class Lab:
         except BaseException:
             lab._destroy()
             raise
-        return lab
+        return lab, True
 
     @staticmethod
     def _require_same(present: Wanted, wanted: Wanted) -> None:
@@ -214,6 +218,14 @@ class Lab:
         self._check_services()
         self.wanted = replace(self.wanted, built=True)
         self.state.write(self.wanted)
+
+    def _put_to_use(self, progress: Progress, deadline: float) -> None:
+        if self.wanted.apply and not self.wanted.applied:
+            progress("filling the pool")
+            self.apply_pool(deadline - time.monotonic())
+        if self.wanted.apply and self.wanted.start_daemons:
+            progress("waiting for traffic from instances to databases")
+            self.wait_ready(deadline - time.monotonic())
 
     def _complete(self, progress: Progress, deadline: float) -> None:
         """Power on what is off, start what does not run."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import random
+import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +106,70 @@ def test_a_short_outage_keeps_the_session(own_server: ZooKeeperServer, clients: 
     client.store.apply(pool_request(2))
     wait_until(lambda: "s2" in client.mirror.snapshot.subnets, "watches work after a reconnect")
     assert client.mirror.snapshot.elections["s1/p1"] == before.elections["s1/p1"], "same candidate, same epoch"
+
+
+def test_a_server_that_swallows_packets_does_not_cost_the_session(
+    shared_server: ZooKeeperServer, clients: list[PoolClient]
+) -> None:
+    """One of two servers was powered off: a connect to it gets no answer at all, as with a full backlog."""
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+        hosts = (f"127.0.0.1:{hole.getsockname()[1]}", shared_server.address)
+        for _ in range(4):  # kazoo tries the servers in a random order
+            session = PoolSession(ZooKeeperConfig(hosts=hosts, session_timeout_s=4), "p")
+            began = time.monotonic()
+            session.connect(10)
+            assert time.monotonic() - began < 2.5
+            session.stop(close_session=True)
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_callback_that_fails_does_not_end_the_session(
+    own_server: ZooKeeperServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next change is told all the same."""
+    told: list[Coordinator] = []
+
+    def fail(state: Coordinator) -> None:
+        told.append(state)
+        raise RuntimeError("deliberate")
+
+    session = PoolSession(ZooKeeperConfig(hosts=(own_server.address,), session_timeout_s=1), "p", on_state=fail)
+    session.connect(10)
+    own_server.pause()
+    wait_until(lambda: told == [CONNECTED, SUSPENDED, LOST], "told of every state")
+    assert "deliberate" in caplog.text
+    own_server.resume()
+    session.stop(close_session=False)
+
+
+def test_a_server_that_is_killed_again_and_again_leaves_no_doubles(
+    own_server: ZooKeeperServer, clients: list[PoolClient]
+) -> None:
+    """A create whose answer was lost may have happened: after the storm each member stands exactly once."""
+    client = PoolClient(own_server, "p", timeout_s=30.0)
+    clients.append(client)
+    client.start()
+    client.store.apply(pool_request(20))
+    names = [f"s{number}/p1" for number in range(1, 21)]
+    for turn in range(4):
+        for name in names:
+            client.presence.contend(*name.split("/"), f"node-{turn % 2}")
+            client.presence.withdraw(*name.split("/"), f"node-{(turn + 1) % 2}")
+            client.presence.want(f"subnets/{name.split('/')[0]}/hosts/h{turn}", str(turn).encode())
+        time.sleep(random.uniform(0, 0.02))  # the moment is the point: anywhere in the work that was just asked for
+        own_server.stop()
+        own_server.start()
+    wait_until(lambda: client.session.state is CONNECTED, "connected", 20)
+    wait_until(lambda: client.presence.is_settled, "settled", 20)
+    wait_until(lambda: all(client.nodes_of(name) == ["node-1"] for name in names), "each stands once", 20)
+    assert all(hosts == {"h0", "h1", "h2", "h3"} for hosts in client.store.read_snapshot().subnet_hosts.values())
 
 
 def test_last_seen_follows_the_pings_of_an_idle_session(connect: Connect) -> None:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,7 +32,7 @@ from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
 from proxypool.lab.namespaces import has_address, in_network_of
 from proxypool.lab.preflight import choose_tunnel
-from proxypool.lab.topology import FABRIC, PAIR, Kind, SubnetPlan, Tunnel, mac_of
+from proxypool.lab.topology import FABRIC, PAIR, Kind, MemberPlan, SubnetPlan, Tunnel, mac_of
 
 T = TypeVar("T")
 
@@ -324,9 +325,9 @@ def difference(before: dict[str, tuple[str, ...]], after: dict[str, tuple[str, .
     """Lines that came or went, by namespace: for the message of a failed assertion."""
     found = []
     for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name, ()), after.get(name, ())
-        found += [f"{name or 'root'} - {line}" for line in old if line not in new]
-        found += [f"{name or 'root'} + {line}" for line in new if line not in old]
+        old, new = Counter(before.get(name, ())), Counter(after.get(name, ()))
+        found += [f"{name or 'root'} - {line}" for line in (old - new).elements()]
+        found += [f"{name or 'root'} + {line}" for line in (new - old).elements()]
     return found
 
 
@@ -616,6 +617,65 @@ def in_namespace(lab: Lab, node: str, subnet: SubnetPlan, *command: str) -> subp
     """Run a command in a subnet's namespace on a node."""
     words = ["ip", "netns", "exec", namespace_of(subnet.id), *command]
     return lab.machine(node).run(words, timeout=30 * PATIENCE)
+
+
+@contextlib.contextmanager
+def spare_cards(lab: Lab, *names: str) -> Iterator[None]:
+    """More ENIs on each node. The far ends stay in the node itself, up: nobody answers there."""
+    for node in lab.topology.node_names:
+        for name in names:
+            lab.machine(node).run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-far"])
+            lab.machine(node).run(["ip", "link", "set", f"{name}-far", "up"])
+    try:
+        yield
+    finally:
+        for node in lab.topology.node_names:
+            for name in names:
+                lab.machine(node).run(["ip", "link", "del", f"{name}-far"], check=False)
+
+
+CLIENT_CONFIG = 'pool = "lab"\n\n[zookeeper]\nhosts = ["192.168.2.1:2181"]\n'
+
+
+@contextlib.contextmanager
+def another_subnet(lab: Lab, name: str, *, enis: tuple[str, str], havip: str = "192.168.4.200") -> Iterator[SubnetPlan]:
+    """A subnet with a pair, added with the product's commands and removed at the end."""
+    nodes = lab.topology.node_names[:2]
+    members = tuple(
+        MemberPlan(node, eni, f"172.20.0.{last}/24") for node, eni, last in zip(nodes, enis, (11, 12), strict=True)
+    )
+    first, second = members
+    plan = SubnetPlan(
+        number=90,
+        id=name,
+        tenant=name,
+        cidr="172.20.0.0/24",
+        key=0,
+        havip=havip,
+        database="",
+        database_ip="172.20.0.4",
+        members=(first, second),
+    )
+    lab.proxypool("subnet", "add", name, "--cidr", plan.cidr, "--tenant", name, timeout=60 * PATIENCE)
+    try:
+        options = [f"--member={m.node},eni={m.eni},address={m.address}" for m in members]
+        lab.proxypool("pair", "add", name, PAIR, "--havip", havip, *options, timeout=60 * PATIENCE)
+        yield plan
+    finally:
+        lab.proxypool("pair", "remove", name, PAIR, "--yes", check=False, timeout=60 * PATIENCE)
+        lab.proxypool("subnet", "remove", name, "--yes", timeout=60 * PATIENCE)
+
+
+def wait_gone(lab: Lab, name: str, timeout_s: float = 10.0) -> None:
+    """Until nothing of a removed subnet is left on any node."""
+
+    def leftovers() -> list[str]:
+        script = "ip netns list; ip -br link; iptables-legacy-save; ls /etc/keepalived/conf.d /run/proxypool/track"
+        words = (namespace_of(name), tunnel_device_of(name), f"-{name}")
+        texts = {node: lab.machine(node).run(["sh", "-c", script], check=False).stdout for node in lab.topology.node_names}
+        return [f"{node}: {word}" for node, text in texts.items() for word in words if word in text]
+
+    wait_until(lambda: not leftovers(), timeout_s, lambda: f"nothing of {name} to be left: {leftovers()}")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxypool.core.addressing import namespace_of, tunnel_device_of
+from proxypool.core.addressing import namespace_of
 from proxypool.lab import processes
 from proxypool.lab.configs import SESSION_TIMEOUT_S
 from proxypool.lab.errors import LabError
@@ -22,6 +22,7 @@ from proxypool.lab.lab import Lab
 from proxypool.lab.prober import Prober
 from proxypool.lab.topology import PAIR, SubnetPlan
 from tests.lab.observe import (
+    CLIENT_CONFIG,
     PATIENCE,
     PROBE_MS,
     difference,
@@ -34,7 +35,9 @@ from tests.lab.observe import (
     other_of,
     said,
     settled_said,
+    spare_cards,
     unsettled,
+    wait_gone,
     wait_until,
 )
 
@@ -57,7 +60,7 @@ def started_at(lab: Lab, machine: str) -> float:
 
 def session_of(lab: Lab, machine: str) -> str:
     """The ZooKeeper session that its daemon connected with last."""
-    return re.findall(r"connected to ZooKeeper, session (0x\w+)", lab.machine(machine).log("daemon"))[-1]
+    return str(re.findall(r"connected to ZooKeeper, session (0x\w+)", lab.machine(machine).log("daemon"))[-1])
 
 
 def stop_daemon(lab: Lab, machine: str, number: signal.Signals) -> None:
@@ -142,20 +145,6 @@ def test_an_absence_longer_than_the_session(lab: Lab, subnet: SubnetPlan) -> Non
     assert {name: fingerprint(lab, name)[namespace_of(subnet.id)] for name in (master, heir)} == before
 
 
-@contextlib.contextmanager
-def spare_cards(lab: Lab, name: str) -> Iterator[None]:
-    """One more ENI on each node, plugged into the second customer's network."""
-    for node in lab.topology.node_names:
-        # The far end stays unplugged in the node itself: nobody talks through it.
-        lab.machine(node).run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-far"])
-        lab.machine(node).run(["ip", "link", "set", f"{name}-far", "up"])
-    try:
-        yield
-    finally:
-        for node in lab.topology.node_names:
-            lab.machine(node).run(["ip", "link", "del", f"{name}-far"], check=False)
-
-
 def change_pool(lab: Lab, stop: threading.Event, failures: list[str]) -> None:
     """Add and remove a subnet with its pair, again and again; ends with it removed."""
     members = [f"--member={node},eni=spare0,address=172.20.0.{i}/24" for i, node in enumerate(lab.topology.node_names, 11)]
@@ -176,7 +165,7 @@ def change_pool(lab: Lab, stop: threading.Event, failures: list[str]) -> None:
 
 def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetPlan) -> None:
     """SIGKILL at random moments of programming and removing: in the end everything is as if it had been made once."""
-    lab.machine("zk1").run(["sh", "-c", "mkdir -p /etc/proxypool && cat >/etc/proxypool/proxypool.toml"], input=CLIENT)
+    lab.machine("zk1").run(["sh", "-c", "mkdir -p /etc/proxypool && cat >/etc/proxypool/proxypool.toml"], input=CLIENT_CONFIG)
     before = {name: fingerprint(lab, name) for name in (*lab.topology.node_names, "host1", "host2")}
     stop, failures = threading.Event(), list[str]()
     was_there, churn = False, replace(subnet, id="churn")
@@ -200,15 +189,7 @@ def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetP
         assert failures == [], f"seed {seed}"
         assert was_there, f"the subnet was never programmed: nothing was tested (seed {seed})"
 
-        def leftovers() -> list[str]:
-            found = []
-            for name in before:
-                script = "ip netns list; ip -br link; iptables-legacy-save; ls /etc/keepalived/conf.d /run/proxypool/track"
-                text = lab.machine(name).run(["sh", "-c", script], check=False).stdout
-                found += [f"{name}: {word}" for word in (namespace_of("churn"), tunnel_device_of("churn"), "churn") if word in text]
-            return found
-
-        wait_until(lambda: not leftovers(), 20.0, lambda: f"nothing of the removed subnet to be left (seed {seed}): {leftovers()}")
+        wait_gone(lab, "churn", 20.0)
         for node in lab.topology.node_names:
             assert "spare0" in lab.machine(node).run(["ip", "-br", "link"]).stdout, "the card was not given back"
     for each in lab.topology.subnet_plans:
@@ -223,9 +204,6 @@ def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetP
         return found
 
     wait_until(lambda: not changed(), 10.0, lambda: f"the machines to be as before (seed {seed}): {changed()}")
-
-
-CLIENT = 'pool = "lab"\n\n[zookeeper]\nhosts = ["192.168.2.1:2181"]\n'
 
 
 def test_two_daemons_on_one_machine(lab: Lab, subnet: SubnetPlan) -> None:

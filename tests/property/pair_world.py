@@ -2,8 +2,9 @@
 
 Models, as coarse as the invariants allow; one tick is one VRRP advertisement interval:
 
-- VRRP: priority 200 plus the track file, which begins with -254 after a reboot; three missed advertisements make a backup master; a higher priority takes over
-  at once; of two masters that hear each other the lower one yields; -254 is a fault; a stop is announced.
+- VRRP: priority 200 plus the track file, which begins with -254 after a reboot; three missed advertisements make a
+  backup master; a higher priority takes over at once; of two masters that hear each other the lower one yields; -254 is
+  a fault; a stop is announced.
 - The gate follows keepalived's notify lines even without a daemon.
 - ZooKeeper: sessions expire in whole server ticks after the last ping, so up to one tick late; while it is down nothing
   expires, and afterwards every session starts anew. Candidates queue in the order of their creation.
@@ -246,8 +247,9 @@ class PairWorld:
     """Both members, ZooKeeper and the clock. The methods named after faults do nothing where they do not apply."""
 
     def __init__(self, timers: Timers, latencies: tuple[int, ...] = (1,), first_looks: tuple[int, ...] = (0,)) -> None:
-        """`latencies`: ticks until ZooKeeper's news reach a daemon; `first_looks`: when a new daemon first looks at VRRP,
-        gate, track file and health, two bits each.
+        """`latencies`: ticks until ZooKeeper's news reach a daemon, in turn.
+
+        `first_looks`: when a new daemon first looks at VRRP, gate, track file and health, two bits each.
         """
         self.tick = 0
         self.timers = timers
@@ -387,8 +389,8 @@ class PairWorld:
         daemon = member.daemon
         if daemon is None:
             return
-        for event in daemon.client.run(self.now, is_cut=member.is_cut):
-            daemon.post_remote(self.tick + next(self._latencies), event)
+        for news in daemon.client.run(self.now, is_cut=member.is_cut):
+            daemon.post_remote(self.tick + next(self._latencies), news)
         member.session = daemon.client.session
         self._look(member, daemon)
         deadline = daemon.state.next_deadline

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxypool.core.model import Candidate
-from proxypool.core.role import PRIORITY_ASIDE, Coordinator, Timers, Vrrp
+from proxypool.core.role import PRIORITY_ASIDE, Coordinator, Role, Timers, Vrrp
 from tests.property.effort import effort
 from tests.property.pair_world import SERVER_TICK_S, SESSION_TIMEOUT_S, TICK_S, PairWorld
 
@@ -120,11 +120,9 @@ class Watch:
 
     def _check_elected(self) -> None:
         elected = [member for member in self.world.members for one in self._elected if one.node == member.node]
-        is_ready = any(
-            member.can_claim and member.is_fit and member.daemon is not None and member.daemon.is_fit
-            for member in elected
-        )
-        ready_s = self._lasts("ready", is_ready and self.world.is_heard and self._is_arbitrated())
+        is_ready = any(member.can_claim and member.is_fit for member in elected)
+        have_looked = all(one.daemon is not None and one.daemon.is_fit is not None for one in self.world.members)
+        ready_s = self._lasts("ready", is_ready and have_looked and self.world.is_heard and self._is_arbitrated())
         wrong_s = self._lasts("wrong", not any(member.gate for member in elected))
         assert min(wrong_s, ready_s) <= TAKEOVER_S, "the elected member does not serve"
 
@@ -147,10 +145,11 @@ class Watch:
         return self.world.now - self._since.setdefault(what, self.world.now)
 
     def _is_arbitrated(self) -> bool:
-        """ZooKeeper can break a tie: both daemons live and are connected, and somebody is elected."""
+        """ZooKeeper can break a tie: both daemons know their VRRP state and are connected, and somebody is elected."""
+        daemons = [member.daemon for member in self.world.members]
         return bool(self._elected) and all(
-            member.daemon is not None and member.daemon.client.state is Coordinator.CONNECTED
-            for member in self.world.members
+            one is not None and one.client.state is Coordinator.CONNECTED and one.state.role is not Role.INIT
+            for one in daemons
         )
 
 

@@ -18,7 +18,7 @@ from kazoo.protocol.states import EventType
 
 from proxypool.adapters.zookeeper.layout import Parts, facet_of
 from proxypool.adapters.zookeeper.reading import Watch, read_all
-from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.model import Snapshot
@@ -81,7 +81,7 @@ class PoolMirror:
             self._is_stopping = True
             self._wake.notify()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(self._session.timeout_s)
+            self._thread.join(LEAVE_WITHIN_S)
 
     def _on_link(self, state: Coordinator, _session: int | None) -> None:
         if state is Coordinator.CONNECTED:

@@ -16,7 +16,7 @@ from kazoo.protocol.states import EventType
 
 from proxypool.adapters.zookeeper.contest import Contender, hold_elections
 from proxypool.adapters.zookeeper.ephemerals import put_nodes
-from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.role import Coordinator
 
@@ -62,7 +62,7 @@ class Presence:
             self._is_stopping = True
             self._wake.notify()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(self._session.timeout_s)
+            self._thread.join(LEAVE_WITHIN_S)
 
     def want(self, suffix: str, data: bytes) -> None:
         """This ephemeral node with this data must be there; of several values only the last is sure to be written."""

@@ -37,6 +37,7 @@ REMIND_EVERY_S = 30.0
 MAX_CONNECT_S = 1.0
 MIN_CONNECT_S = 0.2
 LEAVE_WITHIN_S = 1.0
+"""Threads that wait for a server or a name are left behind after this; they end with the process."""
 
 Listener: TypeAlias = Callable[[Coordinator, "int | None"], None]
 """Called with the state and the session's id, on the session's thread, at every change of the connection."""
@@ -251,10 +252,14 @@ class PoolSession:
             self._is_connected.set()
         else:
             self._is_connected.clear()
-        for listener in tuple(self._listeners):
-            listener(state, self.session_id)
-        if state is not before and self._on_state is not None and not self._is_stopping:
-            self._on_state(state)
+        try:
+            for listener in tuple(self._listeners):
+                listener(state, self.session_id)
+            if state is not before and self._on_state is not None and not self._is_stopping:
+                self._on_state(state)
+        except Exception:
+            # This thread must live: without it nobody would notice the next change.
+            log.exception("cannot tell of the ZooKeeper state %s", state.value)
 
 
 def _end(client: Any) -> None:

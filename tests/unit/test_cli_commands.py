@@ -1,0 +1,133 @@
+"""The command line without a pool: help, versions, configuration, usage."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import proxypool
+from proxypool.cli.exits import ExitCode
+from proxypool.cli.main import COMMANDS, app
+from proxypool.core.errors import InvalidInput, PermanentError, TransientError
+
+
+def run(*words: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    variables = {"PROXYPOOL_CONFIG": "", "PROXYPOOL_ZOOKEEPER": "", "PROXYPOOL_POOL": "", **environment}
+    result = CliRunner().invoke(app, words, env=variables, prog_name="proxypool")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_version() -> None:
+    """For bug reports."""
+    assert run("version") == (0, f"proxypool {proxypool.__version__}\n", "")
+
+
+def test_help_lists_every_command_in_order() -> None:
+    """With its summary, without loading it."""
+    code, out, _ = run("--help")
+    assert code == 0
+    found = [out.index(f"\n  {name} ") for name, _, _ in COMMANDS]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize(("name", "module", "summary"), COMMANDS)
+def test_a_command_says_of_itself_what_the_list_says(name: str, module: str, summary: str) -> None:
+    """The list's summaries are copies, as its modules are not loaded for it."""
+    command = get_command(importlib.import_module(module).app)
+    assert (command.help or "").splitlines()[0].removesuffix(" SIGTERM ends it; traffic goes on.") == summary
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: proxypool {name} ")
+
+
+@pytest.mark.parametrize("name", [name for name, module, _ in COMMANDS if name not in ("status", "version", "lab")])
+def test_every_option_and_command_has_a_help_text(name: str) -> None:
+    """Short, and a sentence."""
+    module = next(module for known, module, _ in COMMANDS if known == name)
+    group = get_command(importlib.import_module(module).app)
+    for command in group.commands.values():  # type: ignore[attr-defined]  # they are all groups
+        assert command.help.strip().splitlines()[0].endswith(".")
+        for parameter in command.params:
+            assert parameter.help or parameter.name in ("node", "host"), f"{command.name} {parameter.name}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("statsu",), "No such command 'statsu'. Did you mean 'status'?"),
+        (("pol", "show"), "Did you mean 'pool'?"),
+        (("pool", "aply", "-"), "Did you mean 'apply'?"),
+        (("--zokeeper", "x", "status"), "--zookeeper"),
+        (("pool", "init", "--tunnel", "ipip"), "'ipip' is not one of 'gre', 'vxlan'"),
+    ],
+)
+def test_usage_errors_exit_with_2_and_suggest(words: tuple[str, ...], message: str) -> None:
+    """Nothing on standard output."""
+    code, out, err = run(*words)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert message in err
+
+
+def test_without_words_the_help_is_shown() -> None:
+    """As most programs of this kind do."""
+    code, out, err = run()
+    assert code == ExitCode.USAGE
+    assert "Commands:" in out + err
+
+
+def test_config_check_names_what_was_meant(tmp_path: Path) -> None:
+    """Exit 1 and one line for a file that is wrong; what it says for one that is right."""
+    file = tmp_path / "proxypool.toml"
+    file.write_text('pool = "p"\n[node]\nunderlay = "eth0"\n')
+    assert run("config", "check", str(file)) == (
+        0,
+        f"{file}: ok - pool p, ZooKeeper 127.0.0.1:2181, roles: node\n",
+        "",
+    )
+    assert run("--config", str(file), "config", "check")[0] == 0
+    assert run("config", "check", PROXYPOOL_CONFIG=str(file))[0] == 0
+    file.write_text('[node]\nunderley = "eth0"\n')
+    code, out, err = run("config", "check", str(file))
+    assert (code, out) == (ExitCode.FAILED, "")
+    assert err == f"error: {file}: unknown key node.underley: did you mean node.underlay?\n"
+
+
+def test_config_check_of_nothing_says_where_it_looked(tmp_path: Path) -> None:
+    """The path is in the message."""
+    missing = tmp_path / "none.toml"
+    code, _, err = run("config", "check", str(missing))
+    assert (code, err) == (1, f"error: cannot read the configuration {missing}: No such file or directory\n")
+
+
+@pytest.mark.parametrize("role", ["node", "host"])
+def test_a_daemon_without_its_section_says_what_is_missing(tmp_path: Path, role: str) -> None:
+    """Before anything is imported or touched."""
+    file = tmp_path / "proxypool.toml"
+    file.write_text('pool = "p"\n')
+    code, _, err = run("run", role, "--config", str(file))
+    assert code == ExitCode.FAILED
+    assert f"{file} has no section [{role}]" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InvalidInput("x"), 1), (PermanentError("x"), 1), (TransientError("x"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_errors_become_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: BaseException, code: int
+) -> None:
+    """Without a traceback."""
+
+    def fail(_path: object) -> None:
+        raise error
+
+    monkeypatch.setattr("proxypool.cli.config.read_config", fail)
+    found, out, err = run("config", "check", "x")
+    assert (found, out) == (code, "")
+    assert err == ("" if code == 130 else "error: x\n")
