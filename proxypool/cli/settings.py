@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,6 +84,8 @@ class Settings:
         """
         from proxypool.adapters.zookeeper import PoolSession
 
+        # What a command has to say it says itself; without a handler, Python would print warnings beside it.
+        logging.getLogger("proxypool").addHandler(logging.NullHandler())
         config = self.load()
         session = PoolSession(config.zookeeper, config.pool)
         is_connected = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -80,6 +81,7 @@ def _text(found: PoolStatus, output: Format) -> str:
 
 def _watch(read: Callable[[], PoolStatus], output: Format, interval_s: float) -> None:
     """Until Ctrl-C. JSON: one document per line."""
+    gc.enable()
     shown = ""
     while True:
         try:

@@ -5,8 +5,9 @@ property tests interrupt after every operation). An operation names a value, nev
 one twice is the same as once.
 
 Theory of the order (PHASES):
-- What removes goes first within routes and neighbours only where a replace cannot do it, otherwise *add before delete*
-  would leave two owners of a tunnel key: the kernel refuses a second tunnel with the same local address and key.
+- What must go goes first, what hangs on a link before the link. A link that cannot be changed in place goes before its
+  successor comes: the kernel refuses a second tunnel with the same local address and key. What the kernel takes along
+  with a link, or with its last address, is found missing at the next look and put in the next round.
 - In a new namespace filter tables come before links, so that no packet is ever forwarded or leaves without NAT.
 - The card and the tunnel come before what hangs on them: addresses, then routes, then neighbours.
 - sysctls come late: `nf_conntrack_tcp_loose` exists only after a rule has loaded conntrack, per-device ones only

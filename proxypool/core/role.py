@@ -339,7 +339,8 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         if role is not new.role:
             new = replace(new, role=role, role_since=now)
     new = _break_tie(new, event, now)
-    return _done(new), _effects(state, new, event, trigger)
+    done = _done(new)
+    return done, _effects(state, new, done, event, trigger.value if trigger else "")
 
 
 def _take_in(state: MemberState, event: Event) -> MemberState:
@@ -393,31 +394,28 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
 
 
 def _done(state: MemberState) -> MemberState:
-    """What is known once the effects are done."""
-    wanted = decide(state)
-    track = state.track if wanted.priority is None else wanted.priority
-    contends = state.contends if wanted.contend is None else wanted.contend
-    # A fault of our own making ends with the track file's: what keepalived makes of the return it has yet to say.
-    is_returning = state.vrrp is Vrrp.FAULT and state.track == PRIORITY_ASIDE != track
-    vrrp = Vrrp.UNKNOWN if is_returning else state.vrrp
-    if (track, contends, vrrp) == (state.track, state.contends, state.vrrp):
-        return state
-    return replace(state, track=track, contends=contends, vrrp=vrrp)
+    """What is known once the effects are done: the track file is written, then the election entered or left."""
+    priority = decide(state).priority
+    if priority is not None and priority != state.track:
+        # A fault of our own making ends here: what keepalived makes of the return it has yet to say.
+        is_returning = state.vrrp is Vrrp.FAULT and state.track == PRIORITY_ASIDE
+        state = replace(state, track=priority, vrrp=Vrrp.UNKNOWN if is_returning else state.vrrp)
+    contend = decide(state).contend
+    return state if contend is None else replace(state, contends=contend)
 
 
-def _effects(old: MemberState, new: MemberState, event: Event, trigger: Trigger | None) -> tuple[Effect, ...]:
-    """The gate first: it is what packets wait for. Facts last."""
-    after = decide(new)
+def _effects(old: MemberState, new: MemberState, done: MemberState, event: Event, why: str) -> tuple[Effect, ...]:
+    """What leads from `new` to `done`. The gate first: it is what packets wait for. Facts last."""
     effects: list[Effect] = []
+    gate = decide(new).gate
     gate_is = event.is_open if isinstance(event, GateSeen) else decide(old).gate
-    if after.gate is not None and after.gate != gate_is:
-        effects.append(SetGate(after.gate))
-    if after.priority is not None and after.priority != new.track:
-        effects.append(SetPriority(after.priority))
-    if after.contend is not None and after.contend != new.contends:
-        effects.append(SetContending(after.contend))
+    if gate is not None and gate != gate_is:
+        effects.append(SetGate(gate))
+    if done.track is not None and done.track != new.track:
+        effects.append(SetPriority(done.track))
+    if done.contends is not None and done.contends != new.contends:
+        effects.append(SetContending(done.contends))
     if new.role is not old.role:
-        why = trigger.value if trigger else ""
         effects.append(RoleChanged(old.role, new.role, why, new.epoch, old.is_elected))
     if new.elected != old.elected or (new.candidates or ())[:1] != (old.candidates or ())[:1]:
         effects.append(Elected(new.elected, new.epoch))

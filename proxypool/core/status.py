@@ -244,8 +244,8 @@ def _member(pair: PairSpec, member: Member) -> MemberReport:
     status = member.status
     if status is None:
         return report
-    published = {name: getattr(status, name) for name in _AS_PUBLISHED}
-    return msgspec.structs.replace(report, since=status.since or None, observed_at=status.at or None, **published)
+    same = {name: getattr(status, name) for name in _AS_PUBLISHED}
+    return msgspec.structs.replace(report, since=status.since or None, observed_at=status.at or None, **same)
 
 
 def _nodes(view: PoolView, subnets: tuple[SubnetReport, ...]) -> tuple[NodeReport, ...]:

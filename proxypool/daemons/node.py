@@ -58,8 +58,6 @@ GRACE_S = 3.0
 """Time to connect for the first time before it is called a problem."""
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
-STATUS_INTERVAL_S = 5.0
-"""Counters are published at most this often; a change of role at once."""
 
 
 class NodeDaemon:
@@ -196,17 +194,19 @@ class NodeDaemon:
                     "keepalived",
                     None if pid else "keepalived is not running: start it with `systemctl start keepalived`",
                 )
-                self.membership.keepalived_seen(pid, now, is_connected=is_connected)
+                self.membership.vrrp.seen(pid, now, is_connected=is_connected)
             case KeepalivedSynced(_, problem):
                 self._note("keepalived-config", problem)
-                self.membership.keepalived_synced(message, now)
+                self.membership.vrrp.synced(message, now)
+                if message.is_reloaded:
+                    self.metrics.reloads.inc()
             case FifoSpoke(lines, at):
-                self.membership.fifo_spoke(lines, at, now)
+                self.membership.vrrp.fifo_spoke(lines, at, now)
             case AddressesSeen(addresses):
-                self.membership.addresses_seen(addresses, now)
+                self.membership.vrrp.addresses_seen(addresses, now)
             case _:
                 self.membership.kernel_spoke(message, now)
-        self.membership.publish_urgent(now)
+        self.membership.publisher.publish_changes(self.membership.members, now)
 
     def _note(self, topic: str, problem: str | None) -> None:
         if problem == self.problems.get(topic):
@@ -251,7 +251,6 @@ class NodeDaemon:
                 self.membership.snapshot_arrived(self.mirror.snapshot, now)
 
     def _publish(self, now: float) -> None:
-        self.membership.publish_counters(now, STATUS_INTERVAL_S)
         if not self.is_registered:
             return
         problems = [*self.problems.values(), *self.membership.problems()]

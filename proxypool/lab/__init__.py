@@ -12,6 +12,7 @@ Nothing here is imported by the daemons, and nothing in the daemons knows of the
     state       the lab's directory, lock and remembered topology
     machine     one machine: run a command, start a service, read a log
     faults      power-off, cut cable, kill, pause: and back
+    traffic     does traffic flow?
     lab         up, attach, wait until ready, down
     preflight   can this computer run a lab? One clear sentence if not
     inside/     programs that run inside machines, standard library only: the server, the instruments

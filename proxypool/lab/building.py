@@ -96,6 +96,22 @@ class Builder:
                     interval_s=0.05,
                 )
 
+    def check_services(self) -> None:
+        """`LabError` when a program that should run has ended; it has said why."""
+        for name, service in self.dead_services():
+            tail = self.machines[name].log(service).strip()[-1000:]
+            raise LabError(f"{service} on {name} ended at once: {tail or 'without a word'}")
+
+    def dead_services(self) -> list[tuple[str, str]]:
+        """(machine, service) that should run and does not."""
+        running = {(process.machine, process.service) for process in find(self.state.name)}
+        return [
+            (name, service)
+            for name, machine in self.machines.items()
+            for service in machine.service_names(products=self.wanted.start_daemons)
+            if (name, service) not in running
+        ]
+
     def _make_machine(self, spec: MachineSpec, fabric: int) -> None:
         disks = self.state.disks
         if not Path(f"/proc/{fabric}/root{disks}/{spec.name}").exists():

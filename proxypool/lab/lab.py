@@ -7,20 +7,18 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
-from proxypool.lab import faults, preflight, processes, state
+from proxypool.lab import faults, preflight, processes, state, traffic
 from proxypool.lab.building import Builder, zookeeper_mode
 from proxypool.lab.errors import LabError, LabTimeout
 from proxypool.lab.faults import Fault
-from proxypool.lab.machine import Machine, end
+from proxypool.lab.machine import Machine
 from proxypool.lab.namespaces import has_address
-from proxypool.lab.services import INSIDE
 from proxypool.lab.state import StateDirectory, Wanted
-from proxypool.lab.topology import RESPONDER_PORT, SubnetPlan, Topology
+from proxypool.lab.topology import SubnetPlan, Topology
 
 Progress = Callable[[str], None]
 UP_TIMEOUT_S = 120.0
@@ -66,10 +64,10 @@ class Lab:
         with directory.locked(timeout_s):
             lab, is_new = cls._build(directory, wanted, progress, deadline)
             try:
-                lab._put_to_use(progress, deadline)
+                lab.put_to_use(progress, deadline)
             except KeyboardInterrupt:
                 if is_new:
-                    lab._destroy()
+                    lab.destroy()
                 raise
         return lab
 
@@ -109,7 +107,7 @@ class Lab:
         try:
             lab._make(progress, deadline)
         except BaseException:
-            lab._destroy()
+            lab.destroy()
             raise
         return lab, True
 
@@ -163,21 +161,10 @@ class Lab:
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Until each pod had an answer from each database it may reach. `LabTimeout` names the paths without."""
-        timeout_s = max(1.0, timeout_s)
-        targets: dict[str, list[str]] = {}
-        for pod, subnet in self.topology.paths():
-            targets.setdefault(pod, []).append(f"{subnet.database_ip}:{RESPONDER_PORT}")
-        with self._probes(targets, timeout_s) as probes:
-            missing = [
-                f"{pod} → {target}"
-                for pod, probe in probes.items()
-                for target in json.loads(probe.communicate(timeout=timeout_s + 10)[0] or '{"missing": ["?"]}')[
-                    "missing"
-                ]
-            ]
+        missing = traffic.paths_without_answer(self.topology, self.machines, timeout_s)
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            dead = "".join(f"; {service} on {name} does not run" for name, service in self._dead_services())
+            dead = "".join(f"; {service} on {name} does not run" for name, service in self._builder.dead_services())
             raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{dead}")
 
     def zookeeper_mode(self, machine: str = "zk1") -> str:
@@ -196,7 +183,7 @@ class Lab:
     def down(self) -> int:
         """End the lab; how many processes that were."""
         with self.state.locked(10.0):
-            return self._destroy()
+            return self.destroy()
 
     def __enter__(self) -> Self:
         return self
@@ -215,11 +202,12 @@ class Lab:
         self._builder.start_services(self.machines)
         progress(f"waiting for ZooKeeper ({', '.join(topology.zookeeper_ips)})")
         self._builder.wait_zookeeper(deadline - time.monotonic())
-        self._check_services()
+        self._builder.check_services()
         self.wanted = replace(self.wanted, built=True)
         self.state.write(self.wanted)
 
-    def _put_to_use(self, progress: Progress, deadline: float) -> None:
+    def put_to_use(self, progress: Progress, deadline: float) -> None:
+        """Fill the pool and wait for traffic, as far as was asked for."""
         if self.wanted.apply and not self.wanted.applied:
             progress("filling the pool")
             self.apply_pool(deadline - time.monotonic())
@@ -236,37 +224,8 @@ class Lab:
         self._builder.start_services(self.machines)
         self._builder.wait_zookeeper(deadline - time.monotonic())
 
-    def _check_services(self) -> None:
-        """A program that ended at once has said why."""
-        for name, service in self._dead_services():
-            tail = self.machines[name].log(service).strip()[-1000:]
-            raise LabError(f"{service} on {name} ended at once: {tail or 'without a word'}")
-
-    def _dead_services(self) -> list[tuple[str, str]]:
-        """(machine, service) that should run and does not."""
-        running = {(p.machine, p.service) for p in processes.find(self.name)}
-        return [
-            (name, service)
-            for name, machine in self.machines.items()
-            for service in machine.service_names(products=self.wanted.start_daemons)
-            if (name, service) not in running
-        ]
-
-    @contextmanager
-    def _probes(self, targets: dict[str, list[str]], timeout_s: float) -> Iterator[dict[str, subprocess.Popen[str]]]:
-        probes: dict[str, subprocess.Popen[str]] = {}
-        try:
-            for pod, addresses in targets.items():
-                command = [*INSIDE, "proxypool.lab.inside.reach", str(timeout_s), *addresses]
-                probes[pod] = self.machine(pod).popen(command, stdout=subprocess.PIPE)
-            yield probes
-        finally:
-            for probe in probes.values():
-                end(probe)
-                if probe.stdout:
-                    probe.stdout.close()
-
-    def _destroy(self) -> int:
+    def destroy(self) -> int:
+        """`down` for whoever holds the lock."""
         count = processes.kill_lab(self.name)
         self.state.clear()
         return count

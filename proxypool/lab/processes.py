@@ -146,7 +146,7 @@ class _Stat:
 
 def _pids() -> Iterator[int]:
     own = os.getpid()
-    names = os.listdir("/proc")  # noqa: PTH208 - a Path per process costs more than all the rest
+    names = os.listdir("/proc")
     return (int(name) for name in names if name.isdigit() and int(name) != own)
 
 
@@ -160,7 +160,7 @@ def _look(pid: int, lab: str) -> Process | None:
 
 def _marks(pid: int) -> dict[str, str]:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - see _pids
+        with open(f"/proc/{pid}/environ", "rb") as file:
             raw = file.read()
     except OSError:
         return {}
@@ -173,7 +173,7 @@ def _marks(pid: int) -> dict[str, str]:
 def _stat(pid: int) -> _Stat | None:
     """None for a process that has ended, reaped or not."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - see _pids
+        with open(f"/proc/{pid}/stat", "rb") as file:
             head, _, tail = file.read().rpartition(b") ")
     except OSError:
         return None

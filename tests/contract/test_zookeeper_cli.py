@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -424,6 +425,15 @@ def test_zookeeper_that_does_not_answer_is_exit_6(cli: Cli, monkeypatch: pytest.
     assert "Traceback" not in done.err
 
 
+def test_warnings_are_not_printed_beside_the_error() -> None:
+    """The session logs that it cannot connect; the command says it once."""
+    code = "import proxypool.cli.settings as s; s.CONNECT_WITHIN_S = 1.5\nfrom proxypool.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "--zookeeper", f"127.0.0.1:{free_port()}", "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 6
+    assert re.fullmatch(r"error: ZooKeeper cannot be reached at [^\n]*\n", done.stderr)
+
+
 def test_a_server_that_dies_under_the_command_is_one_line(
     own_server: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -484,17 +494,27 @@ def on_terminal(cli: Cli, no_colour: str) -> str:
 
 
 def test_a_status_of_a_hundred_subnets_is_quick(cli: Cli, operator: PoolClient) -> None:
-    """A whole process, the best of five as the machine may be busy. Target: 0.4 s; measured: see the bench."""
+    """A whole process. In processor time and against importing its two libraries, as other tests may run beside it.
+
+    0.33 s of wall time and 2.3 imports were measured on two cores; the target is 0.4 s.
+    """
     operator.store.apply(pool_request(100))
-    took = []
+    imports, statuses = [], []
     for _ in range(5):
-        began = time.monotonic()
-        process = cli.start("status")
-        out, err = process.communicate(timeout=60)
-        took.append(time.monotonic() - began)
-        assert (process.returncode, err) == (0, "")
-        assert len(out.splitlines()) > 200
-    assert min(took) < 0.8
+        imports.append(processor_time([sys.executable, "-c", "import kazoo.client, typer"], cli)[0])
+        took, lines = processor_time([sys.executable, "-m", "proxypool", "status"], cli)
+        statuses.append(took)
+        assert lines > 200
+    assert min(statuses) < 4 * min(imports)
+
+
+def processor_time(command: list[str], cli: Cli) -> tuple[float, int]:
+    """Seconds of processor time that a command takes, and how many lines it prints."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, **cli.environment}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, len(done.stdout.splitlines())
 
 
 def test_help_imports_nothing_heavy() -> None:

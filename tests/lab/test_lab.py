@@ -416,6 +416,11 @@ def test_whole_pool_comes_up_and_traffic_flows(clean: str) -> None:
     assert cli("exec", "--name", clean, "node-a", "--", "proxypool", "status").returncode == 0
 
 
+def ping(lab: Lab, pod: str, last: int) -> bool:
+    """Whether 172.16.101.`last` answers."""
+    return lab.machine(pod).run(["ping", "-c1", "-W1", f"172.16.101.{last}"], check=False).returncode == 0
+
+
 @pytest.mark.datapath
 @pytest.mark.timeout(300)
 def test_customers_with_the_same_addresses(clean: str) -> None:
@@ -425,8 +430,8 @@ def test_customers_with_the_same_addresses(clean: str) -> None:
     for number in (1, 2):
         lab.machine(f"db{number}").run(["ip", "addr", "add", f"172.16.101.{40 + number}/24", "dev", "eth0"])
     for pod, reached, hidden in (("pod1", 41, 42), ("pod2", 42, 41)):
-        lab.machine(pod).run(["ping", "-c1", "-W2", f"172.16.101.{reached}"])
-        assert lab.machine(pod).run(["ping", "-c1", "-W1", f"172.16.101.{hidden}"], check=False).returncode != 0
+        wait_until(lambda pod=pod, reached=reached: ping(lab, pod, reached), 20.0, f"{pod} to reach .{reached}")  # type: ignore[misc]
+        assert not ping(lab, pod, hidden)
 
 
 @pytest.mark.failover

@@ -59,6 +59,9 @@ def test_every_step_is_legal_and_lawful(history: list[tuple[int, Event]]) -> Non
         state, effects = step(old, event, now)
         assert state.epoch >= old.epoch
         assert state.role_since == (now if state.role is not old.role else old.role_since)
+        wanted = decide(state)
+        assert wanted.priority in {None, state.track}, "a wish that no effect told"
+        assert wanted.contend in {None, state.contends}, "a wish that no effect told"
         if state.role is Role.MASTER:
             assert state.vrrp in {Vrrp.MASTER, Vrrp.UNKNOWN}, "the gate must be where the HaVip is"
         for effect in effects:

@@ -1,0 +1,63 @@
+"""What the others see of a node's members: status documents, at once for what matters, numbers less often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxypool.adapters.zookeeper import Presence, member_status_suffix
+from proxypool.core.documents import encode
+from proxypool.core.model import MemberStatus
+from proxypool.daemons.member import Member
+
+NUMBERS_INTERVAL_S = 5.0
+"""Counters are published at most this often; a change of role at once."""
+
+
+@dataclass
+class Publisher:
+    """Remembers what was published last, to publish only what changed."""
+
+    node: str
+    presence: Presence
+    _published: dict[str, tuple[MemberStatus, float]] = field(default_factory=dict)
+
+    def publish_changes(self, members: Mapping[str, Member], now: float) -> None:
+        """Publish members whose role, HaVip, epoch or health changed."""
+        for subnet, member in members.items():
+            if not member.is_touched:
+                continue
+            member.is_touched = False
+            status, last = member.status(), self._published.get(subnet)
+            if last is None or _essence(status) != _essence(last[0]):
+                self._publish(subnet, member, status, now)
+
+    def publish_numbers(self, members: Mapping[str, Member], now: float) -> None:
+        """Publish members whose numbers or gate changed, not too often."""
+        for subnet, member in members.items():
+            last = self._published.get(subnet)
+            if last is None:
+                continue
+            status = member.status()
+            is_due = now - last[1] >= NUMBERS_INTERVAL_S
+            if status.gate != last[0].gate or (is_due and _numbers(status) != _numbers(last[0])):
+                self._publish(subnet, member, status, now)
+
+    def _publish(self, subnet: str, member: Member, status: MemberStatus, now: float) -> None:
+        self._published[subnet] = (status, now)
+        self.presence.want(member_status_suffix(member.pair.subnet, member.pair.id, self.node), encode(status))
+
+    def forget(self, subnet: str, member: Member) -> None:
+        """The member is no longer served here."""
+        self._published.pop(subnet, None)
+        self.presence.drop(member_status_suffix(member.pair.subnet, member.pair.id, self.node))
+
+
+def _essence(status: MemberStatus) -> tuple[object, ...]:
+    """What matters at 3 a.m."""
+    return (status.role, status.vrrp, status.gate, status.has_havip, status.epoch, status.health)
+
+
+def _numbers(status: MemberStatus) -> tuple[object, ...]:
+    rates = (status.rx_bytes_per_s, status.tx_bytes_per_s)
+    return (status.conntrack, status.rx_bytes, status.tx_bytes, status.repairs, *rates)

@@ -1,0 +1,166 @@
+"""The VRRP side of a node: what keepalived says, holds and is told, for all members.
+
+keepalived speaks in three ways: its notify fifo (the event), the HaVip on the underlay interface (the truth, when the
+fifo was not heard), and its being alive. Runs on the main loop; files are written on the dataplane thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from proxypool.adapters import netlink
+from proxypool.core.errors import ProxypoolError
+from proxypool.core.keepalived import GLOBAL_FILE, KeepalivedFacts, file_name, parse_notification, render
+from proxypool.core.model import Snapshot
+from proxypool.core.role import Vrrp, VrrpChanged
+from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.keepalived_control import KeepalivedControl
+from proxypool.daemons.member import Member
+from proxypool.daemons.messages import KeepalivedSynced
+from proxypool.telemetry.failovers import FailoverClock
+
+log = logging.getLogger(__name__)
+
+MISMATCH_S = 1.0
+"""How long VRRP state and HaVip may disagree before the HaVip is believed: a line of the fifo was lost."""
+_NOT_HEARD = frozenset({Vrrp.STOP, Vrrp.UNKNOWN})
+
+
+@dataclass
+class VrrpSide:
+    """What is known of keepalived. `members` is the node's dictionary, by subnet; it is only read here."""
+
+    facts: KeepalivedFacts
+    members: Mapping[str, Member]
+    dataplane: Dataplane
+    control: KeepalivedControl
+    clock: FailoverClock
+    on_news: Callable[[Member, float], None]
+    """Called when what keepalived is able to do for a member may have changed."""
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    addresses: frozenset[IPv4Address] = frozenset()
+    pid: int | None = None
+    installed: frozenset[str] = frozenset()
+    is_known: bool = False
+    """Whether our files were looked at once; until then nothing is said of any member's health."""
+    _is_fifo_connected: bool = False
+    _needs_sync: bool = False
+
+    def problems_of(self, member: Member) -> frozenset[str]:
+        """Why keepalived cannot make this member master."""
+        if self.pid is None:
+            return frozenset({"keepalived-down"})
+        if not self._is_installed(member):
+            return frozenset({"vrrp-not-configured"})
+        return frozenset()
+
+    def _is_installed(self, member: Member) -> bool:
+        return file_name(member.pair.subnet, member.pair.id) in self.installed
+
+    def sync(self, snapshot: Snapshot | None = None) -> None:
+        """Have our files written: instances whose namespace is ready, because traffic may arrive with the HaVip, and
+        those that are installed already.
+        """
+        self.snapshot = snapshot or self.snapshot
+        if self.snapshot.spec is None:
+            return
+        if not self.is_known:
+            self.dataplane.later("keepalived", self.control.look)
+            return
+        files = render(self.facts, self.snapshot)
+        for member in self.members.values():
+            if member.is_programmed is not True and not self._is_installed(member):
+                files.pop(file_name(member.pair.subnet, member.pair.id), None)
+        self.dataplane.later("keepalived", lambda: self.control.sync(files))
+
+    def synced(self, message: KeepalivedSynced, now: float) -> None:
+        """Which files are in place now."""
+        first = not self.is_known
+        self.installed, self.is_known = message.installed, True
+        self._needs_sync = message.needs_reload or message.problem is not None
+        for member in self.members.values():
+            if member.state.vrrp in _NOT_HEARD:
+                self.adopt(member, now)
+            self.on_news(member, now)
+        if first:
+            self.sync()
+
+    def seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
+        """keepalived started or ended. Without it nobody may keep the HaVip or an open gate here."""
+        self.pid, self._is_fifo_connected = pid, is_connected
+        for member in self.members.values():
+            if pid is None:
+                member.handle(VrrpChanged(Vrrp.STOP), now)
+                if member.has_havip:
+                    self._fence(member)
+            elif member.state.vrrp in _NOT_HEARD:
+                self.adopt(member, now)
+            self.on_news(member, now)
+        if pid is not None and self.is_known:
+            self.sync()
+
+    def _fence(self, member: Member) -> None:
+        """The other member has taken over: two machines must not answer for one HaVip."""
+        log.warning("%s: keepalived is dead: removing the HaVip %s it left", member.label, member.pair.havip)
+        try:
+            netlink.remove_local_address(self.facts.underlay_device, member.pair.havip)
+        except ProxypoolError as error:
+            log.error("%s", error)
+
+    def adopt(self, member: Member, now: float) -> None:
+        """keepalived spoke before we listened: it holds the HaVip if and only if it is master."""
+        if self.pid is not None and self._is_installed(member):
+            member.handle(VrrpChanged(Vrrp.MASTER if member.has_havip else Vrrp.BACKUP), now)
+
+    def fifo_spoke(self, lines: tuple[str, ...], at: float, now: float) -> None:
+        """keepalived's own words about its instances, read at `at`."""
+        for line in lines:
+            parsed = parse_notification(line)
+            if parsed is None:
+                continue
+            subnet, pair, state = parsed
+            member = self.members.get(subnet)
+            if member is None or member.pair.id != pair:
+                continue
+            if state is Vrrp.MASTER:
+                self.clock.claimed(member.pair, at)
+            member.mismatch_since = None
+            member.handle(VrrpChanged(state), now)
+
+    def addresses_seen(self, addresses: frozenset[IPv4Address], now: float) -> None:
+        """Which HaVips are on the underlay interface."""
+        self.addresses = addresses
+        for member in self.members.values():
+            has_havip = member.pair.havip in addresses
+            member.is_touched = member.is_touched or has_havip != member.has_havip
+            member.has_havip = has_havip
+            if self.pid is None and member.has_havip:
+                self._fence(member)
+            elif member.state.vrrp is Vrrp.UNKNOWN or not self._is_fifo_connected:
+                # Without the fifo the HaVip is keepalived's only word, and what notify lines did must not be undone.
+                self.adopt(member, now)
+
+    def second_passed(self, now: float) -> None:
+        """What nobody tells: lost lines of the fifo, a keepalived that does not write to it, a reload that is due."""
+        for member in self.members.values():
+            self._distrust_fifo(member, now)
+        if self.pid is not None and not self._is_fifo_connected and GLOBAL_FILE in self.installed:
+            self.dataplane.submit(self.control.reconnect)
+        if self._needs_sync:
+            self.sync()
+
+    def _distrust_fifo(self, member: Member, now: float) -> None:
+        agrees = member.state.vrrp not in {Vrrp.MASTER, Vrrp.BACKUP} or (
+            member.has_havip == (member.state.vrrp is Vrrp.MASTER)
+        )
+        if agrees or self.pid is None:
+            member.mismatch_since = None
+        elif member.mismatch_since is None:
+            member.mismatch_since = now
+        elif now - member.mismatch_since > MISMATCH_S:
+            member.mismatch_since = None
+            log.warning("%s: keepalived said %s, but the HaVip says otherwise", member.label, member.state.vrrp)
+            self.adopt(member, now)
