@@ -27,7 +27,7 @@ def test_a_daemon_that_starts_before_zookeeper_connects_when_it_comes(
 ) -> None:
     """Absent at start: lost after the session timeout, connected and loaded soon after the server is there."""
     own_server.stop()
-    client = PoolClient(own_server, "p")
+    client = PoolClient(own_server, "p", timeout_s=1.0)
     clients.append(client)
     client.start(connect=False)
     assert client.session.state is SUSPENDED
@@ -175,7 +175,7 @@ def test_a_server_that_is_killed_again_and_again_leaves_no_doubles(
 
 def test_last_seen_follows_the_pings_of_an_idle_session(connect: Connect) -> None:
     """No call is made, and yet we know that the server is there."""
-    client = connect()
+    client = connect(timeout_s=2.0)
     wait_until(client.mirror.loaded.is_set, "loaded")
     seen = client.session.last_seen
     assert seen is not None

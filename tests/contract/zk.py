@@ -66,7 +66,7 @@ class ZooKeeperServer:
         )
         (directory / "zoo.cfg").write_text(
             f"tickTime={TICK_MS}\ndataDir={directory}/data\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
-            "maxClientCnxns=0\nadmin.enableServer=false\nminSessionTimeout=400\n4lw.commands.whitelist=*\n"
+            "maxClientCnxns=0\nadmin.enableServer=false\nminSessionTimeout=400\nmaxSessionTimeout=60000\n4lw.commands.whitelist=*\n"
             "forceSync=no\n"
         )
 
@@ -119,7 +119,7 @@ class ZooKeeperServer:
 class PoolClient:
     """What a test needs of one process: a session with everything on top of it."""
 
-    def __init__(self, server: ZooKeeperServer, pool: str, timeout_s: float = 1.0, **options: Any) -> None:
+    def __init__(self, server: ZooKeeperServer, pool: str, timeout_s: float = 10.0, **options: Any) -> None:
         config = ZooKeeperConfig(hosts=(server.address,), session_timeout_s=timeout_s)
         self.states: list[Coordinator] = []
         self.session = PoolSession(config, pool, on_state=self.states.append, **options)
