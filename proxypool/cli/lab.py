@@ -1,8 +1,5 @@
 """`proxypool lab …`: a whole pool on one machine."""
 
-# ruff: noqa: PLC0415 - `--help` and `version` must not pay for importing the lab
-# ruff: noqa: FBT002, PLR0913, PLR0917 - an option is an argument with a default
-
 from __future__ import annotations
 
 import os

@@ -106,7 +106,7 @@ class Membership:
             netlink.probe_tunnel(kind)
             if self.tunnel_problem is not None:
                 self.tunnel_problem = None
-                # What was wanted before the pool's mistake is wanted again, and nothing but a look tells that it is there.
+                # What was wanted before the pool's mistake is wanted again; only a look tells that it is there.
                 for subnet in self.members:
                     self.dataplane.touch(subnet)
         except ProxypoolError as error:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.lab import processes
@@ -103,7 +103,9 @@ def inside(machine: Machine, namespace: str | None, act: Callable[[], T]) -> T:
             with open(path, "rb") as file:
                 if _libc.setns(file.fileno(), CLONE_NEWNET):
                     # A plain file: its namespace was never mounted on it, or was removed.
-                    raise FileNotFoundError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+                    raise FileNotFoundError(  # noqa: TRY301 - handed to the caller's thread like any other
+                        ctypes.get_errno(), os.strerror(ctypes.get_errno()), path
+                    )
             results.put((act(), None))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             results.put((None, error))
@@ -198,7 +200,9 @@ def metrics(lab: Lab, name: str) -> dict[str, float]:
 
 def repairs(lab: Lab, name: str) -> float:
     """How often a daemon has put something right."""
-    return sum(value for series, value in metrics(lab, name).items() if series.startswith("proxypool_drift_repairs_total"))
+    return sum(
+        value for series, value in metrics(lab, name).items() if series.startswith("proxypool_drift_repairs_total")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +276,12 @@ def unsettled(lab: Lab, subnet: SubnetPlan) -> str:
 def wait_settled(lab: Lab, timeout_s: float = 20.0) -> None:
     """Until every pair has one master, which is elected, and a backup that could take over."""
     for subnet in lab.topology.subnet_plans:
-        wait_until(lambda subnet=subnet: not unsettled(lab, subnet), timeout_s, lambda subnet=subnet: unsettled(lab, subnet))  # type: ignore[misc]
+        wait_subnet_settled(lab, subnet, timeout_s)
+
+
+def wait_subnet_settled(lab: Lab, subnet: SubnetPlan, timeout_s: float) -> None:
+    """The same for one subnet."""
+    wait_until(lambda: not unsettled(lab, subnet), timeout_s, lambda: unsettled(lab, subnet))
 
 
 # ---- fingerprints ----------------------------------------------------------------------------------------------------
@@ -355,7 +364,7 @@ class GateSampler:
         self._thread = threading.Thread(target=self._run, name="gates", daemon=True)
         self.longest_overlap_s = self.longest_closed_s = 0.0
 
-    def __enter__(self) -> GateSampler:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -465,7 +474,7 @@ class Sniffer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sniffer {device}", daemon=True)
 
-    def __enter__(self) -> Sniffer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -511,7 +520,8 @@ def _packet_socket(device: str, program: list[tuple[int, int, int, int]] | None)
 
 def strangers_program(cards: dict[str, str]) -> list[tuple[int, int, int, int]]:
     """A filter for `Sniffer` (classic BPF): frames from these MACs whose IPv4 source, or ARP sender, is not the address
-    that belongs to the MAC. Anything else from these MACs passes too, and nothing from others."""
+    that belongs to the MAC. Anything else from these MACs passes too, and nothing from others.
+    """
     word, half, jump, end = 0x20, 0x28, 0x15, 0x06
     program: list[tuple[int, int, int, int]] = []
     for mac, address in cards.items():
@@ -571,9 +581,7 @@ class EniWatch:
 
 def connect(lab: Lab, machine: str, place: tuple[str, int], timeout_s: float = 5.0) -> socket.socket:
     """A TCP connection from a machine."""
-    return inside(
-        lab.machine(machine), None, lambda: socket.create_connection(place, timeout=timeout_s * PATIENCE)
-    )
+    return inside(lab.machine(machine), None, lambda: socket.create_connection(place, timeout=timeout_s * PATIENCE))
 
 
 def listen(lab: Lab, machine: str, port: int) -> socket.socket:
@@ -609,7 +617,9 @@ def snmp(lab: Lab, machine: str, namespace: str | None = None) -> dict[str, int]
     found = {}
     for names, values in zip(lines[::2], lines[1::2], strict=True):
         kind, *keys = names.split()
-        found.update({f"{kind}{key}".replace(":", "."): int(value) for key, value in zip(keys, values.split()[1:], strict=True)})
+        found.update(
+            {f"{kind}{key}".replace(":", "."): int(value) for key, value in zip(keys, values.split()[1:], strict=True)}
+        )
     return found
 
 
@@ -672,7 +682,9 @@ def wait_gone(lab: Lab, name: str, timeout_s: float = 10.0) -> None:
     def leftovers() -> list[str]:
         script = "ip netns list; ip -br link; iptables-legacy-save; ls /etc/keepalived/conf.d /run/proxypool/track"
         words = (namespace_of(name), tunnel_device_of(name), f"-{name}")
-        texts = {node: lab.machine(node).run(["sh", "-c", script], check=False).stdout for node in lab.topology.node_names}
+        texts = {
+            node: lab.machine(node).run(["sh", "-c", script], check=False).stdout for node in lab.topology.node_names
+        }
         return [f"{node}: {word}" for node, text in texts.items() for word in words if word in text]
 
     wait_until(lambda: not leftovers(), timeout_s, lambda: f"nothing of {name} to be left: {leftovers()}")

@@ -65,7 +65,9 @@ def problems_of(lab: Lab, node: str, on: str = "zk1") -> list[str]:
 @pytest.fixture(autouse=True)
 def _client(lab: Lab) -> None:
     """So that zk1, which always lives here, can run the product's commands."""
-    lab.machine("zk1").run(["sh", "-c", "mkdir -p /etc/proxypool && cat >/etc/proxypool/proxypool.toml"], input=CLIENT_CONFIG)
+    lab.machine("zk1").run(
+        ["sh", "-c", "mkdir -p /etc/proxypool && cat >/etc/proxypool/proxypool.toml"], input=CLIENT_CONFIG
+    )
 
 
 # ---- cards -----------------------------------------------------------------------------------------------------------
@@ -195,8 +197,10 @@ def test_zookeeper_is_absent_when_daemons_start(lab: Lab, subnet: SubnetPlan) ->
             lab.machine(name).start("daemon")
         for name in machines:
             wait_until(
-                lambda name=name: "ZooKeeper cannot be reached at 192.168.2.1:2181; still trying"  # type: ignore[misc]
-                in lab.machine(name).log("daemon")[marks[name] :],
+                lambda name=name: (
+                    "ZooKeeper cannot be reached at 192.168.2.1:2181; still trying"  # type: ignore[misc]
+                    in lab.machine(name).log("daemon")[marks[name] :]
+                ),
                 10.0,
                 f"{name} to say so",
             )
@@ -220,7 +224,7 @@ def test_keepalived_is_too_old(lab: Lab, subnet: SubnetPlan) -> None:
     script = "#!/bin/sh\\necho 'Keepalived v1.3.5 (03/19,2017), git commit v1.3.5-6' >&2\\n"
     machine = lab.machine(master)
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
-        machine.run(["sh", "-ec", f"printf \"{script}\" >{fake}; chmod +x {fake}"])
+        machine.run(["sh", "-ec", f'printf "{script}" >{fake}; chmod +x {fake}'])
         try:
             lab.fault("kill-daemon", master)
             machine.start("daemon")
@@ -263,7 +267,9 @@ def test_keepalived_is_missing(lab: Lab, subnet: SubnetPlan) -> None:
     lab.fault("kill-daemon", node)
     process = run_beside(lab, node, ["PATH=/nonexistent"], "run", "node")
     try:
-        said_it = lines_until(process, lambda line: "keepalived is not installed: install the package keepalived" in line)
+        said_it = lines_until(
+            process, lambda line: "keepalived is not installed: install the package keepalived" in line
+        )
         assert "is not installed" in said_it[-1]
         assert not any("Traceback" in line for line in said_it)
     finally:
@@ -367,7 +373,9 @@ def test_a_pair_of_one_node_or_with_an_eni_in_use(lab: Lab) -> None:
 
 def test_an_unknown_key_in_the_configuration(lab: Lab) -> None:
     """The file, the key, and the one that was meant; from `config check` and from the daemon alike."""
-    lab.machine("node-a").run(["sh", "-c", "cat >/run/bad.toml"], input='[node]\nunderlay = "eth0"\nadvert_interval = 50\n')
+    lab.machine("node-a").run(
+        ["sh", "-c", "cat >/run/bad.toml"], input='[node]\nunderlay = "eth0"\nadvert_interval = 50\n'
+    )
     for words in (("config", "check", "/run/bad.toml"), ("--config", "/run/bad.toml", "run", "node")):
         done = lab.proxypool(*words, on="node-a", check=False)
         assert done.returncode in (1, USAGE)

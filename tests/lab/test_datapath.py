@@ -153,7 +153,13 @@ def test_big_transfers_fit_the_tunnel_without_a_fragment(lab: Lab) -> None:
     device = tunnel_device_of(subnet.id)
     assert inside(lab.machine("host1"), None, lambda: mtu_of(device)) == mtu
     assert inside(lab.machine(master), namespace_of(subnet.id), lambda: mtu_of(device)) == mtu
-    places = [("host1", None), (master, None), (master, namespace_of(subnet.id)), ("pod1", None), (subnet.database, None)]
+    places = [
+        ("host1", None),
+        (master, None),
+        (master, namespace_of(subnet.id)),
+        ("pod1", None),
+        (subnet.database, None),
+    ]
     before = [snmp(lab, *place) for place in places]
     received: list[int] = []
     with (
@@ -174,7 +180,9 @@ def test_big_transfers_fit_the_tunnel_without_a_fragment(lab: Lab) -> None:
         assert (received, back) == ([size], size)
         own = address_of(subnet, master)
         offered = wait_until(lambda: [f.mss for f in at_database.frames if f.source == own], 3.0, "a SYN")
-        accepted = wait_until(lambda: [f.mss for f in at_instance.frames if f.source == subnet.database_ip], 3.0, "SYN+ACK")
+        accepted = wait_until(
+            lambda: [f.mss for f in at_instance.frames if f.source == subnet.database_ip], 3.0, "SYN+ACK"
+        )
         assert {*offered, *accepted} == {mtu - 40}
         assert not underlay.frames
     for place, old in zip(places, before, strict=True):
@@ -224,7 +232,10 @@ def comparable(lab: Lab, node: str, subnet: SubnetPlan) -> list[str]:
 
 SYSCTLS = (
     "netfilter/nf_conntrack_tcp_loose",
-    *(f"ipv4/conf/eni0/{name}" for name in ("rp_filter", "send_redirects", "accept_source_route", "arp_ignore", "arp_announce")),
+    *(
+        f"ipv4/conf/eni0/{name}"
+        for name in ("rp_filter", "send_redirects", "accept_source_route", "arp_ignore", "arp_announce")
+    ),
 )
 
 
@@ -251,7 +262,8 @@ def reaches(lab: Lab, machine: str, place: tuple[str, int]) -> bool:
 
 def test_the_customer_cannot_open_a_connection_to_anybody(lab: Lab) -> None:
     """Through the ENI of the master, with routes as an attacker would set them: no instance, host, tunnel address or
-    node is reached, and nothing of it comes out anywhere, though all of them would answer."""
+    node is reached, and nothing of it comes out anywhere, though all of them would answer.
+    """
     subnet = lab.topology.subnet_plans[0]
     master = master_of(lab, subnet)
     own = address_of(subnet, master)
@@ -309,8 +321,10 @@ def stranger(lab: Lab, subnet: SubnetPlan) -> Iterator[Machine]:
         [
             "sh",
             "-ec",
-            f"{make}; ip addr add 100.127.255.254/32 dev bad; ip link set bad up; {know}; "
-            f"ip route add {subnet.cidr} via {subnet.havip} dev bad onlink src 100.127.255.254",
+            (
+                f"{make}; ip addr add 100.127.255.254/32 dev bad; ip link set bad up; {know}; "
+                f"ip route add {subnet.cidr} via {subnet.havip} dev bad onlink src 100.127.255.254"
+            ),
         ]
     )
     try:
@@ -364,7 +378,9 @@ def test_instance_traffic_never_leaves_by_the_hosts_default_route(lab: Lab) -> N
         # The control: to elsewhere, this host's default route does carry the instance's packets.
         with datagrams(lab, "pod1") as other, Sniffer(lab, "host1", "eth0") as everything:
             other.sendto(b"x", ("203.0.113.1", 9))
-            wait_until(lambda: any(f.destination == "203.0.113.1" for f in everything.frames), 3.0, "the control packet")
+            wait_until(
+                lambda: any(f.destination == "203.0.113.1" for f in everything.frames), 3.0, "the control packet"
+            )
 
 
 def test_a_connection_without_state_is_reset_at_once(lab: Lab) -> None:

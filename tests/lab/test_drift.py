@@ -20,7 +20,6 @@ from tests.lab.observe import (
     gate,
     master_of,
     masters,
-    open_gates,
     other_of,
     picture,
     repairs,
@@ -220,7 +219,8 @@ def test_the_gate_is_put_right(lab: Lab, subnet: SubnetPlan, who: str) -> None:
 def test_a_whole_namespace_is_deleted(lab: Lab, subnet: SubnetPlan) -> None:
     """The other member takes over; this one makes it anew, with the card that the kernel gives back, and is fit again.
 
-    The kernel gives a real card back to the machine; a veth it would destroy, so the test moves it."""
+    The kernel gives a real card back to the machine; a veth it would destroy, so the test moves it.
+    """
     master = master_of(lab, subnet)
     heir = other_of(subnet, master)
     script = f"""
@@ -247,14 +247,17 @@ def file_text(lab: Lab, node: str, path: str) -> str:
 def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) -> None:
     """Whatever is in it for a moment: in the end the elected member is master, and each has its own value in the file.
 
-    A value that makes keepalived give up the HaVip may move the mastership, and the election with it."""
+    A value that makes keepalived give up the HaVip may move the mastership, and the election with it.
+    """
     master = master_of(lab, subnet)
     path = track_file("/run/proxypool", subnet.id, PAIR)
     wrong = damage.partition(" ")[2].partition(" ")[0]
     assert file_text(lab, master, path).strip() == "40"
     began = time.monotonic()
     lab.machine(master).run(["sh", "-ec", damage.format(path)])
-    wait_until(lambda: file_text(lab, master, path).strip() in {"40", "0"}, 2 * REPAIR_LIMIT_S, f"no {wrong} in the file")
+    wait_until(
+        lambda: file_text(lab, master, path).strip() in {"40", "0"}, 2 * REPAIR_LIMIT_S, f"no {wrong} in the file"
+    )
     assert time.monotonic() - began < REPAIR_LIMIT_S * PATIENCE + LOOK_S
     wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
     now = master_of(lab, subnet)

@@ -92,7 +92,8 @@ def wait_takeover(lab: Lab, subnet: SubnetPlan, node: str, timeout_s: float = 3.
 
 def test_power_off_of_the_master(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
     """Traffic is back within a second through the other member. Connections, whose state is lost with MASQUERADE, end
-    with a reset; none hangs. The election confirms the new master, with a higher epoch."""
+    with a reset; none hangs. The election confirms the new master, with a higher epoch.
+    """
     master = master_of(lab, subnet)
     survivor = other_of(subnet, master)
     epoch = epoch_of(lab, subnet)
@@ -142,7 +143,8 @@ def test_a_member_that_returns_before_it_is_missed_disturbs_nobody(
     lab: Lab, subnet: SubnetPlan, measured: Measured
 ) -> None:
     """Its session is still there when it is back, and it is still elected: it may take the HaVip back, once it can
-    serve, with no more of a gap than a planned change."""
+    serve, with no more of a gap than a planned change.
+    """
     master = master_of(lab, subnet)
     with recovering(lab, subnet):
         lab.fault("power-off", master)
@@ -253,7 +255,8 @@ def test_the_masters_underlay_is_cut_for_a_moment(lab: Lab, subnet: SubnetPlan) 
 
 def test_two_members_that_do_not_hear_each_other(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
     """VRRP is filtered both ways, ZooKeeper is not: both claim the HaVip, and the one that is not elected stands aside
-    within the session timeout (and a second). When they hear each other again all is as before."""
+    within the session timeout (and a second). When they hear each other again all is as before.
+    """
     master = master_of(lab, subnet)
     deaf = ["iptables-legacy", "-I", "INPUT", "-p", "112", "-j", "DROP"]
     hearing = ["iptables-legacy", "-D", "INPUT", "-p", "112", "-j", "DROP"]

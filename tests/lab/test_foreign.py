@@ -22,6 +22,7 @@ from tests.lab.observe import (
     spare_cards,
     unsettled,
     wait_gone,
+    wait_subnet_settled,
     wait_until,
 )
 
@@ -140,7 +141,7 @@ def untouched(lab: Lab, subnet: SubnetPlan, *names: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def furnished(lab: Lab, subnet: SubnetPlan) -> Iterator[Lab]:
+def furnished(lab: Lab, subnet: SubnetPlan) -> Lab:
     """The lab with foreign objects wherever we work, and time for the daemons to dislike them."""
     for name in (*lab.topology.node_names, "host1"):
         machine = lab.machine(name)
@@ -160,7 +161,7 @@ def furnished(lab: Lab, subnet: SubnetPlan) -> Iterator[Lab]:
     # The daemons have seen it all and have put their own jumps first again.
     for node in lab.topology.node_names:
         wait_until(lambda node=node: is_jump_first(lab, node, subnet), 5.0, "our jump to be the first rule")  # type: ignore[misc]
-    yield lab
+    return lab
 
 
 def is_jump_first(lab: Lab, node: str, subnet: SubnetPlan) -> bool:
@@ -206,8 +207,10 @@ def test_tables_are_repaired_around_it(furnished: Lab, subnet: SubnetPlan) -> No
                 words = ["ip", "netns", "exec", namespace_of(subnet.id), "iptables-legacy", "-t", table]
                 lab.machine(node).run([*words, "-F", chain])
                 wait_until(
-                    lambda node=node, words=words, chain=chain: "-A " + chain  # type: ignore[misc]
-                    in lab.machine(node).run([*words, "-S", chain]).stdout,
+                    lambda node=node, words=words, chain=chain: (
+                        "-A " + chain  # type: ignore[misc]
+                        in lab.machine(node).run([*words, "-S", chain]).stdout
+                    ),
                     4.0,
                     f"{chain} of {table} to be filled again",
                 )
@@ -239,7 +242,7 @@ def test_a_removed_subnet_can_be_added_again_at_once(lab: Lab) -> None:
     with spare_cards(lab, "spare0"):
         for _ in range(3):
             with another_subnet(lab, "again", enis=("spare0", "spare0")) as again:
-                wait_until(lambda again=again: not unsettled(lab, again), 15.0, lambda again=again: unsettled(lab, again))  # type: ignore[misc]
+                wait_subnet_settled(lab, again, 15.0)
         wait_gone(lab, "again")
         for node in lab.topology.node_names:
             shown = lab.machine(node).run(["ip", "-br", "link"]).stdout

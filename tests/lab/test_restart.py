@@ -93,7 +93,9 @@ def nothing_changes(lab: Lab, subnet: SubnetPlan) -> Iterator[None]:
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
         yield
         # The session is resumed or lost within this time: an election would show.
-        wait_until(lambda: settled_said(lab) == roles, 10.0, lambda: f"roles and epochs {roles}; now {settled_said(lab)}")
+        wait_until(
+            lambda: settled_said(lab) == roles, 10.0, lambda: f"roles and epochs {roles}; now {settled_said(lab)}"
+        )
     for name in machines:
         assert difference(before[name], fingerprint(lab, name)) == [], name
     assert prober.result()["lost"] == 0, prober.result()["gaps"]
@@ -111,7 +113,9 @@ def test_a_restart_is_not_noticed(lab: Lab, subnet: SubnetPlan, who: str, number
         stop_daemon(lab, machine, number)
         start_daemon(lab, machine)
     assert session_of(lab, machine) == session
-    operations = {s: v for s, v in metrics(lab, machine).items() if s.startswith("proxypool_kernel_operations_total") and v}
+    operations = {
+        s: v for s, v in metrics(lab, machine).items() if s.startswith("proxypool_kernel_operations_total") and v
+    }
     assert operations == {}
     if who != "host1":
         assert metrics(lab, machine)["proxypool_keepalived_reloads_total"] == 0
@@ -130,7 +134,8 @@ def test_sigterm_ends_a_daemon_quickly_and_with_success(lab: Lab, subnet: Subnet
 
 def test_an_absence_longer_than_the_session(lab: Lab, subnet: SubnetPlan) -> None:
     """The election passes to the other member, and the HaVip with it, as in a planned change. The daemon that comes
-    back finds another one elected, stands in line, and changes nothing in the kernel."""
+    back finds another one elected, stands in line, and changes nothing in the kernel.
+    """
     master = master_of(lab, subnet)
     heir = other_of(subnet, master)
     before = {name: fingerprint(lab, name)[namespace_of(subnet.id)] for name in (master, heir)}
@@ -147,7 +152,9 @@ def test_an_absence_longer_than_the_session(lab: Lab, subnet: SubnetPlan) -> Non
 
 def change_pool(lab: Lab, stop: threading.Event, failures: list[str]) -> None:
     """Add and remove a subnet with its pair, again and again; ends with it removed."""
-    members = [f"--member={node},eni=spare0,address=172.20.0.{i}/24" for i, node in enumerate(lab.topology.node_names, 11)]
+    members = [
+        f"--member={node},eni=spare0,address=172.20.0.{i}/24" for i, node in enumerate(lab.topology.node_names, 11)
+    ]
     commands = (
         ("subnet", "add", "churn", "--cidr", "172.20.0.0/24", "--tenant", "churn"),
         ("pair", "add", "churn", PAIR, "--havip", "192.168.4.200", *members),
@@ -165,7 +172,9 @@ def change_pool(lab: Lab, stop: threading.Event, failures: list[str]) -> None:
 
 def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetPlan) -> None:
     """SIGKILL at random moments of programming and removing: in the end everything is as if it had been made once."""
-    lab.machine("zk1").run(["sh", "-c", "mkdir -p /etc/proxypool && cat >/etc/proxypool/proxypool.toml"], input=CLIENT_CONFIG)
+    lab.machine("zk1").run(
+        ["sh", "-c", "mkdir -p /etc/proxypool && cat >/etc/proxypool/proxypool.toml"], input=CLIENT_CONFIG
+    )
     before = {name: fingerprint(lab, name) for name in (*lab.topology.node_names, "host1", "host2")}
     stop, failures = threading.Event(), list[str]()
     was_there, churn = False, replace(subnet, id="churn")
@@ -200,7 +209,9 @@ def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetP
         # Where the HaVip is may have changed: daemons were away for long enough.
         found = []
         for name, old in before.items():
-            found += [f"{name}: {line}" for line in difference(old, fingerprint(lab, name)) if "192.168.4.10" not in line]
+            found += [
+                f"{name}: {line}" for line in difference(old, fingerprint(lab, name)) if "192.168.4.10" not in line
+            ]
         return found
 
     wait_until(lambda: not changed(), 10.0, lambda: f"the machines to be as before (seed {seed}): {changed()}")

@@ -12,8 +12,8 @@ SUFFIX = re.compile(r"_(bucket|count|sum)$")
 
 def exported() -> set[str]:
     """Names of all metrics that the daemons can export, with the suffixes that queries use."""
-    node = NodeMetrics(lambda: NodeView((), True, 0.0, True, True, 0))  # noqa: FBT003
-    host = HostMetrics(lambda: HostView(True, 0.0, 0, 0, 0))  # noqa: FBT003
+    node = NodeMetrics(lambda: NodeView((), True, 0.0, True, True, 0))
+    host = HostMetrics(lambda: HostView(True, 0.0, 0, 0, 0))
     names = set()
     for registry in (node.registry, host.registry):
         for family in registry.collect():

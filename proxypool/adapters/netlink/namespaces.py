@@ -109,7 +109,7 @@ def create_namespace(home: Home, name: str) -> None:
 
 
 def _keep_ipv6_quiet() -> None:
-    """A card that is moved in takes this default: else it would announce itself to the customer before we configure it."""
+    """A card that is moved in takes this default; else it would announce itself before we configure it."""
     if os.path.isdir(IPV6_DEFAULTS):
         with open(f"{IPV6_DEFAULTS}/disable_ipv6", "w", encoding="ascii") as file:
             file.write("1")

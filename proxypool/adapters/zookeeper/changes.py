@@ -15,6 +15,8 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.model import PoolSpec, Snapshot, validate_pair, validate_pool, validate_subnet
 from proxypool.core.requests import PoolRequest, resolve_pair, resolve_pool, resolve_subnet
 
+UNCHANGED = "unchanged"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -41,14 +43,19 @@ def pool_changes(request: PoolRequest, tree: PoolTree) -> Sequence[Change]:
     validate_pool(spec, wanted.subnets.values())
     changes = [_change(tree, "pool", tree.pool, ("spec",), spec, ())]
     for subnet in request.subnets:
-        validate_subnet(wanted.subnets[subnet.id], spec, wanted.subnets.values())
         at = ("subnets", subnet.id)
-        changes.append(_change(tree, "subnet", subnet.id, at, wanted.subnets[subnet.id], ("pairs", "hosts")))
+        change = _change(tree, "subnet", subnet.id, at, wanted.subnets[subnet.id], ("pairs", "hosts"))
+        changes.append(change)
+        if change.what != UNCHANGED:
+            validate_subnet(wanted.subnets[subnet.id], spec, wanted.subnets.values())
         for pair in subnet.pairs:
             found = wanted.pairs[subnet.id][pair.id]
-            validate_pair(found, wanted)
             name = f"{subnet.id}/{pair.id}"
-            changes.append(_change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status")))
+            pair_change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status"))
+            changes.append(pair_change)
+            # A change of the subnet can leave a pair outside of it; what did not change fits to what did not.
+            if (change.what, pair_change.what) != (UNCHANGED, UNCHANGED):
+                validate_pair(found, wanted)
     return changes
 
 
@@ -84,7 +91,7 @@ def _change(
     if raw is None:
         return Change(kind, name, "added", tuple(_creation(path, data, containers)))
     if tree.document(parts) == document and tree.problem(parts) is None:
-        return Change(kind, name, "unchanged")
+        return Change(kind, name, UNCHANGED)
     return Change(kind, name, "changed", (SetData(path, data),))
 
 

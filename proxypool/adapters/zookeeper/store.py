@@ -108,10 +108,13 @@ class PoolStore:
             InvalidInput: the first thing that cannot be; nothing was changed.
         """
         if read_nodes(self._session, (self._version_path,)) == [None]:
+            # Before anything is made, not even the pool's own node.
             changes = pool_changes(request, PoolTree(self._layout))
             if is_dry_run:
                 return changes
             self._make_containers()
+            nothing = Snapshot()
+            return self._edit(lambda tree: changes if tree.snapshot() == nothing else pool_changes(request, tree))
         if is_dry_run:
             return pool_changes(request, self._read(with_status=False))
         return self._edit(lambda tree: pool_changes(request, tree))
