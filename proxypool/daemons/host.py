@@ -97,6 +97,7 @@ class HostDaemon:
             self.config.zookeeper,
             self.config.pool,
             session_file=self.run_dir / "host.session",
+            identity=f"host:{self.name}",
             on_state=lambda state: self.inbox.put(CoordinatorMoved(state)),
         )
         self.registry = Registry(self.session)

