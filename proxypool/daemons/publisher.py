@@ -38,9 +38,11 @@ class Publisher:
             last = self._published.get(subnet)
             if last is None:
                 continue
+            has_gate_moved = member.read_gate() != last[0].gate
+            if not has_gate_moved and now < last[1] + NUMBERS_INTERVAL_S:
+                continue
             status = member.status()
-            is_due = now - last[1] >= NUMBERS_INTERVAL_S
-            if status.gate != last[0].gate or (is_due and _numbers(status) != _numbers(last[0])):
+            if has_gate_moved or _numbers(status) != _numbers(last[0]):
                 self._publish(subnet, member, status, now)
 
     def _publish(self, subnet: str, member: Member, status: MemberStatus, now: float) -> None:

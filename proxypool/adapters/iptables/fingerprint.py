@@ -32,14 +32,24 @@ class TableProbe:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
         self._tables = tables
         self._seen: dict[str, bytes] = {}
+        self._segments: dict[str, tuple[tuple[int, int], ...]] = {}
+        """Where what was seen is not counters."""
 
     def remember(self) -> None:
         """Take the tables as they are now for unchanged."""
         self._seen = {name: self._read(name) for name in self._tables}
+        self._segments = {name: _segments(entries) for name, entries in self._seen.items()}
 
     def has_changed(self) -> bool:
         """Whether a table differs from what was remembered, counters aside."""
-        return any(self._seen.get(name) != self._read(name) for name in self._tables)
+        return any(self._differs(name) for name in self._tables)
+
+    def _differs(self, name: str) -> bool:
+        seen = self._seen.get(name)
+        entries = self._read(name)
+        if seen is None or len(seen) != len(entries):
+            return True
+        return any(seen[begin:end] != entries[begin:end] for begin, end in self._segments[name])
 
     def close(self) -> None:
         """Close the socket."""
@@ -53,7 +63,7 @@ class TableProbe:
         except OSError as error:
             # EAGAIN: replaced between the two calls; anything else differs from what is remembered all the same.
             return f"error {error.errno}".encode()
-        return _without_counters(bytearray(entries[_HEADER_BYTES:]))
+        return entries[_HEADER_BYTES:]
 
     def _ask(self, option: int, name: str, argument: bytes, size: int) -> bytes:
         request = name.encode().ljust(32, b"\0") + argument
@@ -65,13 +75,16 @@ class TableProbe:
         return buffer.raw
 
 
-def _without_counters(entries: bytearray) -> bytes:
-    offset = 0
-    empty = bytes(_COUNTERS.stop - _COUNTERS.start)
+def _segments(entries: bytes) -> tuple[tuple[int, int], ...]:
+    """The parts of a table between its counters."""
+    found = []
+    offset = begin = 0
     while offset + _COUNTERS.stop <= len(entries):
-        entries[offset + _COUNTERS.start : offset + _COUNTERS.stop] = empty
+        found.append((begin, offset + _COUNTERS.start))
+        begin = offset + _COUNTERS.stop
         step = struct.unpack_from("=H", entries, offset + _NEXT_OFFSET_AT)[0]
         if step == 0:
             break
         offset += step
-    return bytes(entries)
+    found.append((begin, len(entries)))
+    return tuple(found)
