@@ -7,7 +7,7 @@ one twice is the same as once.
 Theory of the order (PHASES):
 - What must go goes first, what hangs on a link before the link. A link that cannot be changed in place goes before its
   successor comes: the kernel refuses a second tunnel with the same local address and key. What the kernel takes along
-  with a link, or with its last address, is found missing at the next look and put in the next round.
+  with a link, or with its last address, counts as missing and is put again.
 - In a new namespace filter tables come before links, so that no packet is ever forwarded or leaves without NAT.
 - The card and the tunnel come before what hangs on them: addresses, then routes, then neighbours.
 - sysctls come late: `nf_conntrack_tcp_loose` exists only after a rule has loaded conntrack, per-device ones only
@@ -17,10 +17,22 @@ Theory of the order (PHASES):
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from proxypool.core.scene import AnyObject, Eni, Scene, Tunnel
+from proxypool.core.scene import (
+    Address,
+    AnyObject,
+    Eni,
+    ForwardingEntry,
+    Key,
+    Neighbour,
+    Route,
+    Scene,
+    Sysctl,
+    Tunnel,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +84,14 @@ def plan(desired: Scene, observed: Scene) -> tuple[Operation, ...]:
     operations: list[Operation] = []
     if not observed.exists and desired.namespace is not None:
         operations.append(MakeNamespace(desired.namespace))
-    operations += _removals(desired, observed)
-    operations += _puts(desired, observed)
-    return tuple(operations)
-
-
-def _removals(desired: Scene, observed: Scene) -> list[Operation]:
     doomed = [item for key, item in observed.objects.items() if _must_go(item, desired.objects.get(key))]
     doomed.sort(key=lambda item: (REMOVE_PHASES.index(item.key[0]), item.key))
-    return [Remove(item) for item in doomed]
+    operations += [Remove(item) for item in doomed]
+    left = _survivors(observed, doomed)
+    missing = [item for key, item in desired.objects.items() if left.get(key) != item]
+    missing.sort(key=lambda item: (PUT_PHASES.index(item.key[0]), item.key))
+    operations += [Put(item) for item in missing]
+    return tuple(operations)
 
 
 def _must_go(item: AnyObject, wanted: AnyObject | None) -> bool:
@@ -93,7 +104,25 @@ def _must_go(item: AnyObject, wanted: AnyObject | None) -> bool:
     return False
 
 
-def _puts(desired: Scene, observed: Scene) -> list[Operation]:
-    missing = [item for key, item in desired.objects.items() if observed.objects.get(key) != item]
-    missing.sort(key=lambda item: (PUT_PHASES.index(item.key[0]), item.key))
-    return [Put(item) for item in missing]
+def _survivors(observed: Scene, doomed: Iterable[AnyObject]) -> dict[Key, AnyObject]:
+    """What is left when the doomed are gone and the kernel has taken along what hung on them."""
+    gone = {item.key for item in doomed}
+    left = {key: item for key, item in observed.objects.items() if key not in gone}
+    links = {item.device for item in doomed if isinstance(item, Eni | Tunnel)}
+    addressed = {item.device for item in left.values() if isinstance(item, Address)}
+    bare = {item.device for item in doomed if isinstance(item, Address)} - addressed
+    return {
+        key: item
+        for key, item in left.items()
+        if not (_hangs_on(item, links) or (isinstance(item, Route | Neighbour) and item.device in bare))
+    }
+
+
+def _hangs_on(item: AnyObject, links: Container[str]) -> bool:
+    match item:
+        case Address() | Route() | Neighbour() | ForwardingEntry():
+            return item.device in links
+        case Sysctl(path):
+            return any(part in links for part in path.split("/"))
+        case _:
+            return False

@@ -126,6 +126,23 @@ def test_a_tunnel_that_can_be_changed_in_place_stays(change: dict[str, object]) 
     assert plan(scene(TUNNEL), scene(replace(TUNNEL, **change))) == (Put(TUNNEL),)  # type: ignore[arg-type]
 
 
+def test_what_goes_with_a_device_is_put_again_in_the_same_plan() -> None:
+    """The kernel takes routes, neighbours and sysctls along; what hangs on other devices stays."""
+    wanted = replace(TUNNEL, tunnel_key=8)
+    rest = (ENI, ADDRESS, ROUTE, NEIGHBOUR, Sysctl("ipv4/conf/ppt1/rp_filter", "1"))
+    operations = plan(scene(wanted, *rest), scene(TUNNEL, *rest))
+    assert operations[:2] == (Remove(TUNNEL), Put(wanted))
+    assert kinds(operations[2:]) == ["put route", "put neighbour", "put sysctl"]
+
+
+def test_what_goes_with_a_devices_last_address_is_put_again() -> None:
+    """The kernel flushes the routes of a device that has no address left."""
+    route = Route(IPv4Network("10.8.0.0/16"), device="eni0", gateway=IPv4Address("172.16.101.1"))
+    other = Address("eni0", IPv4Interface("172.16.101.12/24"))
+    assert plan(scene(ENI, other, route), scene(ENI, ADDRESS, route)) == (Remove(ADDRESS), Put(other), Put(route))
+    assert plan(scene(ENI, other, route), scene(ENI, ADDRESS, other, route)) == (Remove(ADDRESS),)
+
+
 def test_another_card_takes_the_place_of_the_old_one() -> None:
     other = Eni("eni0", "eth2")
     assert plan(scene(other), scene(ENI)) == (Remove(ENI), Put(other))

@@ -1,0 +1,84 @@
+"""Planned `proxypool pair switchover`, to and fro, beside the same command when there is nothing to do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from bench.labs import INSTANCE, apply, bench_lab, holder, subnets_of, wait_settled
+from bench.probe import Probe, Seen, wait_reached
+from bench.report import Report
+from bench.settings import Settings
+from proxypool.lab.lab import Lab
+from proxypool.lab.topology import PAIR, SubnetPlan
+
+RUNS = 20
+CONTROL = "no switchover"
+CALM_S = 0.3
+WINDOW_S = 1.5
+"""From the start of the command; both kinds of run are looked at for as long."""
+LIMIT_MS = 20.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command while an instance asks."""
+
+    silence_ms: float
+    lost: int
+    took_s: float
+    stall_ms: float
+
+
+def run(settings: Settings) -> Report:
+    """Measure."""
+    runs = settings.runs_or(RUNS)
+    moved, stayed = list[Run](), list[Run]()
+    with bench_lab(settings, by_hand=False) as lab:
+        (subnet,) = subnets_of(lab)
+        apply(lab, (subnet,))
+        wait_reached(lab, INSTANCE, [subnet.database_ip])
+        for number in range(runs):
+            master = holder(lab, subnet)
+            backup = next(member.node for member in subnet.members if member.node != master)
+            order = ((stayed, master), (moved, backup)) if number % 2 else ((moved, backup), (stayed, backup))
+            for found, target in order:
+                found.append(_command(lab, subnet, target))
+                wait_settled(lab, (subnet,))
+            settings.progress(
+                f"{number + 1}/{runs}: to {backup} {moved[-1].silence_ms:.1f} ms, {moved[-1].lost} lost, command "
+                f"{moved[-1].took_s:.2f} s; control {stayed[-1].silence_ms:.1f} ms, {stayed[-1].lost} lost"
+            )
+    report = Report()
+    report.compare(
+        "blackout of a planned switchover",
+        "ms",
+        [each.silence_ms for each in moved],
+        [each.silence_ms for each in stayed],
+        CONTROL,
+        target=f"<= {LIMIT_MS:.0f} ms",
+    )
+    report.compare(
+        "requests lost of one a ms", "requests", [each.lost for each in moved], [each.lost for each in stayed], CONTROL
+    )
+    report.compare(
+        "the command, with --wait", "s", [each.took_s for each in moved], [each.took_s for each in stayed], CONTROL
+    )
+    control = sorted(each.silence_ms for each in stayed)
+    report.notes.append(
+        f"noise floor: without a switchover the longest gap was {control[0]:.1f} to {control[-1]:.1f} ms (p50 "
+        f"{control[len(control) // 2]:.1f})"
+    )
+    return report
+
+
+def _command(lab: Lab, subnet: SubnetPlan, target: str) -> Run:
+    """Both kinds run the same command: it also costs CPU, which must not count as blackout of the switchover alone."""
+    with Probe(lab, INSTANCE, subnet.database_ip) as probe:
+        time.sleep(CALM_S)
+        began = time.monotonic()
+        lab.proxypool("pair", "switchover", subnet.id, PAIR, "--to", target)
+        took_s = time.monotonic() - began
+        time.sleep(max(CALM_S, WINDOW_S - took_s))
+        seen: Seen = probe.seen()
+    return Run(seen.silence_ms(began), seen.lost(began), took_s, seen.own_stall_ms)
