@@ -42,6 +42,7 @@ class Run:
     silence_ms: float
     remade: int
     operations: int
+    changed_roles: int
 
 
 def run(settings: Settings) -> Report:
@@ -62,13 +63,15 @@ def run(settings: Settings) -> Report:
             last = found[-1]
             settings.progress(
                 f"{number + 1}/{runs}: adopted in {last.adopted_s:.2f} s, {last.lost} lost, longest gap "
-                f"{last.silence_ms:.1f} ms, {last.remade} made anew, {last.operations} operations"
+                f"{last.silence_ms:.1f} ms, {last.remade} made anew, {last.operations} operations, "
+                f"{last.changed_roles} members changed role or election"
             )
     report = Report()
     report.limit(f"SIGKILL and start: {many} subnets adopted", "s", [each.adopted_s for each in found], LIMIT_S)
     report.limit("requests lost of one a ms", "requests", [each.lost for each in found], 0)
     report.limit("devices and namespaces made anew", "objects", [each.remade for each in found], 0)
     report.limit("kernel changes, repairs, keepalived reloads", "operations", [each.operations for each in found], 0)
+    report.limit("members that changed role or election", "members", [each.changed_roles for each in found], 0)
     report.limit("longest gap between answers", "ms", [each.silence_ms for each in found], None)
     return report
 
@@ -92,11 +95,9 @@ def _restart(lab: Lab, node: str, watched: SubnetPlan, many: int) -> Run:
 
         def is_adopted() -> bool:
             samples[:] = metrics(lab, node)
-            return (
-                adopted_at(samples, started_at) is not None
-                and _count(samples) == many + 1
-                and members(samples) == roles
-            )
+            seen = members(samples)
+            are_known = len(seen) == many and all(member.is_fit and member.role != "init" for member in seen.values())
+            return are_known and _count(samples) == many + 1 and adopted_at(samples, started_at) is not None
 
         wait_until(
             is_adopted,
@@ -108,9 +109,12 @@ def _restart(lab: Lab, node: str, watched: SubnetPlan, many: int) -> Run:
         # Whoever was to repair or elect something has done it by then.
         time.sleep(CALM_S)
         seen = probe.seen()
-    after = identities(lab, node)
-    operations = sum(sample.value for sample in metrics(lab, node) if sample.name in COUNTED)
-    return Run(at - started_at, seen.lost(killed), seen.silence_ms(killed), len(before ^ after), int(operations))
+    after, now = identities(lab, node), metrics(lab, node)
+    operations = sum(sample.value for sample in now if sample.name in COUNTED)
+    changed_roles = sum(member != roles.get(subnet) for subnet, member in members(now).items())
+    return Run(
+        at - started_at, seen.lost(killed), seen.silence_ms(killed), len(before ^ after), int(operations), changed_roles
+    )
 
 
 def adopted_at(samples: list[Sample], started_at: float) -> float | None:
