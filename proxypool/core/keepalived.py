@@ -32,6 +32,7 @@ class KeepalivedFacts:
     underlay: IPv4Address
     run_dir: str
     advert_interval_s: float
+    flock: str = "/usr/bin/flock"
     nsenter: str = "/usr/bin/nsenter"
     sysctl: str = "/usr/sbin/sysctl"
     namespace_dir: str = "/run/netns"
@@ -50,6 +51,11 @@ def file_name(subnet: str, pair: str) -> str:
 def track_file(run_dir: str, subnet: str, pair: str) -> str:
     """Path of the pair's track file."""
     return f"{run_dir}/track/{subnet}{SEPARATOR}{pair}"
+
+
+def gate_lock(run_dir: str, subnet: str) -> str:
+    """Path of the file that is locked while a subnet's gate is written, by a notify line or by the daemon."""
+    return f"{run_dir}/gates/{subnet}"
 
 
 def fifo_path(run_dir: str) -> str:
@@ -84,6 +90,7 @@ def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address) -> str:
     name = instance_name(pair.subnet, pair.id)
     tracker = f"proxypool_{pair.subnet}_{pair.id}"
     gate = (
+        f"{facts.flock} {gate_lock(facts.run_dir, pair.subnet)} "
         f"{facts.nsenter} --net={facts.namespace_dir}/{namespace_of(pair.subnet)} "
         f"{facts.sysctl} -q -w net.ipv4.ip_forward="
     )

@@ -108,8 +108,9 @@ class Member:
         if self.handles is None:
             return
         try:
-            self.handles.gate.write(int(is_open))
+            self.handles.gate.write(is_open=is_open)
         except OSError as error:
+            # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
 
     def _write_priority(self, value: int) -> None:
@@ -120,20 +121,38 @@ class Member:
             log.error("%s: %s", self.label, error)
 
     def read_gate(self) -> bool | None:
-        """The gate as the kernel has it; None without a namespace."""
+        """The gate as the kernel has it; None without a namespace, or while it is torn."""
         if self.handles is None:
             return None
         try:
-            return bool(self.handles.gate.read())
+            return self.handles.gate.read()
         except OSError:
             return None
 
+    @property
+    def has_stale_handles(self) -> bool:
+        """Whether a device that the handles belong to was removed, so that they must be opened anew."""
+        if self.handles is None:
+            return False
+        try:
+            self.handles.gate.read()
+        except OSError:
+            return True
+        return False
+
+    def check_gate(self, now: float) -> None:
+        """Compare the gate with what it should be, and repair. A torn gate is as wrong as the wrong one."""
+        wanted = decide(self.state).gate
+        if wanted is None or self.handles is None or self.has_stale_handles:
+            return
+        gate = self.read_gate()
+        if gate is not wanted:
+            self.saw_gate(is_open=not wanted, now=now)
+
     def check(self, now: float) -> None:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
-        wanted = decide(self.state)
-        gate, priority = self.read_gate(), self._track.read()
-        if gate is not None and wanted.gate is not None and gate != wanted.gate:
-            self.saw_gate(is_open=gate, now=now)
+        self.check_gate(now)
+        wanted, priority = decide(self.state), self._track.read()
         if wanted.priority is not None and priority != wanted.priority:
             self.handle(PrioritySeen(priority), now)
         deadline = self.state.next_deadline

@@ -31,7 +31,7 @@ from proxypool.daemons.dataplane import Dataplane, Reconciled
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
-    GateRead,
+    GateTouched,
     KeepalivedFilesTouched,
     Message,
     NamespaceGone,
@@ -205,9 +205,9 @@ class Membership:
                     log.warning("%s: its namespace was removed", member.label)
                     member.drop_handles()
                     self.dataplane.touch(subnet)
-            case GateRead(subnet, is_open):
+            case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
-                    member.saw_gate(is_open=is_open, now=now)
+                    member.check_gate(now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
@@ -262,6 +262,9 @@ class Membership:
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
         for member in self.members.values():
+            if member.has_stale_handles:
+                self.watch.close(member.pair.subnet)
+                member.drop_handles()
             member.check(now)
             member.observe_counters(now)
             if member.is_programmed and member.handles is None:

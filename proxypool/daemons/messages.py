@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from proxypool.adapters.counters import NamespaceCounters
+from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.netlink import EventSocket
-from proxypool.adapters.sysctl import SysctlHandle
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.daemons.dataplane import Reconciled
@@ -67,11 +67,10 @@ class KeepalivedSynced:
 class Handles:
     """Open ends into one subnet's namespace; they keep it alive, so they are closed when it is to go."""
 
-    gate: SysctlHandle
+    gate: Gate
     counters: NamespaceCounters
     probe: TableProbe
     events: EventSocket
-    gate_last_seen: bool | None = field(default=None)
 
     def close(self) -> None:
         """Close all of them."""
@@ -102,11 +101,10 @@ class NamespaceGone:
 
 
 @dataclass(frozen=True, slots=True)
-class GateRead:
-    """The gate of a subnet as read from the kernel."""
+class GateTouched:
+    """Something that can be the gate changed in a subnet's namespace."""
 
     subnet: str
-    is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ Message: TypeAlias = (
     | KeepalivedFilesTouched
     | NamespaceOpened
     | NamespaceGone
-    | GateRead
+    | GateTouched
     | PeerHeard
     | SecondPassed
     | Reconciled

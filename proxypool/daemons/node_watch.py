@@ -15,18 +15,18 @@ from pathlib import Path
 
 from proxypool.adapters import netlink
 from proxypool.adapters.counters import NamespaceCounters
+from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo
-from proxypool.adapters.sysctl import SysctlHandle
-from proxypool.core.addressing import namespace_of, tunnel_device_of
+from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import PEERS_SET
-from proxypool.core.keepalived import fifo_path
+from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.messages import (
     AddressesSeen,
     FifoSpoke,
-    GateRead,
+    GateTouched,
     Handles,
     KeepalivedFilesTouched,
     KeepalivedSeen,
@@ -58,7 +58,8 @@ class NodeWatch:
     ) -> None:
         """Nothing is opened before `start`."""
         self._post, self._dataplane, self._underlay, self._keepalived = post, dataplane, underlay, keepalived
-        self._fifo_path = fifo_path(str(run_dir))
+        self._run_dir = str(run_dir)
+        self._fifo_path = fifo_path(self._run_dir)
         self._fifo: NotifyFifo | None = None
         self._handles: dict[str, Handles] = {}
         self._inodes: dict[str, int | None] = {}
@@ -157,7 +158,7 @@ class NodeWatch:
         device = tunnel_device_of(subnet)
         with home.inside(namespace_of(subnet)):
             handles = Handles(
-                SysctlHandle("ipv4/ip_forward", writable=True),
+                Gate((device, ENI_DEVICE), gate_lock(self._run_dir, subnet)),
                 NamespaceCounters(device),
                 TableProbe(SUBNET_TABLES),
                 netlink.open_event_socket(),
@@ -181,7 +182,7 @@ class NodeWatch:
         handles = self._handles.get(subnet)
         if handles is None or not handles.events.drain():
             return
-        self._post(GateRead(subnet, bool(handles.gate.read())))
+        self._post(GateTouched(subnet))
         self._dataplane.touch(subnet)
 
     # ---- what sends no notification ------------------------------------------------------------------------------

@@ -351,7 +351,9 @@ class GateSampler:
     A file of a namespace that is gone reads as closed. `only`: the one node to look at, if another is off.
     """
 
-    def __init__(self, lab: Lab, subnet: SubnetPlan, *, only: str | None = None, interval_s: float = GATE_LOOK_S) -> None:
+    def __init__(
+        self, lab: Lab, subnet: SubnetPlan, *, only: str | None = None, interval_s: float = GATE_LOOK_S
+    ) -> None:
         self._interval_s = interval_s
         self._files = [
             inside(

@@ -127,9 +127,10 @@ class Watch:
         assert min(wrong_s, ready_s) <= TAKEOVER_S, "the elected member does not serve"
 
     def _check_aside(self) -> None:
-        """Who stands aside does it for one that could serve at some moment since both were master."""
+        """Who stands aside does it for one that, since both were master, could serve or had only begun to look."""
         for index, member in enumerate(self.world.members):
-            if member.vrrp in {Vrrp.MASTER, Vrrp.BACKUP}:
+            is_starting = member.daemon is not None and member.daemon.state.role is Role.INIT
+            if member.vrrp in {Vrrp.MASTER, Vrrp.BACKUP} or is_starting:
                 self._served[index] = self.world.now
         for index, member in enumerate(self.world.members):
             state = member.daemon.state if member.daemon is not None else None

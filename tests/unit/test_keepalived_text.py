@@ -26,7 +26,10 @@ from proxypool.core.role import PRIORITY_ASIDE, PRIORITY_ELECTED, PRIORITY_NORMA
 from tests.unit import builders as make
 
 PEER = IPv4Address("192.168.4.2")
-GATE = "/usr/bin/nsenter --net=/run/netns/pp-s1 /usr/sbin/sysctl -q -w net.ipv4.ip_forward="
+GATE = (
+    "/usr/bin/flock /run/proxypool/gates/s1 "
+    "/usr/bin/nsenter --net=/run/netns/pp-s1 /usr/sbin/sysctl -q -w net.ipv4.ip_forward="
+)
 GOLDEN = f"""# Written by proxypool; changes are overwritten.
 track_file proxypool_s1_p1 {{
     file /run/proxypool/track/s1_p1
