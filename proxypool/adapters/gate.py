@@ -1,10 +1,10 @@
 """The gate of one subnet: `ip_forward` of its namespace, written safely beside keepalived's notify lines.
 
 The kernel's handler of `ip_forward` is not safe with two writers. When the RTNL lock is busy it puts the old value back
-and starts the write anew; a second writer that comes in between finds its value already there and does nothing, and the
-devices forward, or do not, as before, whatever `ip_forward` says (devinet_sysctl_forward in
-net/ipv4/devinet.c; a third of all doubled writes under load went wrong in that way). So both writers take one file lock,
-and what the gate *is* is read from the devices, which is what the kernel asks for each packet.
+and starts the write anew; a second writer that comes in between finds its value there already and does nothing, and
+the devices forward, or do not, as before, whatever `ip_forward` says (devinet_sysctl_forward in net/ipv4/devinet.c; a
+third of all doubled writes under load went wrong in that way). So both writers take one file lock, and what the gate
+*is* is read from the devices, which is what the kernel asks for each packet.
 """
 
 from __future__ import annotations

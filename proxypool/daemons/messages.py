@@ -45,6 +45,15 @@ class AddressesSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressMoved:
+    """An address came to the underlay interface, or left it; and when that was read (monotonic seconds)."""
+
+    address: IPv4Address
+    is_here: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeepalivedSeen:
     """keepalived's process id, None if it does not run; and whether it writes to our fifo."""
 
@@ -129,6 +138,7 @@ Message: TypeAlias = (
     | CoordinatorMoved
     | FifoSpoke
     | AddressesSeen
+    | AddressMoved
     | KeepalivedSeen
     | KeepalivedSynced
     | KeepalivedFilesTouched

@@ -35,6 +35,7 @@ from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
     AddressesSeen,
+    AddressMoved,
     CoordinatorMoved,
     FifoSpoke,
     KeepalivedSeen,
@@ -203,6 +204,8 @@ class NodeDaemon:
                     self.metrics.reloads.inc()
             case FifoSpoke(lines, at):
                 self.membership.vrrp.fifo_spoke(lines, at, now)
+            case AddressMoved(address, is_here, at):
+                self.membership.vrrp.address_moved(address, at, now, is_here=is_here)
             case AddressesSeen(addresses):
                 self.membership.vrrp.addresses_seen(addresses, now)
             case _:

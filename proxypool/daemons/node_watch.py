@@ -25,6 +25,7 @@ from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.messages import (
     AddressesSeen,
+    AddressMoved,
     FifoSpoke,
     GateTouched,
     Handles,
@@ -80,6 +81,8 @@ class NodeWatch:
         self._open_fifo()
         self._see_keepalived()
         self._watcher.add(self._root_events, self._root_changed)
+        self._addresses = netlink.AddressEvents(self._underlay)
+        self._watcher.add(self._addresses, self._addresses_moved)
         self._watcher.start()
 
     def stop(self) -> None:
@@ -106,6 +109,12 @@ class NodeWatch:
         """Looked at on the next tick: moved cards cause bursts of notifications, and nothing waits for this."""
         if self._root_events.drain():
             self._is_root_dirty = True
+
+    def _addresses_moved(self) -> None:
+        """keepalived adds the HaVip, announces it, and then writes to the fifo: this is the first of the three."""
+        now = time.monotonic()
+        for address, is_here in self._addresses.changes():
+            self._post(AddressMoved(address, is_here, now))
 
     def _see_addresses(self) -> None:
         try:

@@ -125,10 +125,29 @@ class VrrpSide:
             member = self.members.get(subnet)
             if member is None or member.pair.id != pair:
                 continue
-            if state is Vrrp.MASTER:
+            if state is Vrrp.MASTER and member.state.vrrp is not Vrrp.MASTER:
                 self.clock.claimed(member.pair, at)
             member.mismatch_since = None
             member.handle(VrrpChanged(state), now)
+
+    def address_moved(self, address: IPv4Address, at: float, now: float, *, is_here: bool) -> None:
+        """keepalived adds a HaVip as the first thing when it becomes master, and takes it off when it no longer is.
+
+        Believed at once, because packets follow the announcement within microseconds; the fifo's line comes after it.
+        """
+        self.addresses = self.addresses | {address} if is_here else self.addresses - {address}
+        for member in self.members.values():
+            if member.pair.havip != address:
+                continue
+            member.is_touched = member.is_touched or member.has_havip != is_here
+            member.has_havip = is_here
+            if self.pid is None or not self._is_installed(member):
+                return
+            if is_here:
+                self.clock.claimed(member.pair, at)
+                member.handle(VrrpChanged(Vrrp.MASTER), now)
+            elif member.state.vrrp is Vrrp.MASTER:
+                member.handle(VrrpChanged(Vrrp.BACKUP), now)
 
     def addresses_seen(self, addresses: frozenset[IPv4Address], now: float) -> None:
         """Which HaVips are on the underlay interface."""

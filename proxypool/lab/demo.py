@@ -142,10 +142,12 @@ class Tour:
         return self.lab.holder(self.subnet) or ""
 
     def _wait_status(self, code: int) -> None:
-        """Until the product has the same view: a death is certain only when the session of the dead has expired."""
+        """Until the product has the same view, twice in a row: on a slow machine elections may still be settling."""
+        seen: list[int] = []
 
         def look() -> bool:
-            return self.lab.proxypool("status", "--exit-code", on="host1", check=False).returncode == code
+            seen.append(self.lab.proxypool("status", "--exit-code", on="host1", check=False).returncode)
+            return seen[-2:] == [code, code]
 
         wait_until(look, RECOVERY_TIMEOUT_S, f"`proxypool status --exit-code` to be {code}", interval_s=1.0)
 

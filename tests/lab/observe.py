@@ -633,6 +633,13 @@ def in_namespace(lab: Lab, node: str, subnet: SubnetPlan, *command: str) -> subp
     return lab.machine(node).run(words, timeout=30 * PATIENCE)
 
 
+def kill_daemon(lab: Lab, name: str) -> None:
+    """SIGKILL, and wait for a program that it may just have started: that one would pass for the daemon."""
+    lab.fault("kill-daemon", name)
+    machine = lab.machine(name)
+    wait_until(lambda: not any(p.service == "daemon" for p in machine.processes()), 10.0, f"{name} to have no daemon")
+
+
 @contextlib.contextmanager
 def spare_cards(lab: Lab, *names: str) -> Iterator[None]:
     """More ENIs on each node. The far ends stay in the node itself, up: nobody answers there."""

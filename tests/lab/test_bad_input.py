@@ -24,6 +24,7 @@ from tests.lab.observe import (
     another_subnet,
     fabric_pid,
     in_namespace,
+    kill_daemon,
     master_of,
     masters,
     metrics,
@@ -194,7 +195,7 @@ def test_zookeeper_is_absent_when_daemons_start(lab: Lab, subnet: SubnetPlan) ->
         lab.fault("power-off", "zk1")
         marks = {name: len(lab.machine(name).log("daemon")) for name in machines}
         for name in machines:
-            lab.fault("kill-daemon", name)
+            kill_daemon(lab, name)
             lab.machine(name).start("daemon")
         for name in machines:
             wait_until(
@@ -230,7 +231,7 @@ def test_keepalived_is_too_old(lab: Lab, subnet: SubnetPlan) -> None:
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
         machine.run(["sh", "-ec", f'printf "{script}" >{fake}; chmod +x {fake}'])
         try:
-            lab.fault("kill-daemon", master)
+            kill_daemon(lab, master)
             machine.start("daemon")
             wait_until(
                 lambda: "keepalived 1.3.5 is too old: install 2.1.0 or newer" in problems_of(lab, master),
@@ -241,7 +242,7 @@ def test_keepalived_is_too_old(lab: Lab, subnet: SubnetPlan) -> None:
             assert len(masters(lab, subnet)) == len(open_gates(lab, subnet)) == 1
         finally:
             machine.run(["rm", "-f", fake])
-            lab.fault("kill-daemon", master)
+            kill_daemon(lab, master)
             machine.start("daemon")
         wait_until(lambda: not unsettled(lab, subnet), 15.0, lambda: unsettled(lab, subnet))
     # On a very busy computer two starts take longer than a session lives; then the mastership moves, as planned.
@@ -268,7 +269,7 @@ def lines_until(process: subprocess.Popen[str], is_last: Callable[[str], bool], 
 def test_keepalived_is_missing(lab: Lab, subnet: SubnetPlan) -> None:
     """The daemon runs, says which package to install, and touches nothing that runs."""
     node = other_of(subnet, master_of(lab, subnet))
-    lab.fault("kill-daemon", node)
+    kill_daemon(lab, node)
     process = run_beside(lab, node, ["PATH=/nonexistent"], "run", "node")
     try:
         said_it = lines_until(
@@ -291,7 +292,7 @@ def test_two_nodes_with_one_name(lab: Lab, subnet: SubnetPlan) -> None:
     machine = lab.machine(intruder)
     config = machine.run(["cat", "/etc/proxypool/proxypool.toml"]).stdout.replace(intruder, master)
     machine.run(["sh", "-c", "cat >/run/twin.toml"], input=config)
-    lab.fault("kill-daemon", intruder)
+    kill_daemon(lab, intruder)
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
         process = run_beside(lab, intruder, [], "--config", "/run/twin.toml", "run", "node")
         try:

@@ -31,6 +31,7 @@ from tests.lab.observe import (
     gate,
     in_namespace,
     inside,
+    kill_daemon,
     listen,
     master_of,
     open_gates,
@@ -357,7 +358,7 @@ def test_instance_traffic_never_leaves_by_the_hosts_default_route(lab: Lab) -> N
     """The tunnel is gone (and the agent, which would bring it back): instances are told so, and nothing leaks."""
     subnet = lab.topology.subnet_plans[0]
     host = lab.machine("host1")
-    lab.fault("kill-daemon", "host1")
+    kill_daemon(lab, "host1")
     is_theirs = lambda frame: subnet.database_ip in (frame.source, frame.destination)  # noqa: E731
     default = ["default", "via", "192.168.2.1"]
     with (
@@ -408,7 +409,7 @@ def test_packets_do_not_pass_a_closed_gate(lab: Lab) -> None:
     """The gate alone decides: closed by hand for a moment it stops everything (until the daemon opens it again)."""
     subnet = lab.topology.subnet_plans[0]
     master = master_of(lab, subnet)
-    lab.fault("kill-daemon", master)
+    kill_daemon(lab, master)
     with datagrams(lab, "pod1", timeout_s=SILENCE_S / PATIENCE) as client:
         client.connect((subnet.database_ip, RESPONDER_PORT))
         client.send(b"open")

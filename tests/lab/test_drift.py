@@ -139,7 +139,12 @@ def repair(
             return {name: picture(machine, namespace, with_identity=False)}
 
         # Without a change the test would prove nothing; but a repair can be quicker than a look.
-        assert difference({name: before}, now()) or repairs(lab, name) > count, "the damage did nothing"
+        # It is counted a moment after it was done.
+        wait_until(
+            lambda: bool(difference({name: before}, now())) or repairs(lab, name) > count,
+            2.0,
+            "the damage to do anything",
+        )
         wait_until(
             lambda: now()[name] == before,
             4 * REPAIR_LIMIT_S,

@@ -16,6 +16,7 @@ from tests.lab.observe import (
     another_subnet,
     difference,
     gate,
+    kill_daemon,
     master_of,
     masters,
     other_of,
@@ -192,7 +193,7 @@ def test_daemons_restart(furnished: Lab, subnet: SubnetPlan) -> None:
     lab = furnished
     with untouched(lab, subnet):
         for name in (*lab.topology.node_names, "host1"):
-            lab.fault("kill-daemon", name)
+            kill_daemon(lab, name)
             lab.fault("power-on", name)
         for each in lab.topology.subnet_plans:
             wait_until(lambda each=each: not unsettled(lab, each), 15.0, lambda each=each: unsettled(lab, each))  # type: ignore[misc]

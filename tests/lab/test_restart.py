@@ -28,6 +28,7 @@ from tests.lab.observe import (
     difference,
     fingerprint,
     gate,
+    kill_daemon,
     master_of,
     masters,
     metrics,
@@ -69,6 +70,9 @@ def stop_daemon(lab: Lab, machine: str, number: signal.Signals) -> None:
     assert process is not None
     processes.send(process, number)
     wait_until(lambda: not processes.alive(process), 10.0, f"the daemon of {machine} to end")
+    wait_until(
+        lambda: not any(p.service == "daemon" for p in lab.machine(machine).processes()), 10.0, "its children to end"
+    )
 
 
 def start_daemon(lab: Lab, machine: str) -> None:
@@ -150,8 +154,8 @@ def test_an_absence_longer_than_the_session(lab: Lab, subnet: SubnetPlan) -> Non
     assert {name: fingerprint(lab, name)[namespace_of(subnet.id)] for name in (master, heir)} == before
 
 
-def change_pool(lab: Lab, stop: threading.Event, failures: list[str]) -> None:
-    """Add and remove a subnet with its pair, again and again; ends with it removed."""
+def change_pool(lab: Lab, churn: SubnetPlan, stop: threading.Event, seen: set[str], failures: list[str]) -> None:
+    """Add and remove a subnet with its pair, again and again; ends with it removed. `seen`: nodes that served it."""
     members = [
         f"--member={node},eni=spare0,address=172.20.0.{i}/24" for i, node in enumerate(lab.topology.node_names, 11)
     ]
@@ -167,7 +171,10 @@ def change_pool(lab: Lab, stop: threading.Event, failures: list[str]) -> None:
             if done.returncode:
                 failures.append(f"{' '.join(command)}: {done.returncode} {done.stderr}")
                 return
-            time.sleep(random.uniform(0.0, 0.8))
+            end = time.monotonic() + random.uniform(0.0, 2.0 if command[:2] == ("pair", "add") else 0.5)
+            while time.monotonic() < end:
+                seen |= {node for node in lab.topology.node_names if gate(lab, node, churn) is not None}
+                time.sleep(0.02)
 
 
 def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetPlan) -> None:
@@ -177,26 +184,25 @@ def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetP
     )
     before = {name: fingerprint(lab, name) for name in (*lab.topology.node_names, "host1", "host2")}
     stop, failures = threading.Event(), list[str]()
-    was_there, churn = False, replace(subnet, id="churn")
+    seen, churn = set[str](), replace(subnet, id="churn")
     chance = random.Random()
     seed = chance.randrange(1 << 32)
     chance.seed(seed)
     with spare_cards(lab, "spare0"):
-        changer = threading.Thread(target=change_pool, args=(lab, stop, failures))
+        changer = threading.Thread(target=change_pool, args=(lab, churn, stop, seen, failures))
         changer.start()
         try:
             for _ in range(KILLS):
-                time.sleep(chance.uniform(0.1, 0.9))
-                was_there = was_there or gate(lab, "node-a", churn) is not None
+                time.sleep(chance.uniform(0.1, 2.0))
                 victim = chance.choice([*lab.topology.node_names, "host1"])
                 with contextlib.suppress(LabError):
-                    lab.fault("kill-daemon", victim)
+                    kill_daemon(lab, victim)
                 lab.machine(victim).start("daemon")
         finally:
             stop.set()
             changer.join()
         assert failures == [], f"seed {seed}"
-        assert was_there, f"the subnet was never programmed: nothing was tested (seed {seed})"
+        assert seen, f"the subnet was never programmed: nothing was tested (seed {seed})"
 
         wait_gone(lab, "churn", 20.0)
         for node in lab.topology.node_names:

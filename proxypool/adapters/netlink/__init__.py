@@ -5,7 +5,7 @@ opened there and read elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
-from proxypool.adapters.netlink.events import EventSocket, open_event_socket
+from proxypool.adapters.netlink.events import AddressEvents, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
 from proxypool.adapters.netlink.namespaces import (
     Home,
@@ -20,6 +20,7 @@ from proxypool.adapters.netlink.probe import probe_tunnel
 from proxypool.adapters.netlink.set_probe import SetProbe
 
 __all__ = [
+    "AddressEvents",
     "EventSocket",
     "Home",
     "Ownership",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import IPv4Address
 
 from proxypool.core.scene import ROUTE_PROTOCOL
 
@@ -27,6 +28,10 @@ _BUFFER_BYTES = 65536
 _HEADER = struct.Struct("=IHHII")
 _ROUTE_TYPES = (24, 25)
 _NEIGHBOUR_TYPES = (28, 29)
+_NEW_ADDRESS = 20
+_ADDRESS_TYPES = (_NEW_ADDRESS, 21)
+_ADDRESS_BODY_BYTES = 8
+_IFA_LOCAL = 2
 _PROTOCOL_AT = _HEADER.size + 5
 _IFINDEX_AT = _HEADER.size + 4
 
@@ -61,6 +66,16 @@ class EventSocket:
                 return True
             is_of_interest = is_of_interest or any(self._concerns_us(message) for message in _messages(data))
 
+    def read(self) -> list[bytes]:
+        """The messages that are queued."""
+        found: list[bytes] = []
+        while True:
+            try:
+                found += _messages(self._socket.recv(_BUFFER_BYTES))
+            except OSError:
+                # Nothing more, or an overflow.
+                return found
+
     def _concerns_us(self, message: bytes) -> bool:
         kind = _HEADER.unpack_from(message)[1]
         if kind in _ROUTE_TYPES:
@@ -83,6 +98,53 @@ def _messages(data: bytes) -> list[bytes]:
         found.append(data[:length])
         data = data[(length + 3) & ~3 :]
     return found
+
+
+class AddressEvents:
+    """IPv4 addresses that come and go on one interface, as they do: the first sign that keepalived claims a HaVip."""
+
+    def __init__(self, device: str) -> None:
+        """Open and subscribe in the calling thread's namespace.
+
+        Raises:
+            OSError: there is no such interface.
+        """
+        self._index = socket.if_nametoindex(device)
+        self._socket = EventSocket(("ipv4_ifaddr",))
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def changes(self) -> list[tuple[IPv4Address, bool]]:
+        """Addresses in the order of their changes, and whether they came. Lost notifications are nobody's loss here:
+        the addresses are looked at now and then anyway.
+        """
+        found = []
+        for message in self._socket.read():
+            kind = _HEADER.unpack_from(message)[1]
+            if kind not in _ADDRESS_TYPES or struct.unpack_from("=I", message, _IFINDEX_AT)[0] != self._index:
+                continue
+            local = _attribute(message, _ADDRESS_BODY_BYTES, _IFA_LOCAL)
+            if local is not None:
+                found.append((IPv4Address(local), kind == _NEW_ADDRESS))
+        return found
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def _attribute(message: bytes, body_bytes: int, wanted: int) -> bytes | None:
+    offset = _HEADER.size + body_bytes
+    while offset + 4 <= len(message):
+        length, kind = struct.unpack_from("=HH", message, offset)
+        if length < 4:  # noqa: PLR2004 - bytes of an attribute's own header
+            return None
+        if kind == wanted:
+            return message[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return None
 
 
 def open_event_socket(*groups: str) -> EventSocket:
