@@ -28,6 +28,9 @@ class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hosts: tuple[str, ...] = ("127.0.0.1:2181",)
     session_timeout_s: Annotated[float, Meta(ge=1.0, le=60.0)] = 4.0
     """A dead member is confirmed dead after this; below 1 s ping jitter ends sessions."""
+    server_tick_s: Seconds | None = None
+    """The servers' `tickTime`, in seconds: sessions end in whole ticks. Default: the longest that grants the session,
+    half its timeout. Two masters that do not hear each other last at most session timeout + tick + 0.25 s."""
 
 
 class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -140,6 +140,10 @@ class Member:
             return True
         return False
 
+    def see_priority(self, now: float) -> None:
+        """Tell the machine what the track file says: a predecessor may have stood aside."""
+        self.handle(PrioritySeen(self._track.read()), now)
+
     def check_gate(self, now: float) -> None:
         """Compare the gate with what it should be, and repair. A torn gate is as wrong as the wrong one."""
         wanted = decide(self.state).gate

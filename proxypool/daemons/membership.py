@@ -57,7 +57,7 @@ class Membership:
     facts: NodeFacts
     keepalived: KeepalivedFacts
     run_dir: Path
-    session_timeout_s: float
+    timers: Timers
     dataplane: Dataplane
     watch: NodeWatch
     control: KeepalivedControl
@@ -146,7 +146,7 @@ class Membership:
         member = Member(
             node=self.facts.name,
             pair=pair,
-            timers=Timers(tie_break_s=self.session_timeout_s),
+            timers=self.timers,
             run_dir=self.run_dir,
             set_contending=self._set_contending,
             clock=self.clock,
@@ -156,6 +156,7 @@ class Membership:
         self.members[pair.subnet] = member
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
         member.has_havip = pair.havip in self.vrrp.addresses
+        member.see_priority(now)
         self.vrrp.adopt(member, now)
         return member
 

@@ -28,7 +28,7 @@ from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import Alive, NodeSpec, Snapshot
 from proxypool.core.node_scene import NodeFacts
-from proxypool.core.role import Coordinator
+from proxypool.core.role import Coordinator, Timers
 from proxypool.daemons import singleton
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
@@ -125,7 +125,7 @@ class NodeDaemon:
                 self.node.advert_interval_ms / 1000,
             ),
             run_dir=self.run_dir,
-            session_timeout_s=zookeeper.session_timeout_s,
+            timers=Timers.for_session(zookeeper.session_timeout_s, zookeeper.server_tick_s),
             dataplane=self.dataplane,
             watch=self.watch,
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),

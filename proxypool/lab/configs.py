@@ -12,6 +12,7 @@ OWNED = ("/etc/proxypool", "/etc/keepalived", "/etc/zookeeper", "/etc/redis")
 """Directories that are empty at first on every machine, whatever this computer has there."""
 POOL = "lab"
 SESSION_TIMEOUT_S = 4.0
+SERVER_TICK_MS = 500
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 COMMAND_DIR = "/var/lib/proxypool-lab/bin"
 """Where a machine finds the `proxypool` command, installed or not."""
@@ -44,7 +45,8 @@ def files(topology: Topology, machine: MachineSpec) -> dict[str, str]:
 
 def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
     servers = json.dumps([f"{ip}:{ZOOKEEPER_PORT}" for ip in topology.zookeeper_ips])
-    text = f'pool = "{POOL}"\n\n[zookeeper]\nhosts = {servers}\nsession_timeout_s = {SESSION_TIMEOUT_S}\n'
+    text = f'pool = "{POOL}"\n\n[zookeeper]\nhosts = {servers}\n'
+    text += f"session_timeout_s = {SESSION_TIMEOUT_S}\nserver_tick_s = {SERVER_TICK_MS / 1000}\n"
     if machine.kind is Kind.NODE:
         zone = zone_of(machine.name)
         text += f'\n[node]\nname = "{machine.name}"\nunderlay = "eth0"\n\n[node.labels]\nzone = "{zone}"\n'
@@ -63,7 +65,7 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
 def _zoo_cfg(topology: Topology) -> str:
     lines = [
         "# short ticks: sessions from 1 s, so that tests of session loss are quick",
-        "tickTime=500",
+        f"tickTime={SERVER_TICK_MS}",
         "initLimit=20",
         "syncLimit=10",
         "dataDir=/var/lib/zookeeper",

@@ -141,6 +141,7 @@ def test_node_configuration() -> None:
         "zookeeper": {
             "hosts": ["192.168.2.1:2181", "192.168.2.2:2181", "192.168.2.3:2181"],
             "session_timeout_s": 4.0,
+            "server_tick_s": 0.5,
         },
         "node": {"name": "node-b", "underlay": "eth0", "labels": {"zone": "b"}},
         "metrics": {"listen": "0.0.0.0:9477"},
