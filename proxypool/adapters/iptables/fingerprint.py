@@ -20,6 +20,8 @@ _HEADER_BYTES = 40
 _NEXT_OFFSET_AT = 90
 """Offset of next_offset in struct ipt_entry: ip (84), nfcache (4), target_offset (2)."""
 _COUNTERS = slice(96, 112)
+_ERROR = b"error "
+"""What a table that cannot be read reads as."""
 
 _getsockopt = ctypes.CDLL(None, use_errno=True).getsockopt
 
@@ -46,8 +48,14 @@ class TableProbe:
 
     def _differs(self, name: str) -> bool:
         seen = self._seen.get(name)
-        entries = self._read(name)
-        if seen is None or len(seen) != len(entries):
+        if seen is None:
+            return True
+        if seen.startswith(_ERROR):
+            return self._read(name) != seen
+        try:
+            # The kernel refuses with EAGAIN where the table no longer has this size.
+            entries = self._entries(name, len(seen))
+        except OSError:
             return True
         return any(seen[begin:end] != entries[begin:end] for begin, end in self._segments[name])
 
@@ -58,12 +66,13 @@ class TableProbe:
     def _read(self, name: str) -> bytes:
         try:
             info = self._ask(IPT_SO_GET_INFO, name, b"", _INFO_BYTES)
-            size = struct.unpack_from("=I", info, _INFO_BYTES - 4)[0]
-            entries = self._ask(IPT_SO_GET_ENTRIES, name, struct.pack("=I", size), _HEADER_BYTES + size)
+            return self._entries(name, struct.unpack_from("=I", info, _INFO_BYTES - 4)[0])
         except OSError as error:
             # EAGAIN: replaced between the two calls; anything else differs from what is remembered all the same.
-            return f"error {error.errno}".encode()
-        return entries[_HEADER_BYTES:]
+            return _ERROR + str(error.errno).encode()
+
+    def _entries(self, name: str, size: int) -> bytes:
+        return self._ask(IPT_SO_GET_ENTRIES, name, struct.pack("=I", size), _HEADER_BYTES + size)[_HEADER_BYTES:]
 
     def _ask(self, option: int, name: str, argument: bytes, size: int) -> bytes:
         request = name.encode().ljust(32, b"\0") + argument
