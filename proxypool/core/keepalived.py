@@ -86,6 +86,8 @@ def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address) -> str:
     """The instance of one pair on this node.
 
     The notify lines move the gate even when the daemon is dead; the daemon does the same and repairs what they miss.
+    The master announces itself every 2 s: after two masters that did not hear each other, hosts may remember the one
+    that stood aside, and would find out by themselves only after 8 s.
     """
     name = instance_name(pair.subnet, pair.id)
     tracker = f"proxypool_{pair.subnet}_{pair.id}"
@@ -107,6 +109,8 @@ vrrp_instance {name} {{
     virtual_router_id {pair.vrid}
     priority {BASE_PRIORITY}
     advert_int {facts.advert_interval_s:g}
+    garp_master_refresh 2
+    garp_master_refresh_repeat 1
     unicast_src_ip {facts.underlay}
     unicast_peer {{
         {peer}

@@ -43,6 +43,8 @@ vrrp_instance proxypool/s1/p1 {{
     virtual_router_id 1
     priority 200
     advert_int 0.05
+    garp_master_refresh 2
+    garp_master_refresh_repeat 1
     unicast_src_ip 192.168.4.1
     unicast_peer {{
         192.168.4.2
