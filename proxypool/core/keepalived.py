@@ -78,6 +78,7 @@ global_defs {{
     enable_script_security
     vrrp_notify_fifo {fifo_path(facts.run_dir)} root root
     vrrp_priority -20
+    vrrp_rx_bufs_policy 65536
 }}
 """
 
@@ -111,6 +112,7 @@ vrrp_instance {name} {{
     advert_int {facts.advert_interval_s:g}
     garp_master_refresh 2
     garp_master_refresh_repeat 1
+    garp_lower_prio_repeat 1
     unicast_src_ip {facts.underlay}
     unicast_peer {{
         {peer}

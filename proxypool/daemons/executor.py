@@ -23,16 +23,17 @@ def observe(home: Home, desired: Scene) -> Scene:
     """
     if desired.namespace is not None and not netlink.namespace_exists(desired.namespace):
         return Scene.absent(desired.namespace)
-    with home.inside(desired.namespace):
+    what = f"namespace {desired.namespace}" if desired.namespace is not None else "this machine"
+    with home.inside(desired.namespace), netlink.View(what) as view:
         if desired.namespace is not None:
-            ownership = netlink.namespace_ownership()
+            ownership = view.ownership()
             if ownership is not netlink.Ownership.OURS and not desired.exists:
                 return Scene.absent(desired.namespace)
             if ownership is netlink.Ownership.FOREIGN:
-                raise PermanentError(f"namespace {desired.namespace} exists and is not ours: remove or rename it")
+                raise PermanentError(f"{what} exists and is not ours: remove or rename it")
             if ownership is netlink.Ownership.UNMARKED:
                 return Scene.absent(desired.namespace)
-        found: list[AnyObject] = netlink.observe_objects(desired)
+        found = view.objects(desired)
         found += observe_sysctls([item for item in desired.objects.values() if isinstance(item, Sysctl)])
         for item in desired.objects.values():
             if isinstance(item, Table):

@@ -67,6 +67,7 @@ class HostDaemon:
         self.problems: dict[str, str] = {}
         self.tunnel_address: IPv4Address | None = None
         self.served: frozenset[str] = frozenset()
+        self.is_ready = False
         self.registered: frozenset[str] | None = None
         """Subnets this host is registered in, as ZooKeeper was last told; None: not told yet."""
         self.refused: tuple[Refused, ...] = ()
@@ -74,7 +75,6 @@ class HostDaemon:
         self._probed: TunnelKind | None = None
         self._published: Alive | None = None
         self._beat_due = 0.0
-        self._devices: frozenset[str] = frozenset()
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state and registration are left as they are."""
@@ -250,6 +250,10 @@ class HostDaemon:
             duration_s=result.duration_s,
             now=time.time(),
         )
+        if not self.is_ready:
+            self.is_ready = True
+            self.metrics.ready.set(time.time())
+            log.info("ready after %.1f s: %d subnets", time.monotonic() - self.started_monotonic, len(self.served))
         self._note("dataplane", "; ".join(result.problems) or None)
         self.events.neighbour_devices = frozenset(
             index for index, name in socket.if_nameindex() if name.startswith(TUNNEL_DEVICE_PREFIX)

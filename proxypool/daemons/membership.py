@@ -70,6 +70,8 @@ class Membership:
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
     tunnel_problem: str | None = None
+    is_machine_known: bool = False
+    """Whether the machine's own namespace was looked at since the start."""
     _inputs: dict[str, tuple[object, ...]] = field(default_factory=dict)
     _probed: TunnelKind | None = None
 
@@ -229,6 +231,7 @@ class Membership:
             duration_s=result.duration_s,
             now=time.time(),
         )
+        self.is_machine_known = self.is_machine_known or result.scope == NODE_SCOPE
         member = self.members.get(result.scope)
         if member is None:
             return
@@ -279,6 +282,17 @@ class Membership:
         """When the next machine wants to be called at the latest."""
         deadlines = [member.state.next_deadline for member in self.members.values()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether keepalived's files and every namespace to be served were looked at since the start."""
+        if self.snapshot.spec is None or self.tunnel_problem is not None:
+            return True
+        return (
+            self.is_machine_known
+            and self.vrrp.is_known
+            and all(member.is_programmed is not None for member in self.members.values())
+        )
 
     # ---- what others see -----------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class NodeDaemon:
             clock=FailoverClock(self.metrics, time.monotonic),
             metrics=self.metrics,
         )
-        self.is_registered = False
+        self.is_registered = self.is_ready = False
         self._registration_due = 0.0
         self.server = self._serve_metrics()
 
@@ -211,6 +211,18 @@ class NodeDaemon:
             case _:
                 self.membership.kernel_spoke(message, now)
         self.membership.publisher.publish_changes(self.membership.members, now)
+        self._see_whether_ready(now)
+
+    def _see_whether_ready(self, now: float) -> None:
+        """Once: all that was there when the daemon started is known to it."""
+        if self.is_ready:
+            return
+        has_read_all = self.mirror.loaded.is_set() and self.membership.snapshot is self.mirror.snapshot
+        if self.is_registered and has_read_all and self.membership.is_adopted:
+            self.is_ready = True
+            self.metrics.ready.set(time.time())
+            count = len(self.membership.members)
+            log.info("ready after %.1f s: member of %d pairs", now - self.started_monotonic, count)
 
     def _note(self, topic: str, problem: str | None) -> None:
         if problem == self.problems.get(topic):

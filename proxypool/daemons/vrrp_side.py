@@ -70,11 +70,19 @@ class VrrpSide:
         if not self.is_known:
             self.dataplane.later("keepalived", self.control.look)
             return
-        files = render(self.facts, self.snapshot)
-        for member in self.members.values():
-            if member.is_programmed is not True and not self._is_installed(member):
-                files.pop(file_name(member.pair.subnet, member.pair.id), None)
-        self.dataplane.later("keepalived", lambda: self.control.sync(files))
+        # Rendered when it is its turn, once for many calls: a hundred namespaces become ready one after the other.
+        facts, current = self.facts, self.snapshot
+        waiting = {
+            file_name(member.pair.subnet, member.pair.id)
+            for member in self.members.values()
+            if member.is_programmed is not True and not self._is_installed(member)
+        }
+
+        def run() -> None:
+            files = render(facts, current)
+            self.control.sync({name: text for name, text in files.items() if name not in waiting})
+
+        self.dataplane.later("keepalived", run)
 
     def synced(self, message: KeepalivedSynced, now: float) -> None:
         """Which files are in place now."""

@@ -67,6 +67,11 @@ class Tour:
         )
         self.document["traffic"] = {"set": stored, "get": fetched}
 
+    def settling(self) -> None:
+        """Traffic flows as soon as there is a master; there is something to lose to only with a backup."""
+        self.narrator.progress("waiting until both members of the pair are ready")
+        self._wait_status(HEALTHY)
+
     def overview(self, moment: str) -> None:
         """The product's own view."""
         holder = self._holder()
@@ -170,6 +175,7 @@ def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
         document["up_s"] = round(time.monotonic() - began, 1)
         tour = Tour(lab, narrator, document)
         tour.traffic()
+        tour.settling()
         tour.overview("before")
         tour.failover()
         tour.confirmation()

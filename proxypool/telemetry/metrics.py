@@ -34,16 +34,22 @@ class MemberView:
     is_elected: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """What either daemon knows of ZooKeeper at the scrape."""
+
+    is_zookeeper_connected: bool
+    zookeeper_silence_s: float
+    malformed_documents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView(PoolView):
     """What the node daemon knows at the scrape."""
 
     members: tuple[MemberView, ...]
-    is_zookeeper_connected: bool
-    zookeeper_silence_s: float
     is_keepalived_up: bool
     is_keepalived_config_valid: bool
-    malformed_documents: int
 
 
 class _Base:
@@ -56,6 +62,11 @@ class _Base:
             "proxypool_build_info", "Version of proxypool; always 1.", ("version", "role"), registry=self.registry
         )
         info.labels(__version__, role).set(1)
+        self.ready = Gauge(
+            "proxypool_ready_timestamp_seconds",
+            "When all this daemon has to serve had been looked at for the first time since it started; 0: not yet.",
+            registry=self.registry,
+        )
         self.reconcile_duration = Histogram(
             "proxypool_reconcile_duration_seconds",
             "Time to bring one scope (a namespace) to its desired state.",
@@ -151,23 +162,25 @@ class _NodeCollector:
     def collect(self) -> Iterator[Metric]:
         """All families."""
         view = self._view()
-        yield _gauge(
-            "proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected
-        )
-        yield _gauge(
-            "proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s
-        )
+        yield from _pool_states(view)
         yield _gauge("proxypool_keepalived_up", "Whether keepalived runs.", view.is_keepalived_up)
         yield _gauge(
             "proxypool_keepalived_config_valid",
             "Whether keepalived accepted the configuration last written.",
             view.is_keepalived_config_valid,
         )
-        yield _gauge(
-            "proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents
-        )
         yield from _member_states(view.members)
         yield from _member_counters(view.members)
+
+
+def _pool_states(view: PoolView) -> Iterator[Metric]:
+    yield _gauge(
+        "proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected
+    )
+    yield _gauge("proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s)
+    yield _gauge(
+        "proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents
+    )
 
 
 def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
@@ -234,15 +247,12 @@ def _member_counters(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     yield from traffic.values()
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostView(PoolView):
     """What the host agent knows at the scrape."""
 
-    is_zookeeper_connected: bool
-    zookeeper_silence_s: float
     subnets_served: int
     subnets_refused: int
-    malformed_documents: int
 
 
 class HostMetrics(_Base):
@@ -265,18 +275,10 @@ class _HostCollector:
     def collect(self) -> Iterator[Metric]:
         """All families."""
         view = self._view()
-        yield _gauge(
-            "proxypool_zookeeper_connected", "Whether the ZooKeeper session is connected.", view.is_zookeeper_connected
-        )
-        yield _gauge(
-            "proxypool_zookeeper_silence_seconds", "Time since ZooKeeper last answered.", view.zookeeper_silence_s
-        )
+        yield from _pool_states(view)
         yield _gauge("proxypool_host_subnets", "Subnets this host's instances can reach.", view.subnets_served)
         yield _gauge(
             "proxypool_host_subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused
-        )
-        yield _gauge(
-            "proxypool_malformed_documents", "Documents in ZooKeeper that cannot be read.", view.malformed_documents
         )
 
 

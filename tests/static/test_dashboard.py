@@ -12,8 +12,25 @@ SUFFIX = re.compile(r"_(bucket|count|sum)$")
 
 def exported() -> set[str]:
     """Names of all metrics that the daemons can export, with the suffixes that queries use."""
-    node = NodeMetrics(lambda: NodeView((), True, 0.0, True, True, 0))
-    host = HostMetrics(lambda: HostView(True, 0.0, 0, 0, 0))
+    node = NodeMetrics(
+        lambda: NodeView(
+            members=(),
+            is_zookeeper_connected=True,
+            zookeeper_silence_s=0.0,
+            is_keepalived_up=True,
+            is_keepalived_config_valid=True,
+            malformed_documents=0,
+        )
+    )
+    host = HostMetrics(
+        lambda: HostView(
+            is_zookeeper_connected=True,
+            zookeeper_silence_s=0.0,
+            subnets_served=0,
+            subnets_refused=0,
+            malformed_documents=0,
+        )
+    )
     names = set()
     for registry in (node.registry, host.registry):
         for family in registry.collect():

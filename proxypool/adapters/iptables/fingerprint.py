@@ -11,6 +11,7 @@ import ctypes
 import os
 import socket
 import struct
+from contextlib import closing
 
 IPT_SO_GET_INFO = 64
 IPT_SO_GET_ENTRIES = 65
@@ -24,6 +25,16 @@ _ERROR = b"error "
 """What a table that cannot be read reads as."""
 
 _getsockopt = ctypes.CDLL(None, use_errno=True).getsockopt
+
+
+def read_table(name: str) -> bytes:
+    """A table of the calling thread's namespace as the kernel holds it, without the counters.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with closing(TableProbe((name,))) as probe:
+        return probe.read(name)
 
 
 class TableProbe:
@@ -41,6 +52,15 @@ class TableProbe:
         """Take the tables as they are now for unchanged."""
         self._seen = {name: self._read(name) for name in self._tables}
         self._segments = {name: _segments(entries) for name, entries in self._seen.items()}
+
+    def read(self, name: str) -> bytes:
+        """One table now, without the counters.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        entries = self._entries(name, self._size(name))
+        return b"".join(entries[begin:end] for begin, end in _segments(entries))
 
     def has_changed(self) -> bool:
         """Whether a table differs from what was remembered, counters aside."""
@@ -65,11 +85,14 @@ class TableProbe:
 
     def _read(self, name: str) -> bytes:
         try:
-            info = self._ask(IPT_SO_GET_INFO, name, b"", _INFO_BYTES)
-            return self._entries(name, struct.unpack_from("=I", info, _INFO_BYTES - 4)[0])
+            return self._entries(name, self._size(name))
         except OSError as error:
             # EAGAIN: replaced between the two calls; anything else differs from what is remembered all the same.
             return _ERROR + str(error.errno).encode()
+
+    def _size(self, name: str) -> int:
+        info = self._ask(IPT_SO_GET_INFO, name, b"", _INFO_BYTES)
+        return int(struct.unpack_from("=I", info, _INFO_BYTES - 4)[0])
 
     def _entries(self, name: str, size: int) -> bytes:
         return self._ask(IPT_SO_GET_ENTRIES, name, struct.pack("=I", size), _HEADER_BYTES + size)[_HEADER_BYTES:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import iptc
 
 from proxypool.core.scene import Match, Rule
@@ -31,6 +33,12 @@ def to_iptc(rule: Rule) -> iptc.Rule:
     # Without it the kernel's copy of a NAT target, which extensions complete only here, would never be equal.
     result.final_check()
     return result
+
+
+@lru_cache(maxsize=256)
+def expected_rule(rule: Rule) -> iptc.Rule:
+    """The same, to compare with only: most rules are alike in all subnets, and building one takes 0.5 ms."""
+    return to_iptc(rule)
 
 
 def _match(rule: iptc.Rule, wanted: Match) -> iptc.Match:

@@ -15,11 +15,16 @@ from proxypool.adapters.iptables import environment  # noqa: F401 - must come be
 
 import iptc  # isort: skip
 
-from proxypool.adapters.iptables.rules import jump_to, target_name, to_iptc
+from proxypool.adapters.iptables.fingerprint import read_table
+from proxypool.adapters.iptables.rules import expected_rule, jump_to, target_name, to_iptc
 from proxypool.core.errors import TransientError
 from proxypool.core.scene import CHAIN_PREFIX, Chain, Rule, Table, UnknownRule
 
 LOCK_PATH = "/run/xtables.lock"
+MAX_PROVEN = 1024
+"""Tables remembered: a subnet has one of its own, some 3 kB, and two that are as in the other subnets."""
+_proven: dict[Table, bytes] = {}
+"""Desired table -> the kernel's bytes that were parsed and found equal to it, in whatever namespace."""
 
 
 @contextmanager
@@ -58,11 +63,31 @@ def _fresh(name: str) -> Iterator[iptc.Table]:
 def observe_table(desired: Table) -> Table:
     """Our part of a table; without chains if there is nothing of ours.
 
-    A rule equal to the desired one at its place is reported as that rule, any other as `UnknownRule`.
+    A rule equal to the desired one at its place is reported as that rule, any other as `UnknownRule`. That takes
+    python-iptables milliseconds, so the kernel's bytes are remembered once they proved to be what is desired.
 
     Raises:
         TransientError: the table cannot be read.
     """
+    try:
+        before = read_table(desired.name)
+        if _proven.get(desired) == before:
+            return desired
+        found = _parse_table(desired)
+        if found == desired and read_table(desired.name) == before:
+            _prove(desired, before)
+    except OSError as error:
+        raise TransientError(f"iptables table {desired.name}: {error.strerror}") from error
+    return found
+
+
+def _prove(desired: Table, found: bytes) -> None:
+    while len(_proven) >= MAX_PROVEN:
+        del _proven[next(iter(_proven))]
+    _proven[desired] = found
+
+
+def _parse_table(desired: Table) -> Table:
     with _fresh(desired.name) as table:
         ours = {chain.name: chain for chain in table.chains if chain.name.startswith(CHAIN_PREFIX)}
         wanted = {chain.name: chain for chain in desired.chains}
@@ -85,7 +110,7 @@ def _observe_chain(table: iptc.Table, wanted: Chain | None, chain: iptc.Chain) -
     rules: list[Rule | UnknownRule] = []
     for index, rule in enumerate(chain.rules):
         expected = wanted.rules[index] if wanted and index < len(wanted.rules) else None
-        if isinstance(expected, Rule) and to_iptc(expected) == rule:
+        if isinstance(expected, Rule) and expected_rule(expected) == rule:
             rules.append(expected)
         else:
             rules.append(UnknownRule(f"{chain.name} rule {index + 1}: {target_name(rule)}"))

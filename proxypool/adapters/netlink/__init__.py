@@ -15,7 +15,7 @@ from proxypool.adapters.netlink.namespaces import (
     namespace_inode,
     remove_namespace,
 )
-from proxypool.adapters.netlink.observe import Ownership, namespace_ownership, observe_objects
+from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
 from proxypool.adapters.netlink.set_probe import SetProbe
 
@@ -26,14 +26,13 @@ __all__ = [
     "Ownership",
     "SetProbe",
     "Underlay",
+    "View",
     "apply_object",
     "create_namespace",
     "list_namespaces",
     "local_addresses",
     "namespace_exists",
     "namespace_inode",
-    "namespace_ownership",
-    "observe_objects",
     "open_event_socket",
     "probe_tunnel",
     "remove_local_address",

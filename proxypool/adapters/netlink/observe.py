@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any
+from typing import Any, Self
 
 from pyroute2 import IPRoute, IPSet
 from pyroute2.netlink.exceptions import NetlinkError
@@ -50,17 +50,54 @@ Message = Any
 """pyroute2's messages are dictionaries without types."""
 
 
-def observe_objects(desired: Scene) -> list[AnyObject]:
-    """Our netlink objects in the namespace the calling thread is in.
+class Ownership(Enum):
+    """Whose a namespace with our kind of name is."""
 
-    `desired` only says how the card is named (by interface name or MAC), and whether sets are to be looked for.
+    OURS = "ours"
+    UNMARKED = "unmarked"
+    """Empty and without a mark: a crash between making and marking it."""
+    FOREIGN = "foreign"
+
+
+class View:
+    """What the namespace of the calling thread holds, through one socket; its links are read once.
 
     Raises:
-        TransientError: the kernel did not answer completely.
+        TransientError: the kernel did not answer completely; from the methods as well.
     """
-    with translated(f"observe namespace {desired.namespace or 'of this machine'}"), IPRoute() as ip:
-        devices = {int(link["index"]): link for link in ip.link("dump")}
-        names = {index: str(link.get_attr("IFLA_IFNAME")) for index, link in devices.items()}
+
+    def __init__(self, what: str) -> None:
+        """Open the socket and read the links. `what` is for messages."""
+        self._what = what
+        with translated(f"read links of {what}"):
+            self._ip = IPRoute()
+            try:
+                self._links = {int(link["index"]): link for link in self._ip.link("dump")}
+            except BaseException:
+                self._ip.close()
+                raise
+
+    def __enter__(self) -> Self:
+        """Nothing more is opened."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the socket."""
+        self._ip.close()
+
+    def ownership(self) -> Ownership:
+        """Whose the namespace is."""
+        aliases = {str(link.get_attr("IFLA_IFNAME")): link.get_attr("IFLA_IFALIAS") for link in self._links.values()}
+        if aliases.get("lo") == NAMESPACE_MARK:
+            return Ownership.OURS
+        return Ownership.UNMARKED if set(aliases) <= {"lo"} else Ownership.FOREIGN
+
+    def objects(self, desired: Scene) -> list[AnyObject]:
+        """Our netlink objects.
+
+        `desired` only says how the card is named (by interface name or MAC), and whether sets are to be looked for.
+        """
+        names = {index: str(link.get_attr("IFLA_IFNAME")) for index, link in self._links.items()}
         is_namespace_ours = desired.namespace is not None
         ours = {
             index: name
@@ -68,15 +105,16 @@ def observe_objects(desired: Scene) -> list[AnyObject]:
             if name.startswith(TUNNEL_DEVICE_PREFIX) or (is_namespace_ours and name == ENI_DEVICE)
         }
         found: list[AnyObject] = []
-        for index, name in ours.items():
-            found += _links(devices[index], name, desired)
-        found += _addresses(ip, ours)
-        found += _routes(ip, names)
-        found += _neighbours(ip, {index: name for index, name in ours.items() if name != ENI_DEVICE})
-        if not is_namespace_ours:
-            found += _rules(ip)
-        if any(key[0] == "set" for key in desired.objects):
-            found += _sets()
+        with translated(f"observe {self._what}"):
+            for index, name in ours.items():
+                found += _links(self._links[index], name, desired)
+            found += _addresses(self._ip, ours)
+            found += _routes(self._ip, names)
+            found += _neighbours(self._ip, {index: name for index, name in ours.items() if name != ENI_DEVICE})
+            if not is_namespace_ours:
+                found += _rules(self._ip)
+            if any(key[0] == "set" for key in desired.objects):
+                found += _sets()
         return found
 
 
@@ -197,22 +235,3 @@ def _sets() -> Iterator[AddressSet]:
                 for entry in (entries.get_attrs("IPSET_ATTR_DATA") if entries else ())
             )
             yield AddressSet(name, members)
-
-
-class Ownership(Enum):
-    """Whose a namespace with our kind of name is."""
-
-    OURS = "ours"
-    UNMARKED = "unmarked"
-    """Empty and without a mark: a crash between making and marking it."""
-    FOREIGN = "foreign"
-
-
-def namespace_ownership() -> Ownership:
-    """Whose the namespace is that the calling thread is in."""
-    with translated("read links"), IPRoute() as ip:
-        links = list(ip.link("dump"))
-    aliases = {str(link.get_attr("IFLA_IFNAME")): link.get_attr("IFLA_IFALIAS") for link in links}
-    if aliases.get("lo") == NAMESPACE_MARK:
-        return Ownership.OURS
-    return Ownership.UNMARKED if set(aliases) <= {"lo"} else Ownership.FOREIGN
