@@ -198,6 +198,9 @@ def _write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+_MAX_TRACK_BYTES = 32
+
+
 class TrackFile:
     """The file keepalived adds to the priority of one instance."""
 
@@ -208,9 +211,15 @@ class TrackFile:
     def read(self) -> int | None:
         """The value, None if there is none."""
         try:
-            return int(self._path.read_text())
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return int(os.read(fd, _MAX_TRACK_BYTES))
         except (OSError, ValueError):
             return None
+        finally:
+            os.close(fd)
 
     def write(self, value: int) -> None:
         """Set the value. Written in place: keepalived watches the file, and a rename would look like two changes.

@@ -37,6 +37,9 @@ from proxypool.telemetry.failovers import FailoverClock
 
 log = logging.getLogger(__name__)
 
+COUNTERS_INTERVAL_S = 1.5
+"""Time between two looks at the counters, at the least: every second tick."""
+
 
 @dataclass
 class Member:
@@ -65,6 +68,12 @@ class Member:
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
     mismatch_since: float | None = None
+    gate: bool | None = None
+    """The gate as the kernel had it when last looked at: every second, and when it was touched. None: there is no
+    namespace, or it is torn.
+    """
+    has_stale_handles: bool = False
+    """Whether a device that the handles belong to was removed, so that they must be opened anew."""
     is_touched: bool = True
     """Whether something changed since it was last compared with what is published."""
 
@@ -112,6 +121,7 @@ class Member:
         except OSError as error:
             # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
+        self._look_at_gate()
 
     def _write_priority(self, value: int) -> None:
         try:
@@ -120,37 +130,25 @@ class Member:
             # Seen again on the next tick, as a track file that is not as wanted.
             log.error("%s: %s", self.label, error)
 
-    def read_gate(self) -> bool | None:
-        """The gate as the kernel has it; None without a namespace, or while it is torn."""
-        if self.handles is None:
-            return None
-        try:
-            return self.handles.gate.read()
-        except OSError:
-            return None
-
-    @property
-    def has_stale_handles(self) -> bool:
-        """Whether a device that the handles belong to was removed, so that they must be opened anew."""
-        if self.handles is None:
-            return False
-        try:
-            self.handles.gate.read()
-        except OSError:
-            return True
-        return False
-
     def see_priority(self, now: float) -> None:
         """Tell the machine what the track file says: a predecessor may have stood aside."""
         self.handle(PrioritySeen(self._track.read()), now)
 
+    def _look_at_gate(self) -> None:
+        self.gate, self.has_stale_handles = None, False
+        if self.handles is not None:
+            try:
+                self.gate = self.handles.gate.read()
+            except OSError:
+                self.has_stale_handles = True
+
     def check_gate(self, now: float) -> None:
         """Compare the gate with what it should be, and repair. A torn gate is as wrong as the wrong one."""
+        self._look_at_gate()
         wanted = decide(self.state).gate
         if wanted is None or self.handles is None or self.has_stale_handles:
             return
-        gate = self.read_gate()
-        if gate is not wanted:
+        if self.gate is not wanted:
             self.saw_gate(is_open=not wanted, now=now)
 
     def check(self, now: float) -> None:
@@ -172,7 +170,7 @@ class Member:
 
     def observe_counters(self, now: float) -> None:
         """Read conntrack and traffic counters and derive rates."""
-        if self.handles is None:
+        if self.handles is None or now < self.counters_at + COUNTERS_INTERVAL_S:
             return
         try:
             counters = self.handles.counters.read()
@@ -196,7 +194,7 @@ class Member:
             node=self.node,
             role=self.state.role.value,
             vrrp=self.state.vrrp.value,
-            gate=self.read_gate(),
+            gate=self.gate,
             has_havip=self.has_havip,
             epoch=self.state.epoch,
             health=reasons + (self.problems or ()),

@@ -266,10 +266,10 @@ class Membership:
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
         for member in self.members.values():
+            member.check(now)
             if member.has_stale_handles:
                 self.watch.close(member.pair.subnet)
                 member.drop_handles()
-            member.check(now)
             member.observe_counters(now)
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.

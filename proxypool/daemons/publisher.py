@@ -38,7 +38,7 @@ class Publisher:
             last = self._published.get(subnet)
             if last is None:
                 continue
-            has_gate_moved = member.read_gate() != last[0].gate
+            has_gate_moved = member.gate != last[0].gate
             if not has_gate_moved and now < last[1] + NUMBERS_INTERVAL_S:
                 continue
             status = member.status()

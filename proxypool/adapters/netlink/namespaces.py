@@ -67,15 +67,16 @@ class Home:
 
 def namespace_exists(name: str) -> bool:
     """Whether the name is there and really a namespace (a crash can leave a plain file)."""
-    try:
-        return os.stat(namespace_path(name)).st_dev != os.stat(NAMESPACE_DIR).st_dev
-    except OSError:
-        return False
+    return namespace_inode(name) is not None
 
 
 def namespace_inode(name: str) -> int | None:
     """Which namespace has the name now; None if none has. Another one may have taken it since the last look."""
-    return os.stat(namespace_path(name)).st_ino if namespace_exists(name) else None
+    try:
+        found = os.stat(namespace_path(name))
+        return found.st_ino if found.st_dev != os.stat(NAMESPACE_DIR).st_dev else None
+    except OSError:
+        return None
 
 
 def list_namespaces() -> list[str]:
