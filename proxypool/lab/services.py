@@ -50,7 +50,7 @@ ZOOKEEPER = Service(
     ),
 )
 # It writes its dumps to $TMPDIR/keepalived.json: /tmp is one directory for all machines, /run is not.
-KEEPALIVED = Service("keepalived", ("keepalived", "-n", "-l", "-D"), {"TMPDIR": "/run"}, is_product=True)
+KEEPALIVED = Service("keepalived", ("keepalived", "-n", "-l"), {"TMPDIR": "/run"}, is_product=True)
 REDIS = Service("redis", ("redis-server", "/etc/redis/redis.conf"))
 RESPONDER_SERVICE = Service("responder", (*INSIDE, "proxypool.lab.inside.responder"))
 

@@ -77,15 +77,18 @@ def stop_daemon(lab: Lab, machine: str, number: signal.Signals) -> None:
 
 def start_daemon(lab: Lab, machine: str) -> None:
     """Start it and wait until it has looked at everything: at this moment it would have repaired what it dislikes."""
+    began = time.time()
     lab.machine(machine).start("daemon")
     wait_until(lambda: started_at(lab, machine), 15.0, f"the daemon of {machine} to answer")
     scopes = 1 if machine.startswith("host") else 1 + len(lab.topology.subnet_plans)
 
     def looked() -> bool:
-        done = [s for s in metrics(lab, machine) if s.startswith("proxypool_reconcile_last_success_timestamp_seconds")]
-        return len(done) >= scopes
+        lines = metrics(lab, machine)
+        done = [s for s in lines if s.startswith("proxypool_reconcile_last_success_timestamp_seconds")]
+        ready = [float(s.split()[1]) for s in lines if s.startswith("proxypool_ready_timestamp_seconds ")]
+        return len(done) >= scopes and bool(ready) and ready[0] >= began
 
-    wait_until(looked, 15.0, f"the daemon of {machine} to have looked at {scopes} namespaces")
+    wait_until(looked, 15.0, f"the daemon of {machine} to be ready, with {scopes} namespaces looked at")
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ vrrp_instance proxypool/s1/p1 {{
     advert_int 0.05
     garp_master_refresh 2
     garp_master_refresh_repeat 1
+    garp_lower_prio_repeat 1
     unicast_src_ip 192.168.4.1
     unicast_peer {{
         192.168.4.2
@@ -83,6 +84,7 @@ def test_the_common_part_names_the_fifo_and_keeps_the_vrrp_process_on_time() -> 
     assert "vrrp_notify_fifo /run/proxypool/vrrp.fifo" in common
     assert "enable_script_security" in common
     assert "vrrp_priority -20" in common
+    assert "vrrp_rx_bufs_policy 65536" in common, "a hundred pairs share one socket"
     assert "vrrp_rt_priority" not in common, "keepalived 2.2 is killed for it at a reload"
 
 

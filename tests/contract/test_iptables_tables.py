@@ -1,0 +1,151 @@
+"""Observing and committing a table in a real kernel, in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+import pytest
+
+from proxypool.adapters import iptables
+from proxypool.adapters.iptables import tables
+from proxypool.core.scene import CHAIN_PREFIX, Chain, Match, Rule, Table, UnknownRule
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
+
+CLONE_NEWNET = 0x40000000
+OURS = f"{CHAIN_PREFIX}INPUT"
+ACCEPT = Rule("ACCEPT", matches=(Match("conntrack", (("ctstate", "RELATED,ESTABLISHED"),)),))
+REJECT = Rule("REJECT", (("reject-with", "tcp-reset"),), source=IPv4Network("10.1.0.0/16"), protocol="tcp")
+WANTED = Table("filter", (Chain(OURS, "INPUT", (ACCEPT, REJECT), policy="DROP"),))
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter_new_namespace() -> None:
+    assert _libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+
+
+@pytest.fixture(autouse=True)
+def namespace() -> Iterator[None]:
+    """The test's thread is in an empty namespace; nothing is remembered of other tests."""
+    tables._proven.clear()
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter_new_namespace()
+        run("ip", "link", "set", "lo", "up")
+        yield
+    finally:
+        assert _libc.setns(home, CLONE_NEWNET) == 0
+        os.close(home)
+        tables._proven.clear()
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tables that python-iptables had to read."""
+    names: list[str] = []
+    parse = tables._parse_table
+
+    def spy(desired: Table) -> Table:
+        names.append(desired.name)
+        return parse(desired)
+
+    monkeypatch.setattr(tables, "_parse_table", spy)
+    return names
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def iptables_legacy(*words: str) -> str:
+    return run("iptables-legacy", "-w", *words)
+
+
+def test_nothing_of_ours_is_observed_as_nothing() -> None:
+    assert iptables.observe_table(WANTED) == Table("filter", ())
+
+
+def test_what_was_applied_is_observed_as_wanted() -> None:
+    iptables.apply_table(WANTED)
+    assert iptables.observe_table(WANTED) == WANTED
+    assert f"-A INPUT -m comment --comment proxypool -j {OURS}" in iptables_legacy("-S")
+
+
+def test_an_unchanged_table_is_parsed_once(parsed: list[str]) -> None:
+    iptables.apply_table(WANTED)
+    assert [iptables.observe_table(WANTED) for _ in range(3)] == [WANTED] * 3
+    assert parsed == ["filter"]
+
+
+def test_counters_are_no_change(parsed: list[str]) -> None:
+    iptables.apply_table(WANTED)
+    iptables.observe_table(WANTED)
+    subprocess.run(["ping", "-c", "1", "-W", "0.2", "127.0.0.1"], check=False, capture_output=True)
+    assert any("[1:" in line for line in run("iptables-legacy-save", "-c").splitlines()), "nothing was counted"
+    assert iptables.observe_table(WANTED) == WANTED
+    assert parsed == ["filter"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("-F", OURS),
+        ("-D", OURS, "1"),
+        ("-I", OURS, "-j", "ACCEPT"),
+        ("-R", OURS, "2", "-s", "10.2.0.0/16", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"),
+        ("-P", "INPUT", "ACCEPT"),
+        ("-D", "INPUT", "1"),
+        ("-I", "INPUT", "-j", "ACCEPT"),
+    ],
+    ids=" ".join,
+)
+def test_a_change_of_a_table_that_was_right_is_seen(change: tuple[str, ...]) -> None:
+    iptables.apply_table(WANTED)
+    assert iptables.observe_table(WANTED) == WANTED
+    iptables_legacy(*change)
+    assert iptables.observe_table(WANTED) != WANTED
+
+
+def test_the_rules_of_others_are_no_change_and_stay() -> None:
+    iptables_legacy("-A", "INPUT", "-s", "192.0.2.7", "-j", "DROP")
+    iptables.apply_table(WANTED)
+    iptables_legacy("-A", "INPUT", "-s", "192.0.2.8", "-j", "DROP")
+    assert iptables.observe_table(WANTED) == WANTED
+    iptables.apply_table(WANTED)
+    iptables.remove_table("filter")
+    left = iptables_legacy("-S")
+    assert "-s 192.0.2.7/32 -j DROP" in left
+    assert "-s 192.0.2.8/32 -j DROP" in left
+    assert CHAIN_PREFIX not in left
+
+
+def test_what_is_right_in_one_namespace_says_nothing_of_another() -> None:
+    iptables.apply_table(WANTED)
+    assert iptables.observe_table(WANTED) == WANTED
+    enter_new_namespace()
+    assert iptables.observe_table(WANTED) == Table("filter", ())
+
+
+def test_another_wish_for_the_same_bytes_is_compared_anew() -> None:
+    iptables.apply_table(WANTED)
+    assert iptables.observe_table(WANTED) == WANTED
+    other = replace(WANTED, chains=(replace(WANTED.chains[0], rules=(ACCEPT,)),))
+    found = iptables.observe_table(other)
+    assert found != other
+    assert isinstance(found.chains[0].rules[1], UnknownRule)
+
+
+def test_no_more_is_remembered_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_PROVEN", 2)
+    for number in range(4):
+        rule = replace(REJECT, source=IPv4Network(f"10.{number}.0.0/16"))
+        table = replace(WANTED, chains=(replace(WANTED.chains[0], rules=(rule,)),))
+        iptables.apply_table(table)
+        assert iptables.observe_table(table) == table
+    assert len(tables._proven) == 2
+    assert table in tables._proven
