@@ -26,7 +26,10 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
     """Tables of a subnet's namespace on a node.
 
     A TCP packet without state (a connection lost in a failover) gets a RST on either side, so that nobody hangs; every
-    other packet without state is dropped by the policy, so none can leave the ENI without NAT.
+    other packet without state is dropped by the policy, so none can leave the ENI without NAT. No RST is sent into the
+    tunnel for one that a customer's server forged.
+
+    The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
     back = Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(_state("RELATED,ESTABLISHED"),))
     reset = Rule(
@@ -49,24 +52,23 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
         for cidr in sorted(subnet.cidrs)
     )
     reset_here = Rule(
-        "REJECT", (("reject-with", "tcp-reset"),), in_device=ENI_DEVICE, protocol="tcp", matches=(_state("INVALID"),)
-    )
-    clamp = Rule(
-        "TCPMSS",
-        (("clamp-mss-to-pmtu", ""),),
+        "REJECT",
+        (("reject-with", "tcp-reset"),),
+        source=tunnel_range,
+        is_source_negated=True,
+        in_device=ENI_DEVICE,
         protocol="tcp",
-        matches=(Match("tcp", (("tcp-flags", "SYN,RST SYN"),)),),
+        matches=(_state("INVALID"),),
     )
     masquerade = Rule("MASQUERADE", (("random-fully", ""),), source=tunnel_range, out_device=ENI_DEVICE)
     return (
         Table(
             "filter",
             (
-                _chain("FORWARD", (back, *out, reset), policy="DROP"),
+                _chain("FORWARD", (_clamp(), back, *out, reset), policy="DROP"),
                 _chain("INPUT", (Rule("ACCEPT", matches=(_state("RELATED,ESTABLISHED"),)), reset_here), policy="DROP"),
             ),
         ),
-        Table("mangle", (_chain("FORWARD", (clamp,)),)),
         Table("nat", (_chain("POSTROUTING", (masquerade,)),)),
     )
 
@@ -115,18 +117,18 @@ def host_rewrite(devices: Iterable[str], instance_cidrs: Iterable[IPv4Network], 
 
 
 def host_clamp(devices: Iterable[str]) -> Table:
-    """MSS clamp on the way into and out of the tunnels."""
-    rules = tuple(
-        Rule(
-            "TCPMSS",
-            (("clamp-mss-to-pmtu", ""),),
-            out_device=device,
-            protocol="tcp",
-            matches=(Match("tcp", (("tcp-flags", "SYN,RST SYN"),)),),
-        )
-        for device in sorted(devices)
+    """MSS clamp on the way into the tunnels, which tells the database too."""
+    return Table("filter", (_chain("FORWARD", tuple(_clamp(device) for device in sorted(devices))),))
+
+
+def _clamp(out_device: str | None = None) -> Rule:
+    return Rule(
+        "TCPMSS",
+        (("clamp-mss-to-pmtu", ""),),
+        out_device=out_device,
+        protocol="tcp",
+        matches=(Match("tcp", (("tcp-flags", "SYN,RST SYN"),)),),
     )
-    return Table("mangle", (_chain("FORWARD", rules),))
 
 
 def _chain(hook: str, rules: tuple[Rule, ...], policy: str | None = None) -> Chain:

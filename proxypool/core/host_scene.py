@@ -84,7 +84,7 @@ def host_scene(facts: HostFacts, spec: PoolSpec, snapshot: Snapshot, subnets: It
     """Tunnels, routes and rewrite of one host; nothing where it serves no subnet."""
     served = tuple(subnets)
     if not served:
-        return Scene.of(None, (Table("nat", ()), Table("mangle", ())))
+        return Scene.of(None, (Table("nat", ()), Table("filter", ())))
     objects: list[AnyObject] = []
     devices: list[str] = []
     for subnet in served:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
+from proxypool.core.addressing import ENI_DEVICE, namespace_of
 from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
 from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
@@ -70,12 +70,14 @@ def _customer_routes(subnet: SubnetSpec, member: MemberSpec) -> Iterable[Route]:
 
 
 def _subnet_sysctls(tunnel_device: str) -> Iterable[Sysctl]:
-    """Why: no mid-stream pick-up of connections; strict reverse path on both sides; the ENI answers ARP for its own
-    addresses only; a customer's redirects are not for us.
+    """Why: no mid-stream pick-up of connections; the ENI answers ARP for its own addresses only; a customer's redirects
+    are not for us. No reverse path filter: the forward rules say who may come from where and conntrack knows the rest,
+    so it would only cost each packet a lookup, and lose ICMP errors of routers outside the subnet's CIDRs.
     """
     yield Sysctl("netfilter/nf_conntrack_tcp_loose", "0")
+    yield Sysctl("ipv4/conf/all/rp_filter", "0")
     for device in (ENI_DEVICE, tunnel_device):
-        yield Sysctl(f"ipv4/conf/{device}/rp_filter", "1")
+        yield Sysctl(f"ipv4/conf/{device}/rp_filter", "0")
         yield Sysctl(f"ipv4/conf/{device}/send_redirects", "0")
         yield Sysctl(f"ipv4/conf/{device}/accept_source_route", "0")
     yield Sysctl(f"ipv4/conf/{ENI_DEVICE}/arp_ignore", "1")
@@ -100,8 +102,3 @@ def root_scene(facts: NodeFacts, spec: PoolSpec, snapshot: Snapshot) -> Scene:
             node_guard(spec.tunnel, spec.vxlan_port, facts.coordinators),
         ),
     )
-
-
-def tunnel_devices(snapshot: Snapshot, node: str) -> frozenset[str]:
-    """Names of the tunnel devices this node's namespaces hold."""
-    return frozenset(tunnel_device_of(pair.subnet) for pair in snapshot.pairs_on(node))

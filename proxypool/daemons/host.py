@@ -43,7 +43,7 @@ from proxypool.telemetry.server import MetricsServer
 log = logging.getLogger(__name__)
 
 HOST_SCOPE = "(host)"
-HOST_TABLES = ("nat", "mangle")
+HOST_TABLES = ("nat", "filter")
 RETRY_S = 1.0
 GRACE_S = 3.0
 """Time to connect for the first time before it is called a problem."""

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 FULL_LOOK_S = 1.0
 IPPROTO_VRRP = 112
-SUBNET_TABLES = ("filter", "nat", "mangle")
+SUBNET_TABLES = ("filter", "nat")
 
 
 class NodeWatch:

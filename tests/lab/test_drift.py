@@ -56,7 +56,6 @@ IN_SUBNET = (
     Damage("a rule inserted into a chain of ours", "iptables-legacy -I PP-FORWARD -j ACCEPT"),
     Damage("our jump deleted", "iptables-legacy -D FORWARD 1"),
     Damage("our jump twice", "iptables-legacy -A FORWARD -j PP-FORWARD"),
-    Damage("mangle flushed", "iptables-legacy -t mangle -F"),
     Damage("route to a host deleted", "ip route del {host}/32"),
     Damage("route to a host changed", "ip route replace blackhole {host}/32 proto 177"),
     Damage("blackhole route deleted", "ip route del blackhole 100.64.0.0/10 proto 177 metric 4278198272"),
@@ -74,7 +73,7 @@ IN_SUBNET = (
     Damage("tunnel down", "ip link set {tunnel} down"),
     Damage("tunnel's MTU", "ip link set {tunnel} mtu 1300"),
     Damage("tunnel deleted", "ip link del {tunnel}"),
-    Damage("rp_filter", "sysctl -qw net.ipv4.conf.eni0.rp_filter=0"),
+    Damage("rp_filter", "sysctl -qw net.ipv4.conf.eni0.rp_filter=1"),
 )
 
 ON_NODE = (
@@ -85,7 +84,7 @@ ON_NODE = (
 
 ON_HOST = (
     Damage("nat flushed", "iptables-legacy -t nat -F"),
-    Damage("mangle flushed and chains deleted", "iptables-legacy -t mangle -F; iptables-legacy -t mangle -X"),
+    Damage("filter flushed and chains deleted", "iptables-legacy -F; iptables-legacy -X"),
     Damage("customer's route deleted", "ip route del {cidr} table 7700 via {havip} dev {tunnel} onlink"),
     Damage("unreachable route deleted", "ip route del unreachable {cidr} table 7700 metric 4278198272"),
     Damage("all routes of the table flushed", "ip route flush table 7700"),
@@ -289,5 +288,5 @@ def test_keepalived_s_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: st
 def test_a_sysctl_is_seen_as_it_is(lab: Lab, subnet: SubnetPlan) -> None:
     """The control of the repairs above: what the tests read is the namespace's own value."""
     node = master_of(lab, subnet)
-    assert sysctl(lab.machine(node), namespace_of(subnet.id), "ipv4/conf/eni0/rp_filter") == "1"
+    assert sysctl(lab.machine(node), namespace_of(subnet.id), "ipv4/conf/eni0/send_redirects") == "0"
     assert sysctl(lab.machine(node), None, "ipv4/ip_forward") == "0"

@@ -204,7 +204,7 @@ def test_tables_are_repaired_around_it(furnished: Lab, subnet: SubnetPlan) -> No
     lab = furnished
     with untouched(lab, subnet):
         for node in lab.topology.node_names:
-            for table, chain in (("nat", "PP-POSTROUTING"), ("filter", "PP-FORWARD"), ("mangle", "PP-FORWARD")):
+            for table, chain in (("nat", "PP-POSTROUTING"), ("filter", "PP-FORWARD")):
                 words = ["ip", "netns", "exec", namespace_of(subnet.id), "iptables-legacy", "-t", table]
                 lab.machine(node).run([*words, "-F", chain])
                 wait_until(

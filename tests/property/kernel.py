@@ -155,7 +155,7 @@ def identity(tunnel: AnyObject) -> tuple[object, ...]:
 def device_of(path: str) -> str | None:
     """The device of a per-device sysctl, such as `ipv4/conf/eni0/rp_filter`."""
     match path.split("/"):
-        case [_, "conf", device, _]:
+        case [_, "conf", device, _] if device != "all":
             return device
         case _:
             return None

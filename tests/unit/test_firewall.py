@@ -83,6 +83,10 @@ class TestSubnetsNamespace:
                     assert (rule.protocol, states(rule)) == ("tcp", "INVALID")
                     assert rule.target_options == (("reject-with", "tcp-reset"),)
 
+    def test_a_forged_source_makes_no_reset_go_to_a_host(self) -> None:
+        (reset,) = [rule for rule in rules(TABLES["filter"], "INPUT") if rule.target == "REJECT"]
+        assert (reset.source, reset.is_source_negated) == (TUNNELS, True)
+
     def test_the_namespace_itself_accepts_no_new_connection(self) -> None:
         accepted = [rule for rule in rules(TABLES["filter"], "INPUT") if rule.target == "ACCEPT"]
         assert [states(rule) for rule in accepted] == ["RELATED,ESTABLISHED"]
@@ -94,8 +98,8 @@ class TestSubnetsNamespace:
         assert masquerade.target_options == (("random-fully", ""),)
 
     def test_the_mss_is_clamped_in_both_directions(self) -> None:
-        (clamp,) = rules(TABLES["mangle"], "FORWARD")
-        assert clamp.target == "TCPMSS"
+        clamp = rules(TABLES["filter"], "FORWARD")[0]
+        assert clamp.target == "TCPMSS", "first: a rule that accepts would end the visit"
         assert (clamp.in_device, clamp.out_device) == (None, None)
 
     def test_the_order_of_a_subnets_cidrs_makes_no_difference(self) -> None:

@@ -11,7 +11,7 @@ from proxypool.core.addressing import mac_of, tunnel_device_of
 from proxypool.core.firewall import PEERS_SET
 from proxypool.core.host_scene import HostFacts, Refused, choose_subnets, host_scene
 from proxypool.core.model import PairState, PoolSpec, Snapshot, SubnetSpec
-from proxypool.core.node_scene import root_scene, subnet_scene, tunnel_devices
+from proxypool.core.node_scene import root_scene, subnet_scene
 from proxypool.core.scene import (
     HOST_RULE_PRIORITY,
     HOST_TABLE,
@@ -122,11 +122,6 @@ class TestSubnetOnNode:
         with pytest.raises(KeyError):
             self.scene("n9")
 
-    def test_tunnel_devices_are_those_of_the_nodes_subnets(self) -> None:
-        pool = make.snapshot(pairs=[make.pair()])
-        assert tunnel_devices(pool, "n1") == {TUNNEL}
-        assert tunnel_devices(pool, "n9") == frozenset()
-
 
 def replace_hosts(pool: Snapshot, names: frozenset[str]) -> Snapshot:
     return Snapshot(
@@ -214,7 +209,7 @@ class TestHost:
         scene = self.scene(make.snapshot())
         assert {item.name: item.chains for item in scene.objects.values() if isinstance(item, Table)} == {
             "nat": (),
-            "mangle": (),
+            "filter": (),
         }
         assert len(scene.objects) == 2
 
