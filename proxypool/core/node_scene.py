@@ -10,7 +10,6 @@ from proxypool.core.addressing import ENI_DEVICE, namespace_of
 from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
 from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
-    ROUTE_PROTOCOL,
     WORST_METRIC,
     Address,
     AddressSet,
@@ -22,8 +21,6 @@ from proxypool.core.scene import (
     Sysctl,
 )
 from proxypool.core.tunnels import reach, tunnel_of
-
-__all__ = ["ROUTE_PROTOCOL", "NodeFacts", "root_scene", "subnet_scene"]
 
 
 @dataclass(frozen=True, slots=True)

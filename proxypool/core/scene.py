@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 Key: TypeAlias = tuple[str, ...]
 
@@ -24,14 +24,6 @@ WORST_METRIC = 4278198272
 """Metric of the `unreachable` routes below the real ones."""
 CHAIN_PREFIX = "PP-"
 SET_PREFIX = "pp-"
-
-
-class SceneObject(Protocol):
-    """What every kind of object in a scene offers."""
-
-    @property
-    def key(self) -> Key:
-        """Which kernel object this is, whatever it is like."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from proxypool.daemons.executor import execute, observe
 
 log = logging.getLogger(__name__)
 
+NODE_SCOPE, HOST_SCOPE = "(node)", "(host)"
+"""Scopes of the machine's own namespace; no subnet can have these names."""
 MAX_ROUNDS = 4
 """A device that is set up deletes and creates others' preconditions; more than this many rounds is a defect."""
 FIRST_RETRY_S, MAX_RETRY_S = 0.2, 5.0
@@ -40,7 +42,6 @@ class Reconciled:
     operations: int
     is_repair: bool
     """Something of ours had been changed by somebody else."""
-    exists: bool
     duration_s: float
 
 
@@ -181,7 +182,7 @@ class Dataplane:
     def _reconcile(self, name: str, scope: _Scope) -> None:
         scope.is_dirty = scope.is_new_wish = False
         began = time.monotonic()
-        operations, problems, exists = self._converge(scope.desired)
+        operations, problems = self._converge(scope.desired)
         is_repair = scope.has_converged and bool(operations) and not scope.problems
         now = time.monotonic()
         scope.looked_at = now
@@ -202,32 +203,30 @@ class Dataplane:
         with self._changed:
             if not scope.desired.exists and not problems and self._scopes.get(name) is scope:
                 del self._scopes[name]
-        self.on_result(Reconciled(name, problems, len(operations), is_repair, exists, now - began))
+        self.on_result(Reconciled(name, problems, len(operations), is_repair, now - began))
 
-    def _converge(self, desired: Scene) -> tuple[list[str], tuple[str, ...], bool]:
-        """Rounds until the plan is empty. Returns operations applied, problems, whether the namespace exists."""
+    def _converge(self, desired: Scene) -> tuple[list[str], tuple[str, ...]]:
+        """Rounds until the plan is empty. Returns operations applied, and problems."""
         assert self.home is not None  # noqa: S101 - set before the first round, for mypy
         applied: list[str] = []
-        exists = False
         operations: tuple[Operation, ...] = ()
         try:
             for _ in range(MAX_ROUNDS):
                 observed = observe(self.home, desired)
-                exists = observed.exists
                 operations = plan(desired, observed)
                 if not operations:
-                    return applied, (), exists
+                    return applied, ()
                 done, problems = self._execute_all(desired, operations)
                 applied += done
                 if problems:
-                    return applied, problems, exists
+                    return applied, problems
         except ProxypoolError as error:
-            return applied, (str(error),), exists
+            return applied, (str(error),)
         except Exception as error:
             log.exception("reconcile of %s failed", desired.namespace or "this machine")
-            return applied, (f"{type(error).__name__}: {error}",), exists
+            return applied, (f"{type(error).__name__}: {error}",)
         left = ", ".join(sorted(_name(operation) for operation in operations))
-        return applied, (f"does not converge: {left}",), exists
+        return applied, (f"does not converge: {left}",)
 
     def _execute_all(self, desired: Scene, operations: tuple[Operation, ...]) -> tuple[list[str], tuple[str, ...]]:
         """Apply in order. What depends on a card that is missing fails too, and is not worth a line of its own."""

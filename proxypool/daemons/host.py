@@ -9,13 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import socket
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
-
-import msgspec
 
 from proxypool import __version__
 from proxypool.adapters import netlink
@@ -26,14 +23,16 @@ from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
-from proxypool.core.documents import encode
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.host_scene import HostFacts, Refused, choose_subnets, host_scene
-from proxypool.core.model import Alive, HostSpec, Snapshot, TunnelKind
+from proxypool.core.model import HostSpec, Snapshot, TunnelKind
 from proxypool.core.role import Coordinator
 from proxypool.daemons import singleton
-from proxypool.daemons.dataplane import Dataplane, Reconciled
-from proxypool.daemons.messages import CoordinatorMoved, Message, SecondPassed, SnapshotArrived, Stop
+from proxypool.daemons.beat import Beat
+from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.messages import CoordinatorMoved, Message, SecondPassed, SnapshotArrived
+from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
@@ -42,11 +41,8 @@ from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
-HOST_SCOPE = "(host)"
 HOST_TABLES = ("nat", "filter")
 RETRY_S = 1.0
-GRACE_S = 3.0
-"""Time to connect for the first time before it is called a problem."""
 REGISTRATION_CHECK_S = 30.0
 TICK_S = 1.0
 BEAT_S = 60.0
@@ -62,9 +58,9 @@ class HostDaemon:
         self.name = host.name or socket.gethostname()
         self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.started_at, self.started_monotonic = time.time(), time.monotonic()
+        self.started_at = time.monotonic()
         self.snapshot = Snapshot()
-        self.problems: dict[str, str] = {}
+        self.problems = Problems()
         self.tunnel_address: IPv4Address | None = None
         self.served: frozenset[str] = frozenset()
         self.is_ready = False
@@ -73,13 +69,10 @@ class HostDaemon:
         self.refused: tuple[Refused, ...] = ()
         self._registration_due = 0.0
         self._probed: TunnelKind | None = None
-        self._published: Alive | None = None
-        self._beat_due = 0.0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state and registration are left as they are."""
-        signal.signal(signal.SIGTERM, lambda *_: self.inbox.put(Stop()))
-        signal.signal(signal.SIGINT, lambda *_: self.inbox.put(Stop()))
+        stop_on_signals(self.inbox)
         underlay = wait_for_underlay(self.host.underlay, self.inbox)
         if underlay is None:
             return 0
@@ -92,7 +85,6 @@ class HostDaemon:
         return 0
 
     def _compose(self) -> None:
-        self.alive = Alive(underlay=self.underlay.address, version=__version__, since=self.started_at)
         self.session = PoolSession(
             self.config.zookeeper,
             self.config.pool,
@@ -102,6 +94,7 @@ class HostDaemon:
         )
         self.registry = Registry(self.session)
         self.presence = Presence(self.session)
+        self.beat = Beat(self.presence, f"hosts/{self.name}/alive", self.underlay.address, BEAT_S)
         self.mirror = PoolMirror(self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)))
         self.metrics = HostMetrics(self._view)
         self.dataplane = Dataplane(on_result=self.inbox.put)
@@ -111,7 +104,7 @@ class HostDaemon:
         try:
             self.server = MetricsServer(self.listen, self.metrics.registry)
         except ProxypoolError as error:
-            self._note("metrics", str(error))
+            self.problems.note("metrics", str(error))
 
     def _loop(self) -> None:
         self.dataplane.start()
@@ -123,15 +116,7 @@ class HostDaemon:
         self.mirror.start()
         self.presence.start()
         log.info("host %s on %s: started", self.name, self.underlay.address)
-        while True:
-            message = self.inbox.get()
-            if isinstance(message, Stop):
-                return
-            try:
-                self._dispatch(message)
-            except Exception:
-                # The agent outlives a defect in the handling of one message.
-                log.exception("handling %s failed", type(message).__name__)
+        run_until_stopped(self.inbox.get, self._dispatch)
 
     # ---- on the watch thread -------------------------------------------------------------------------------------
 
@@ -183,13 +168,13 @@ class HostDaemon:
                     metrics=self.listen.replace("0.0.0.0", str(self.underlay.address)),  # noqa: S104 - only read
                     version=__version__,
                 ),
-                self.alive,
+                self.beat.alive,
             )
             self._register_subnets()
         except ProxypoolError as error:
-            self._note("registration", str(error))
+            self.problems.note("registration", str(error))
             return
-        self._note("registration", None)
+        self.problems.note("registration", None)
         self._registration_due = now + REGISTRATION_CHECK_S
         if address != self.tunnel_address:
             log.info("registered as %s, tunnel address %s", self.name, address)
@@ -236,9 +221,9 @@ class HostDaemon:
             self._probed = kind
             try:
                 netlink.probe_tunnel(kind)
-                self._note("tunnel", None)
+                self.problems.note("tunnel", None)
             except ProxypoolError as error:
-                self._note("tunnel", str(error))
+                self.problems.note("tunnel", str(error))
         return "tunnel" not in self.problems
 
     def _reconciled(self, result: Reconciled) -> None:
@@ -253,48 +238,29 @@ class HostDaemon:
         if not self.is_ready:
             self.is_ready = True
             self.metrics.ready.set(time.time())
-            log.info("ready after %.1f s: %d subnets", time.monotonic() - self.started_monotonic, len(self.served))
-        self._note("dataplane", "; ".join(result.problems) or None)
+            log.info("ready after %.1f s: %d subnets", time.monotonic() - self.started_at, len(self.served))
+        self.problems.note("dataplane", "; ".join(result.problems) or None)
         self.events.neighbour_devices = frozenset(
             index for index, name in socket.if_nameindex() if name.startswith(TUNNEL_DEVICE_PREFIX)
         )
 
     def _check_machine(self) -> None:
         is_forwarding = read_sysctl("ipv4/ip_forward") == "1"
-        self._note("ip_forward", None if is_forwarding else "this host does not forward: set net.ipv4.ip_forward=1")
-        is_young = self.session.last_seen is None and time.monotonic() - self.started_monotonic < GRACE_S
-        is_connected = self.session.state is Coordinator.CONNECTED or is_young
-        hosts = ",".join(self.config.zookeeper.hosts)
-        self._note("zookeeper", None if is_connected else f"ZooKeeper {hosts} does not answer; traffic goes on")
-
-    def _note(self, topic: str, problem: str | None) -> None:
-        if problem == self.problems.get(topic):
-            return
-        if problem is None:
-            log.info("%s: well again", topic)
-            del self.problems[topic]
-        else:
-            log.warning("%s", problem)
-            self.problems[topic] = problem
+        problem = None if is_forwarding else "this host does not forward: set net.ipv4.ip_forward=1"
+        self.problems.note("ip_forward", problem)
+        silence = silence_of(self.session, self.config.zookeeper.hosts, self.started_at, "traffic goes on")
+        self.problems.note("zookeeper", silence)
 
     def _publish(self, now: float) -> None:
-        if self.tunnel_address is None:
-            return
-        problems = [*self.problems.values()]
-        problems += [f"subnet {item.subnet} is not served: {item.why}" for item in self.refused]
-        problems += [f"document {path}: {why}" for path, why in sorted(self.snapshot.malformed.items())]
-        alive = Alive(
-            underlay=self.underlay.address, version=__version__, since=self.started_at, problems=tuple(problems)
-        )
-        if alive != self._published or now >= self._beat_due:
-            self._published, self._beat_due = alive, now + BEAT_S
-            self.presence.want(f"hosts/{self.name}/alive", encode(msgspec.structs.replace(alive, at=time.time())))
+        if self.tunnel_address is not None:
+            refused = (f"subnet {item.subnet} is not served: {item.why}" for item in self.refused)
+            self.beat.publish((*self.problems, *refused), self.snapshot, now)
 
     def _view(self) -> HostView:
         """For the metrics, on the server's thread."""
         return HostView(
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
-            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_monotonic),
+            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_at),
             subnets_served=len(self.served),
             subnets_refused=len(self.refused),
             malformed_documents=len(self.snapshot.malformed),

@@ -27,7 +27,7 @@ from proxypool.core.role import (
     Timers,
 )
 from proxypool.core.scene import Scene
-from proxypool.daemons.dataplane import Dataplane, Reconciled
+from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
@@ -45,9 +45,6 @@ from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import MemberView, NodeMetrics
 
 log = logging.getLogger(__name__)
-
-NODE_SCOPE = "(node)"
-"""Scope of the machine's own namespace; no subnet can have this name."""
 
 
 @dataclass

@@ -9,13 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import socket
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
-
-import msgspec
 
 from proxypool import __version__
 from proxypool.adapters import netlink
@@ -23,15 +20,16 @@ from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.core.config import NODE_METRICS, Config, NodeConfig
-from proxypool.core.documents import encode
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
-from proxypool.core.model import Alive, NodeSpec, Snapshot
+from proxypool.core.model import NodeSpec, Snapshot
 from proxypool.core.node_scene import NodeFacts
 from proxypool.core.role import Coordinator, Timers
 from proxypool.daemons import singleton
+from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
+from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -43,9 +41,9 @@ from proxypool.daemons.messages import (
     Message,
     SecondPassed,
     SnapshotArrived,
-    Stop,
 )
 from proxypool.daemons.node_watch import NodeWatch
+from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
@@ -55,8 +53,6 @@ from proxypool.telemetry.server import MetricsServer
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-GRACE_S = 3.0
-"""Time to connect for the first time before it is called a problem."""
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
 
@@ -70,18 +66,14 @@ class NodeDaemon:
         self.name = node.name or socket.gethostname()
         self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.problems: dict[str, str] = {}
-        """What is wrong with the whole machine, by topic."""
-        self.started_at, self.started_monotonic = time.time(), time.monotonic()
+        self.problems = Problems()
+        self.started_at = time.monotonic()
         self.snapshot = Snapshot()
         self.keepalived_pid: int | None = None
-        self._published_alive: Alive | None = None
-        self._beat_due = 0.0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state, keepalived and the ZooKeeper session are left as they are."""
-        signal.signal(signal.SIGTERM, lambda *_: self.inbox.put(Stop()))
-        signal.signal(signal.SIGINT, lambda *_: self.inbox.put(Stop()))
+        stop_on_signals(self.inbox)
         underlay = wait_for_underlay(self.node.underlay, self.inbox)
         if underlay is None:
             return 0
@@ -96,7 +88,6 @@ class NodeDaemon:
         # keepalived ignores a track file whose directory is not there when it reads its configuration.
         (self.run_dir / "track").mkdir(parents=True, exist_ok=True)
         zookeeper = self.config.zookeeper
-        self.alive = Alive(underlay=underlay.address, version=__version__, since=self.started_at)
         self.session = PoolSession(
             zookeeper,
             self.config.pool,
@@ -106,6 +97,7 @@ class NodeDaemon:
         )
         self.registry = Registry(self.session)
         self.presence = Presence(self.session)
+        self.beat = Beat(self.presence, f"nodes/{self.name}/alive", underlay.address, BEAT_S)
         self.mirror = PoolMirror(
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
@@ -143,8 +135,7 @@ class NodeDaemon:
         try:
             return MetricsServer(listen, self.metrics.registry)
         except ProxypoolError as error:
-            log.error("%s", error)
-            self.problems["metrics"] = str(error)
+            self.problems.note("metrics", str(error))
             return None
 
     def _loop(self) -> None:
@@ -153,16 +144,8 @@ class NodeDaemon:
         self.session.start()
         self.mirror.start()
         self.presence.start()
-        log.info("node %s on %s: started", self.name, self.alive.underlay)
-        while True:
-            message = self._next_message()
-            if isinstance(message, Stop):
-                return
-            try:
-                self._dispatch(message)
-            except Exception:
-                # The daemon outlives a defect in the handling of one message: traffic and the other pairs matter more.
-                log.exception("handling %s failed", type(message).__name__)
+        log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
+        run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
         deadline = self.membership.next_deadline()
@@ -188,17 +171,19 @@ class NodeDaemon:
             case SecondPassed():
                 self._register(now)
                 self.membership.second_passed(now)
-                self._note("zookeeper", self._zookeeper_problem())
+                hosts = self.config.zookeeper.hosts
+                silence = silence_of(self.session, hosts, self.started_at, "roles stay as they are")
+                self.problems.note("zookeeper", silence)
                 self._publish(now)
             case KeepalivedSeen(pid, is_connected):
                 self.keepalived_pid = pid
-                self._note(
+                self.problems.note(
                     "keepalived",
                     None if pid else "keepalived is not running: start it with `systemctl start keepalived`",
                 )
                 self.membership.vrrp.seen(pid, now, is_connected=is_connected)
             case KeepalivedSynced(_, problem):
-                self._note("keepalived-config", problem)
+                self.problems.note("keepalived-config", problem)
                 self.membership.vrrp.synced(message, now)
                 if message.is_reloaded:
                     self.metrics.reloads.inc()
@@ -222,24 +207,7 @@ class NodeDaemon:
             self.is_ready = True
             self.metrics.ready.set(time.time())
             count = len(self.membership.members)
-            log.info("ready after %.1f s: member of %d pairs", now - self.started_monotonic, count)
-
-    def _note(self, topic: str, problem: str | None) -> None:
-        if problem == self.problems.get(topic):
-            return
-        if problem is None:
-            log.info("%s: well again", topic)
-            del self.problems[topic]
-        else:
-            log.warning("%s", problem)
-            self.problems[topic] = problem
-
-    def _zookeeper_problem(self) -> str | None:
-        if self.session.state is Coordinator.CONNECTED:
-            return None
-        if self.session.last_seen is None and time.monotonic() - self.started_monotonic < GRACE_S:
-            return None
-        return f"ZooKeeper {','.join(self.config.zookeeper.hosts)} does not answer; roles stay as they are"
+            log.info("ready after %.1f s: member of %d pairs", now - self.started_at, count)
 
     def _register(self, now: float) -> None:
         """Until it succeeds nothing is served: another machine may have our name."""
@@ -249,17 +217,17 @@ class NodeDaemon:
         listen = self.config.metrics.listen or NODE_METRICS
         spec = NodeSpec(
             id=self.name,
-            underlay=self.alive.underlay,
-            metrics=listen.replace("0.0.0.0", str(self.alive.underlay)),  # noqa: S104 - read from the configuration
+            underlay=self.beat.alive.underlay,
+            metrics=listen.replace("0.0.0.0", str(self.beat.alive.underlay)),  # noqa: S104 - read from the configuration
             version=__version__,
             labels=dict(self.node.labels),
         )
         try:
-            self.registry.register_node(spec, self.alive)
+            self.registry.register_node(spec, self.beat.alive)
         except ProxypoolError as error:
-            self._note("registration", str(error))
+            self.problems.note("registration", str(error))
             return
-        self._note("registration", None)
+        self.problems.note("registration", None)
         if not self.is_registered:
             self.is_registered = True
             log.info("registered as %s", self.name)
@@ -267,23 +235,15 @@ class NodeDaemon:
                 self.membership.snapshot_arrived(self.mirror.snapshot, now)
 
     def _publish(self, now: float) -> None:
-        if not self.is_registered:
-            return
-        problems = [*self.problems.values(), *self.membership.problems()]
-        problems += [f"document {path}: {why}" for path, why in sorted(self.snapshot.malformed.items())]
-        alive = Alive(
-            underlay=self.alive.underlay, version=__version__, since=self.started_at, problems=tuple(problems)
-        )
-        if alive != self._published_alive or now >= self._beat_due:
-            self._published_alive, self._beat_due = alive, now + BEAT_S
-            self.presence.want(f"nodes/{self.name}/alive", encode(msgspec.structs.replace(alive, at=time.time())))
+        if self.is_registered:
+            self.beat.publish((*self.problems, *self.membership.problems()), self.snapshot, now)
 
     def _view(self) -> NodeView:
         """For the metrics, on the server's thread: reads values the loop replaces whole."""
         return NodeView(
             members=self.membership.views(),
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
-            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_monotonic),
+            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_at),
             is_keepalived_up=self.keepalived_pid is not None,
             is_keepalived_config_valid="keepalived-config" not in self.problems,
             malformed_documents=len(self.snapshot.malformed),

@@ -22,7 +22,7 @@ from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
-from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
 from proxypool.daemons.messages import (
     AddressesSeen,
     AddressMoved,
@@ -214,11 +214,11 @@ class NodeWatch:
             self._post(KeepalivedFilesTouched())
         if self._is_scope_dirty:
             self._is_scope_dirty = False
-            self._dataplane.touch("(node)")
+            self._dataplane.touch(NODE_SCOPE)
         for probe in (self._root_probe, self._peers_probe):
             if probe.has_changed():
                 probe.remember()
-                self._dataplane.touch("(node)")
+                self._dataplane.touch(NODE_SCOPE)
         for subnet, handles in list(self._handles.items()):
             if netlink.namespace_inode(namespace_of(subnet)) != self._inodes.get(subnet):
                 # Gone, or made anew meanwhile: the handles keep the old one alive, and with it its tunnel's key.

@@ -83,10 +83,9 @@ def start_daemon(lab: Lab, machine: str) -> None:
     scopes = 1 if machine.startswith("host") else 1 + len(lab.topology.subnet_plans)
 
     def looked() -> bool:
-        lines = metrics(lab, machine)
-        done = [s for s in lines if s.startswith("proxypool_reconcile_last_success_timestamp_seconds")]
-        ready = [float(s.split()[1]) for s in lines if s.startswith("proxypool_ready_timestamp_seconds ")]
-        return len(done) >= scopes and bool(ready) and ready[0] >= began
+        said = metrics(lab, machine)
+        done = [s for s in said if s.startswith("proxypool_reconcile_last_success_timestamp_seconds")]
+        return len(done) >= scopes and said.get("proxypool_ready_timestamp_seconds", 0.0) >= began
 
     wait_until(looked, 15.0, f"the daemon of {machine} to be ready, with {scopes} namespaces looked at")
 

@@ -31,7 +31,6 @@ from proxypool.core.scene import (
 NLM_F_REQUEST, NLM_F_ACK = 0x001, 0x004
 NUD_NOARP = 0x40
 SCOPE_LINK = 253
-_ROUTE_TYPES = {"unicast": "unicast", "blackhole": "blackhole", "unreachable": "unreachable"}
 
 
 def apply_object(item: AnyObject, namespace: str | None, home: Home) -> None:
@@ -136,7 +135,7 @@ def _route_arguments(route: Route, *, for_removal: bool = False) -> dict[str, An
         "dst": str(route.destination),
         "table": route.table,
         "proto": ROUTE_PROTOCOL,
-        "type": _ROUTE_TYPES[route.kind],
+        "type": route.kind.value,
         "family": socket.AF_INET,
     }
     if route.metric:
