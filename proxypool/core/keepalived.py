@@ -13,7 +13,10 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.model import PairSpec, Snapshot
 from proxypool.core.role import PRIORITY_ASIDE, Vrrp
 
-BASE_PRIORITY = 200
+BASE_PRIORITY = 1
+"""All else comes from the track file. Where keepalived started before there was a directory for it, it goes on without
+the file, and must not win against a member that serves.
+"""
 FILE_PREFIX = "proxypool"
 GLOBAL_FILE = f"{FILE_PREFIX}.conf"
 INSTANCE_PREFIX = "proxypool/"

@@ -30,11 +30,13 @@ from typing import TypeAlias
 
 from proxypool.core.model import Candidate
 
-PRIORITY_ELECTED = 40
-PRIORITY_NORMAL = 0
-PRIORITY_UNFIT = -100
+PRIORITY_ELECTED = 239
+PRIORITY_NORMAL = 199
+PRIORITY_UNFIT = 99
 PRIORITY_ASIDE = -254
-"""keepalived takes a tracked value of -254 as a fault: it sends priority 0, drops the HaVip and does not take it."""
+"""What the track file adds to keepalived's priority of 1. -254 is a fault to keepalived: it sends priority 0, drops the
+HaVip and does not take it.
+"""
 
 
 class Role(StrEnum):

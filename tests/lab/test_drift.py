@@ -271,7 +271,7 @@ def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) 
         assert now == master
 
 
-@pytest.mark.parametrize("damage", ["rm {}", "echo '# nothing' >{}", "sed -i s/priority.200/priority.10/ {}"])
+@pytest.mark.parametrize("damage", ["rm {}", "echo '# nothing' >{}", "sed -i s/priority.1$/priority.10/ {}"])
 def test_keepalived_s_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) -> None:
     """And keepalived goes on as it was: nobody had told it to read the damage."""
     master = master_of(lab, subnet)

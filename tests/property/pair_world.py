@@ -2,7 +2,7 @@
 
 Models, as coarse as the invariants allow; one tick is one VRRP advertisement interval:
 
-- VRRP: priority 200 plus the track file, which begins with -254 after a reboot; three missed advertisements make a
+- VRRP: priority 1 plus the track file, which begins with -254 after a reboot; three missed advertisements make a
   backup master; a higher priority takes over at once; of two masters that hear each other the lower one yields; -254 is
   a fault; a stop is announced.
 - The gate follows keepalived's notify lines even without a daemon. A daemon hears keepalived within the tick; one that

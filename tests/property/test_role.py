@@ -42,7 +42,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(CoordinatorChanged, st.sampled_from(Coordinator)),
     st.builds(HealthSeen, st.sampled_from((frozenset[str](), frozenset({"eni"})))),
     st.builds(GateSeen, st.booleans()),
-    st.builds(PrioritySeen, st.sampled_from((None, -254, -100, 0, 40, 7))),
+    st.builds(PrioritySeen, st.sampled_from((None, -254, 99, 0, 199, 239, 7))),
     st.just(HeartbeatHeard()),
     st.just(Tick()),
 )
@@ -96,7 +96,7 @@ FIRST_LOOKS_OF_A_MASTER: tuple[Event, ...] = (
     CoordinatorChanged(Coordinator.CONNECTED),
     VrrpChanged(Vrrp.MASTER),
     GateSeen(True),
-    PrioritySeen(40),
+    PrioritySeen(PRIORITY_ELECTED),
     ElectionSeen((Candidate(node="n1", epoch=5, session=1), Candidate(node="n2", epoch=6, session=2))),
     HealthSeen(frozenset()),
 )
@@ -104,7 +104,7 @@ FIRST_LOOKS_OF_A_BACKUP: tuple[Event, ...] = (
     CoordinatorChanged(Coordinator.CONNECTED),
     VrrpChanged(Vrrp.BACKUP),
     GateSeen(False),
-    PrioritySeen(0),
+    PrioritySeen(PRIORITY_NORMAL),
     ElectionSeen((Candidate(node="n2", epoch=5, session=1), Candidate(node="n1", epoch=6, session=2))),
     HealthSeen(frozenset()),
 )
@@ -127,10 +127,10 @@ def test_a_restarted_daemon_touches_nothing_in_whatever_order_it_looks(looks: li
                     assert is_open is is_master
                 case SetPriority(value):
                     is_connected = state.coordinator is Coordinator.CONNECTED
-                    assert value == (40 if is_master and is_connected else 0)
+                    assert value == (PRIORITY_ELECTED if is_master and is_connected else PRIORITY_NORMAL)
                 case SetContending(contend):
                     assert contend
                 case _:
                     pass
     assert state.role is (Role.MASTER if is_master else Role.BACKUP)
-    assert state.track == (40 if is_master else 0)
+    assert state.track == (PRIORITY_ELECTED if is_master else PRIORITY_NORMAL)

@@ -3,7 +3,7 @@
     0.0 n1: vrrp backup => gate closed; init to backup
 
 Words: `zookeeper connected`, `vrrp master`, `health fit`, `health eni`, `elects n1 n2 @100` (epoch of the first),
-`elects nobody`, `gate open`, `track 40`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
+`elects nobody`, `gate open`, `track 239`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
 """
 
 from __future__ import annotations

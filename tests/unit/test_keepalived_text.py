@@ -41,7 +41,7 @@ vrrp_instance proxypool/s1/p1 {{
     state BACKUP
     interface eth0
     virtual_router_id 1
-    priority 200
+    priority 1
     advert_int 0.05
     garp_master_refresh 2
     garp_master_refresh_repeat 1
@@ -132,6 +132,11 @@ def test_priorities_stay_in_vrrps_range_and_in_their_order() -> None:
     assert effective[0] >= 1
     assert effective[-1] <= 254, "255 is the owner of the address (RFC 5798 section 5.2.4)"
     assert PRIORITY_ASIDE == -254, "what keepalived takes for a fault"
+
+
+def test_keepalived_without_the_track_file_comes_last() -> None:
+    """It is started before the daemon made its directory, and drops the tracker: it must not win against who serves."""
+    assert BASE_PRIORITY < BASE_PRIORITY + PRIORITY_UNFIT
 
 
 @pytest.mark.parametrize(("interval_s", "written"), [(0.01, "0.01"), (0.05, "0.05"), (1.0, "1"), (40.95, "40.95")])

@@ -9,6 +9,7 @@ import pytest
 
 from proxypool.core.role import (
     PRIORITY_ASIDE,
+    PRIORITY_ELECTED,
     PRIORITY_NORMAL,
     TRANSITIONS,
     Coordinator,
@@ -169,9 +170,9 @@ def test_zookeeper_lost_changes_nothing() -> None:
 5.0 n2: zookeeper lost
 6.0 n1: tick
 6.0 n1: gate open
-6.0 n1: track 40
+6.0 n1: track 239
 6.0 n2: gate closed
-6.0 n2: track 0
+6.0 n2: track 199
 # VRRP goes on failing over
 7.0 n2: vrrp master => gate open; backup to master
 20.0 n2: tick
@@ -189,12 +190,12 @@ def test_a_restarted_daemon_adopts_the_master() -> None:
 10.0 n1: zookeeper connected
 10.0 n1: vrrp master => gate open; init to master
 10.0 n1: gate open
-10.0 n1: track 40
+10.0 n1: track 239
 10.1 n1: elects n1 n2 @100 => elected n1 @100
 10.1 n1: tick
 10.9 n1: health fit => contend
 11.0 n1: gate open
-11.0 n1: track 40
+11.0 n1: track 239
 """
     )
 
@@ -206,7 +207,7 @@ def test_a_restarted_daemon_moves_no_gate_before_vrrp_has_spoken() -> None:
 0.0 n1: restart
 0.0 n1: health eni => priority unfit
 0.0 n1: gate open
-0.0 n1: track -100
+0.0 n1: track 99
 0.0 n1: vrrp master => gate open; withdraw; init to master
 """
     )
@@ -345,10 +346,10 @@ def test_track_file_drift_is_repaired() -> None:
         SETTLED
         + """
 
-1.0 n1: track 0 => priority elected
-1.0 n2: track 40 => priority normal
+1.0 n1: track 199 => priority elected
+1.0 n2: track 239 => priority normal
 1.1 n1: track missing => priority elected
-1.2 n1: track 40
+1.2 n1: track 239
 """
     )
 
@@ -445,7 +446,7 @@ def test_the_same_news_twice_lead_to_nothing(node: str) -> None:
         HealthSeen(frozenset()),
         ElectionSeen(make.candidates("n1", "n2")),
         GateSeen(is_master),
-        PrioritySeen(40 if is_master else 0),
+        PrioritySeen(PRIORITY_ELECTED if is_master else PRIORITY_NORMAL),
         Tick(),
     ):
         state, effects = step(state, event, 9.0)
