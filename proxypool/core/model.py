@@ -276,12 +276,22 @@ def validate_pair(new: PairSpec, snapshot: Snapshot) -> None:
     _require_free_havip(new, snapshot)
     for member in new.members:
         _require_member_fits(member, new, subnet)
+    first, second = new.members
+    if first.address.ip == second.address.ip:
+        raise InvalidInput(
+            f"{first.node} and {second.node} have the same address {first.address.ip}: each ENI has its own"
+        )
     for pair in snapshot.all_pairs():
         if (pair.subnet, pair.id) != (new.subnet, new.id):
             _require_apart(new, pair)
 
 
 def _require_free_havip(new: PairSpec, snapshot: Snapshot) -> None:
+    if snapshot.spec is not None and new.havip in snapshot.spec.tunnel_range:
+        raise InvalidInput(
+            f"HaVip {new.havip} is in the range of the hosts' tunnel addresses, {snapshot.spec.tunnel_range}: "
+            "choose a free address of the function network"
+        )
     for node in snapshot.nodes.values():
         if node.underlay == new.havip:
             raise InvalidInput(f"HaVip {new.havip} is the underlay address of node {node.id}: choose a free address")
@@ -314,6 +324,11 @@ def _require_apart(new: PairSpec, other: PairSpec) -> None:
     where = f"pair {other.subnet}/{other.id}"
     if other.havip == new.havip:
         raise InvalidInput(f"HaVip {new.havip} is in use by {where}: choose a free address")
+    if other.subnet == new.subnet:
+        taken = {member.address.ip: member.node for member in other.members}
+        for member in new.members:
+            if member.address.ip in taken and taken[member.address.ip] != member.node:
+                raise InvalidInput(f"address {member.address.ip} of node {member.node} is in use by {where}")
     for member in new.members:
         theirs = other.member(member.node)
         if theirs is None:

@@ -161,6 +161,25 @@ class TestPair:
         assert message == "egress address 172.16.9.9 is outside the ENI's network 172.16.101.0/24"
         validate_pair(make.pair(egress="172.16.101.20"), make.snapshot())
 
+    def test_each_member_has_an_address_of_its_own(self) -> None:
+        twins = (make.member("n1", "172.16.101.11/24"), make.member("n2", "172.16.101.11/24"))
+        message = refusal_of_pair(make.pair(members=twins), make.snapshot())
+        assert message == "n1 and n2 have the same address 172.16.101.11: each ENI has its own"
+
+    def test_the_pairs_of_a_subnet_have_addresses_of_their_own(self) -> None:
+        others = (make.member("n8", "172.16.101.18/24"), make.member("n9", "172.16.101.11/24"))
+        other = make.pair("p9", members=others, havip="192.168.4.109")
+        message = refusal_of_pair(make.pair(vrid=2), make.snapshot(pairs=[other]))
+        assert message == "address 172.16.101.11 of node n1 is in use by pair s1/p9"
+
+    def test_a_havip_is_no_tunnel_address(self) -> None:
+        """Hosts get theirs from that range: one of them would be the HaVip's some day."""
+        message = refusal_of_pair(make.pair(havip="100.64.0.9"), make.snapshot())
+        assert message == (
+            "HaVip 100.64.0.9 is in the range of the hosts' tunnel addresses, 100.64.0.0/10: "
+            "choose a free address of the function network"
+        )
+
     def test_a_havip_belongs_to_one_pair_of_the_pool(self) -> None:
         """Whatever nodes the other pair is on: the HaVip is an address of the one function network."""
         other = make.pair("p9", members=(make.member("n8", "172.16.101.18/24"), make.member("n9", "172.16.101.19/24")))
