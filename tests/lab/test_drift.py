@@ -10,7 +10,7 @@ import pytest
 
 from proxypool.core.addressing import namespace_of, tunnel_device_of
 from proxypool.core.keepalived import file_name, track_file
-from proxypool.core.role import PRIORITY_ELECTED
+from proxypool.core.role import PRIORITY_ELECTED, PRIORITY_NORMAL
 from proxypool.lab.lab import Lab
 from proxypool.lab.prober import Prober
 from proxypool.lab.topology import PAIR, SubnetPlan, Tunnel
@@ -261,7 +261,7 @@ def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) 
     began = time.monotonic()
     lab.machine(master).run(["sh", "-ec", damage.format(path)])
     wait_until(
-        lambda: file_text(lab, master, path).strip() in {str(PRIORITY_ELECTED), "0"},
+        lambda: file_text(lab, master, path).strip() in {str(PRIORITY_ELECTED), str(PRIORITY_NORMAL)},
         2 * REPAIR_LIMIT_S,
         f"no {wrong} in the file",
     )
@@ -269,7 +269,7 @@ def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) 
     wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
     now = master_of(lab, subnet)
     texts = {node: file_text(lab, node, path).strip() for node in (now, other_of(subnet, now))}
-    assert texts == {now: str(PRIORITY_ELECTED), other_of(subnet, now): "0"}
+    assert texts == {now: str(PRIORITY_ELECTED), other_of(subnet, now): str(PRIORITY_NORMAL)}
     if "-" not in damage:
         assert now == master
 
