@@ -97,8 +97,9 @@ class ByHand:
         own = self.lab.topology.machines[HOST].ip
         return (
             self._tunnel(own, HOST_INNER, NODE_INNER, self.subnet.havip)
-            + f"ip route add {self.subnet.cidr} via {NODE_INNER} dev {DEVICE}\n"
+            # In this order: a connection whose first packet leaves before the rule is there is never rewritten.
             + f"{IPTABLES} -t nat -A POSTROUTING -o {DEVICE} -j MASQUERADE\n"
+            + f"ip route add {self.subnet.cidr} via {NODE_INNER} dev {DEVICE}\n"
         )
 
     def keepalived_text(self) -> str:
