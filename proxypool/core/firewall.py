@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
-from proxypool.core.addressing import ENI_DEVICE
+from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
 from proxypool.core.model import SubnetSpec, TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 
 PEERS_SET = f"{SET_PREFIX}peers"
+ANY_TUNNEL = f"{TUNNEL_DEVICE_PREFIX}+"
+"""Every tunnel of a host: a rule for each would be looked at by each packet, 200 times with 200 subnets."""
 PROTOCOL_GRE = "gre"
 PROTOCOL_VRRP = "112"
 """By number: python-iptables does not know the name."""
@@ -105,20 +107,18 @@ def _tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:
     return Rule("", protocol="udp", matches=(Match("udp", (("dport", str(vxlan_port)),)),))
 
 
-def host_rewrite(devices: Iterable[str], instance_cidrs: Iterable[IPv4Network], tunnel_address: IPv4Address) -> Table:
+def host_rewrite(instance_cidrs: Iterable[IPv4Network], tunnel_address: IPv4Address) -> Table:
     """Rewrite of instances' addresses on the way into a tunnel, and of no other packet."""
-    cidrs = sorted(instance_cidrs)
     rules = tuple(
-        Rule("SNAT", (("to-source", str(tunnel_address)), ("random-fully", "")), source=cidr, out_device=device)
-        for device in sorted(devices)
-        for cidr in cidrs
+        Rule("SNAT", (("to-source", str(tunnel_address)), ("random-fully", "")), source=cidr, out_device=ANY_TUNNEL)
+        for cidr in sorted(instance_cidrs)
     )
     return Table("nat", (_chain("POSTROUTING", rules),))
 
 
-def host_clamp(devices: Iterable[str]) -> Table:
+def host_clamp() -> Table:
     """MSS clamp on the way into the tunnels, which tells the database too."""
-    return Table("filter", (_chain("FORWARD", tuple(_clamp(device) for device in sorted(devices))),))
+    return Table("filter", (_chain("FORWARD", (_clamp(ANY_TUNNEL),)),))
 
 
 def _clamp(out_device: str | None = None) -> Rule:

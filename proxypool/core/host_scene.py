@@ -86,17 +86,15 @@ def host_scene(facts: HostFacts, spec: PoolSpec, snapshot: Snapshot, subnets: It
     if not served:
         return Scene.of(None, (Table("nat", ()), Table("filter", ())))
     objects: list[AnyObject] = []
-    devices: list[str] = []
     for subnet in served:
         tunnel = tunnel_of(
             spec, subnet, local=facts.underlay, own=facts.tunnel_address, underlay_mtu=facts.underlay_mtu
         )
-        devices.append(tunnel.device)
         objects += [tunnel, Address(tunnel.device, IPv4Interface(facts.tunnel_address))]
         objects.append(Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1"))
         objects += steering(spec, subnet, snapshot)
     objects += [PolicyRule(cidr, HOST_TABLE, HOST_RULE_PRIORITY) for cidr in sorted(facts.instance_cidrs)]
-    objects += [host_rewrite(devices, facts.instance_cidrs, facts.tunnel_address), host_clamp(devices)]
+    objects += [host_rewrite(facts.instance_cidrs, facts.tunnel_address), host_clamp()]
     return Scene.of(None, objects)
 
 

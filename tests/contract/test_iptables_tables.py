@@ -76,6 +76,14 @@ def test_what_was_applied_is_observed_as_wanted() -> None:
     assert f"-A INPUT -m comment --comment proxypool -j {OURS}" in iptables_legacy("-S")
 
 
+def test_a_device_may_be_any_with_a_prefix() -> None:
+    rule = Rule("ACCEPT", out_device="ppt+")
+    table = Table("filter", (Chain(f"{CHAIN_PREFIX}FORWARD", "FORWARD", (rule,)),))
+    iptables.apply_table(table)
+    assert "-A PP-FORWARD -o ppt+ -j ACCEPT" in iptables_legacy("-S")
+    assert iptables.observe_table(table) == table
+
+
 def test_an_unchanged_table_is_parsed_once(parsed: list[str]) -> None:
     iptables.apply_table(WANTED)
     assert [iptables.observe_table(WANTED) for _ in range(3)] == [WANTED] * 3

@@ -82,7 +82,7 @@ def pairs_of(draw: st.DrawFn, subnet: SubnetSpec) -> list[PairSpec]:
                 MemberSpec(
                     node=node,
                     eni=draw(st.sampled_from((f"eth{subnet.key}", f"eth{subnet.key + 10}"))),
-                    address=IPv4Interface(f"172.16.101.{draw(st.integers(10, 12)) + index * 10}/24"),
+                    address=IPv4Interface(f"172.16.101.{draw(st.integers(10, 12)) + index * 10 + number * 20}/24"),
                     gateway=IPv4Address("172.16.101.1"),
                 )
                 for index, node in enumerate(nodes)
