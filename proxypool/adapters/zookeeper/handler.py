@@ -2,7 +2,8 @@
 
 - The connection can be cut without closing the session: kazoo's own `stop` ends the session and its ephemerals.
 - The time of the last word from a server is noted.
-- A server that swallows packets must not cost the whole session: kazoo waits one session timeout for each TCP connect.
+- A server that swallows packets must not cost the whole session: kazoo waits one session timeout for each TCP connect,
+  and as long for the first answer of a server that accepts connections before it is ready to serve.
 - `select` by poll(2): kazoo's makes an epoll instance for each of the four calls that one request takes.
 """
 
@@ -25,10 +26,13 @@ _FAILED = select_module.POLLERR | select_module.POLLHUP | select_module.POLLNVAL
 class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
     """See the module's text."""
 
-    def __init__(self, connect_timeout_s: float) -> None:
+    def __init__(self, connect_timeout_s: float, answer_timeout_s: float) -> None:
+        """How long to wait for a TCP connect, and for the first word of a server after it."""
         super().__init__()
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s, self._answer_timeout_s = connect_timeout_s, answer_timeout_s
         self._socket: socket.socket | None = None
+        self._has_spoken = False
+        """Whether the server of this connection has sent anything yet."""
         self._is_cut = threading.Event()
         self.last_contact: float | None = None
         """Monotonic time at which a server's last byte could be read; None before the first."""
@@ -44,7 +48,7 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
         timeout_s = kwargs.get("timeout")
         kwargs["timeout"] = self._connect_timeout_s if timeout_s is None else min(timeout_s, self._connect_timeout_s)
         made: socket.socket = super().create_connection(*args, **kwargs)
-        self._socket = made
+        self._socket, self._has_spoken = made, False
         if self._is_cut.is_set():
             self._shut_down()
         return made
@@ -66,6 +70,9 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
                     raise OSError(errno.EBADF, "the socket is closed")
                 poll.register(descriptor, events)
                 by_descriptor[descriptor] = item
+        if not self._has_spoken and list(readers) == [self._socket] and timeout_s is not None:
+            # The answer to the connect request; kazoo takes a time-out here for a broken connection, and tries again.
+            timeout_s = min(timeout_s, self._answer_timeout_s)
         ready = poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000)
         readable = [
             by_descriptor[at] for at, events in ready if events & (_READ | _FAILED) and by_descriptor[at] in readers
@@ -73,6 +80,7 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
         writable = [by_descriptor[at] for at, events in ready if by_descriptor[at] in writers]
         if self._socket in readable:
             self.last_contact = time.monotonic()
+            self._has_spoken = True
         return readable, writable, []
 
     def cut(self) -> None:

@@ -179,8 +179,9 @@ class PoolSession:
         """A client, connecting in the background, with the session known so far."""
         if kazoo_log.level == logging.NOTSET:
             kazoo_log.setLevel(logging.ERROR)
-        connect_timeout_s = self.timeout_s / (len(self._hosts) + 1)
-        self._handler = PoolHandler(min(MAX_CONNECT_S, max(MIN_CONNECT_S, connect_timeout_s)))
+        # So that one server that does not answer leaves time for another try before the session ends.
+        share_s = self.timeout_s / (len(self._hosts) + 1)
+        self._handler = PoolHandler(min(MAX_CONNECT_S, max(MIN_CONNECT_S, share_s)), share_s)
         client = KazooClient(
             hosts=",".join(self._hosts),
             timeout=self.timeout_s,
