@@ -22,7 +22,7 @@ from proxypool.core.scene import CHAIN_PREFIX, Chain, Rule, Table, UnknownRule
 
 LOCK_PATH = "/run/xtables.lock"
 MAX_PROVEN = 1024
-"""Tables remembered: a subnet has one of its own, some 3 kB, and two that are as in the other subnets."""
+"""Tables remembered: a subnet has one of its own, some 3 kB, and one that is as in the other subnets."""
 _proven: dict[Table, bytes] = {}
 """Desired table -> the kernel's bytes that were parsed and found equal to it, in whatever namespace."""
 
