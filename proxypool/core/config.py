@@ -53,7 +53,24 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     instance_cidrs: tuple[IPv4Network, ...]
     name: Name | None = None
     subnets: tuple[str, ...] = ("*",)
-    """Subnets its instances may reach; `*` is every subnet of the pool."""
+    """Subnets its instances may be attached to; `*` is every subnet of the pool."""
+    attach_all: bool = False
+    """Every instance reaches every subnet of `subnets`, without being attached."""
+    api_group: str | None = None
+    """Group whose members may use the local API; None: root only."""
+    state_dir: str = "/var/lib/proxypool"
+    """Attachments are kept here, over a reboot."""
+    mark_shift: Annotated[int, Meta(ge=0, le=17)] = 16
+    """Lowest of the fifteen bits of packet and connection marks that are ours."""
+    open_cidrs: tuple[IPv4Network, ...] = ()
+    """Never steered and never refused, whichever customer has such addresses: services of the platform."""
+    ip_masq_agent: str | None = None
+    """Configuration file of an ip-masq-agent, whose work is done here then: its `nonMasqueradeCIDRs` are open CIDRs,
+    and what instances send anywhere else than into a tunnel leaves with the host's address."""
+    linger_s: Annotated[float, Meta(ge=0)] = 300.0
+    """A subnet stays programmed for so long after its last attachment was removed."""
+    probe_interval_ms: Annotated[int, Meta(ge=50, le=10000)] = 200
+    """How often the HaVips in use are asked for an echo; after four silent ones new connections go elsewhere."""
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

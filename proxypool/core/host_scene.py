@@ -14,8 +14,7 @@ from proxypool.core.addressing import tunnel_device_of
 from proxypool.core.firewall import host_clamp, host_rewrite
 from proxypool.core.model import PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
-    HOST_RULE_PRIORITY,
-    HOST_TABLE,
+    GUARD_TABLE,
     WORST_METRIC,
     Address,
     AnyObject,
@@ -93,7 +92,7 @@ def host_scene(facts: HostFacts, spec: PoolSpec, snapshot: Snapshot, subnets: It
         objects += [tunnel, Address(tunnel.device, IPv4Interface(facts.tunnel_address))]
         objects.append(Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1"))
         objects += steering(spec, subnet, snapshot)
-    objects += [PolicyRule(cidr, HOST_TABLE, HOST_RULE_PRIORITY) for cidr in sorted(facts.instance_cidrs)]
+    objects += [PolicyRule(7700, target=GUARD_TABLE, source=cidr) for cidr in sorted(facts.instance_cidrs)]
     objects += [host_rewrite(facts.instance_cidrs, facts.tunnel_address), host_clamp()]
     return Scene.of(None, objects)
 
@@ -104,13 +103,13 @@ def steering(spec: PoolSpec, subnet: SubnetSpec, snapshot: Snapshot) -> Iterable
     """
     device = tunnel_device_of(subnet.id)
     for cidr in subnet.cidrs:
-        yield Route(cidr, RouteKind.UNREACHABLE, table=HOST_TABLE, metric=WORST_METRIC)
+        yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC)
     pairs = sorted(snapshot.pairs.get(subnet.id, {}).values(), key=_preference)
     for pair in pairs:
         yield from reach(spec, device, pair.havip, pair.havip)
     for pair in pairs[:1]:
         for cidr in subnet.cidrs:
-            yield Route(cidr, device=device, gateway=pair.havip, is_onlink=True, table=HOST_TABLE)
+            yield Route(cidr, device=device, gateway=pair.havip, is_onlink=True, table=GUARD_TABLE)
 
 
 def _preference(pair: PairSpec) -> tuple[bool, str]:

@@ -20,6 +20,7 @@ from proxypool.core.errors import InvalidInput
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?\Z")]
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?")
 NAME_RULE = "1-40 characters, lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+MAX_WEIGHT = 16
 PAIR_SIZE = 2
 """Members of a pair: a master and a backup."""
 
@@ -71,6 +72,15 @@ class MemberSpec(Struct, frozen=True, kw_only=True):
     gateway: IPv4Address | None = None
 
 
+class Drain(Struct, frozen=True, kw_only=True):
+    """Since when hosts no longer choose a pair for new connections, and until when its connections may go on."""
+
+    since: float
+    """Wall time, seconds since the epoch."""
+    deadline: float | None = None
+    """Wall time; None: as long as they like."""
+
+
 class PairSpec(Document, frozen=True, kw_only=True):
     """Two nodes that serve one subnet behind one HaVip."""
 
@@ -81,6 +91,10 @@ class PairSpec(Document, frozen=True, kw_only=True):
     vrid: Annotated[int, Meta(ge=VRID_RANGE.start, lt=VRID_RANGE.stop)]
     egress_address: IPv4Address | None = None
     state: PairState = PairState.ACTIVE
+    weight: Annotated[int, Meta(ge=1, le=MAX_WEIGHT)] = 1
+    """Share of the subnet's new connections, relative to its other active pairs."""
+    drain: Drain | None = None
+    """Set while the state is draining."""
 
     def member(self, node: str) -> MemberSpec | None:
         """The member on this node, or None."""
@@ -153,6 +167,9 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     """Wall time of the observation."""
     repairs: int = 0
     """Drifts repaired since the daemon started."""
+    hosts_seen: int = 0
+    """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
+    with a smaller one, or this one, gets answers."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -165,6 +182,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     nodes: Mapping[str, NodeSpec] = field(default_factory=dict)
     hosts: Mapping[str, HostSpec] = field(default_factory=dict)
     subnet_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    hosts_zxid: Mapping[str, int] = field(default_factory=dict)
+    """subnet -> zxid of the last change of its list of hosts (ZooKeeper's pzxid)"""
     elections: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
     """`<subnet>/<pair>` -> candidates, lowest sequence first; the first is elected."""
     malformed: Mapping[str, str] = field(default_factory=dict)

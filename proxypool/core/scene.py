@@ -17,9 +17,10 @@ Key: TypeAlias = tuple[str, ...]
 
 ROUTE_PROTOCOL = 177
 """Our number in rtnetlink's `rtm_protocol` of routes and rules: how we recognise them (free in rt_protos)."""
-HOST_TABLE = 7700
-"""Routing table of customers' CIDRs on a function host."""
-HOST_RULE_PRIORITY = 7700
+GUARD_TABLE = 7700
+"""Routing table of a function host in which every customer's CIDR is unreachable."""
+PATH_TABLES = 7_700_000
+"""Routing tables of a function host's paths: this plus the path's number. See `steering`."""
 WORST_METRIC = 4278198272
 """Metric of the `unreachable` routes below the real ones."""
 CHAIN_PREFIX = "PP-"
@@ -97,6 +98,8 @@ class Route:
     is_onlink: bool = False
     table: int = 254
     metric: int = 0
+    realm: int = 0
+    """rtnetlink's RTA_FLOW; what the iptables match `realm` sees of a packet that took this route."""
 
     @property
     def key(self) -> Key:
@@ -104,18 +107,37 @@ class Route:
         return ("route", str(self.table), str(self.destination), str(self.metric))
 
 
+class RuleAction(StrEnum):
+    """rtnetlink's rule actions that we use."""
+
+    LOOKUP = "lookup"
+    GOTO = "goto"
+    NOP = "nop"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """`ip rule add from SOURCE lookup TABLE priority PRIORITY`."""
+    """`ip rule add priority PRIORITY [from SOURCE] [fwmark MARK/MASK] lookup TABLE | goto PRIORITY | nop`."""
 
-    source: IPv4Network
-    table: int
     priority: int
+    action: RuleAction = RuleAction.LOOKUP
+    target: int = 0
+    """The table, or the priority to go on at."""
+    source: IPv4Network | None = None
+    mark: int = 0
+    mask: int = 0
+    """0: whatever the mark."""
+    suppress_prefix_length: int | None = None
+    """Routes whose prefix is no longer than this do not count: with 0, the default route."""
 
     @property
     def key(self) -> Key:
-        """All of it: rules are never changed in place."""
-        return ("rule", str(self.priority), str(self.source), str(self.table))
+        """All of it, in the order of evaluation: rules are never changed in place."""
+        mark = f"{self.mark:#x}/{self.mask:#x}"
+        return (
+            *("rule", f"{self.priority:05}", self.action.value, str(self.target)),
+            *(str(self.source), mark, str(self.suppress_prefix_length)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +195,22 @@ class AddressSet:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedSet:
+    """An ipset of type hash:net with skbinfo: network -> packet mark.
+
+    Only that it exists is part of a scene. Its members change with every instance that starts, and have an owner of
+    their own (`daemons.attachments`).
+    """
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        """The set's name."""
+        return ("set", self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """An iptables match extension: `-m name --option value …`; an option beginning with `!` is negated."""
 
@@ -210,7 +248,8 @@ class Chain:
     """
 
     name: str
-    hook: str
+    hook: str | None
+    """The built-in chain; None: entered by rules of our other chains only."""
     rules: tuple[Rule | UnknownRule, ...]
     policy: str | None = None
     jumps: int = 1
@@ -231,7 +270,7 @@ class Table:
 
 
 AnyObject: TypeAlias = (
-    Eni | Tunnel | Address | Route | PolicyRule | Neighbour | ForwardingEntry | Sysctl | AddressSet | Table
+    Eni | Tunnel | Address | Route | PolicyRule | Neighbour | ForwardingEntry | Sysctl | AddressSet | MarkedSet | Table
 )
 
 

@@ -35,7 +35,7 @@ ADDRESS = Address("eni0", IPv4Interface("172.16.101.11/24"))
 ROUTE = Route(IPv4Network("100.64.0.1/32"), device="ppt1")
 NEIGHBOUR = Neighbour("ppt1", IPv4Address("100.64.0.1"), "192.168.80.1")
 LOOSE = Sysctl("netfilter/nf_conntrack_tcp_loose", "0")
-RULE = PolicyRule(IPv4Network("10.244.1.0/24"), 7700, 7700)
+RULE = PolicyRule(7700, target=7700, source=IPv4Network("10.244.1.0/24"))
 EVERYTHING = (RULE, LOOSE, NEIGHBOUR, ROUTE, ADDRESS, TUNNEL, ENI, NAT, FILTER, PEERS)
 
 

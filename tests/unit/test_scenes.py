@@ -13,8 +13,7 @@ from proxypool.core.host_scene import HostFacts, Refused, choose_subnets, host_s
 from proxypool.core.model import PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.node_scene import root_scene, subnet_scene
 from proxypool.core.scene import (
-    HOST_RULE_PRIORITY,
-    HOST_TABLE,
+    GUARD_TABLE,
     WORST_METRIC,
     Address,
     AddressSet,
@@ -167,7 +166,7 @@ class TestHost:
 
     def test_the_next_hop_is_the_havip_itself(self) -> None:
         scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())
-        route = routes(scene, HOST_TABLE)["172.16.101.0/24", 0]
+        route = routes(scene, GUARD_TABLE)["172.16.101.0/24", 0]
         assert (route.gateway, route.device, route.is_onlink) == (HAVIP, TUNNEL, True)
         assert Neighbour(TUNNEL, HAVIP, str(HAVIP)) in scene.objects.values()
 
@@ -181,24 +180,24 @@ class TestHost:
         scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())
         assert routes(scene) == {}
         assert objects_of(scene, PolicyRule) == [
-            PolicyRule(IPv4Network("10.244.1.0/24"), HOST_TABLE, HOST_RULE_PRIORITY)
+            PolicyRule(7700, target=GUARD_TABLE, source=IPv4Network("10.244.1.0/24"))
         ]
 
     def test_without_a_pair_packets_are_answered_and_never_follow_the_default_route(self) -> None:
         scene = self.scene(make.snapshot(), make.subnet())
-        (route,) = routes(scene, HOST_TABLE).values()
+        (route,) = routes(scene, GUARD_TABLE).values()
         assert (route.kind, route.metric) == (RouteKind.UNREACHABLE, WORST_METRIC)
 
     def test_an_active_pair_is_preferred_to_a_draining_one(self) -> None:
         pairs = [make.pair("p1", state=PairState.DRAINING), make.pair("p2", havip="192.168.4.101", vrid=2)]
         scene = self.scene(make.snapshot(pairs=pairs), make.subnet())
-        assert routes(scene, HOST_TABLE)["172.16.101.0/24", 0].gateway == IPv4Address("192.168.4.101")
+        assert routes(scene, GUARD_TABLE)["172.16.101.0/24", 0].gateway == IPv4Address("192.168.4.101")
         known = {item.address for item in scene.objects.values() if isinstance(item, Neighbour)}
         assert known == {HAVIP, IPv4Address("192.168.4.101")}, "connections through the draining one go on"
 
     def test_a_draining_pair_serves_when_it_is_the_only_one(self) -> None:
         scene = self.scene(make.snapshot(pairs=[make.pair(state=PairState.DRAINING)]), make.subnet())
-        assert routes(scene, HOST_TABLE)["172.16.101.0/24", 0].gateway == HAVIP
+        assert routes(scene, GUARD_TABLE)["172.16.101.0/24", 0].gateway == HAVIP
 
     def test_only_its_own_tunnels_forward(self) -> None:
         scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())

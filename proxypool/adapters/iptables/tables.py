@@ -106,7 +106,6 @@ def _position(desired: Table, name: str) -> tuple[int, str]:
 
 
 def _observe_chain(table: iptc.Table, wanted: Chain | None, chain: iptc.Chain) -> Chain:
-    hook = wanted.hook if wanted else chain.name.removeprefix(CHAIN_PREFIX)
     rules: list[Rule | UnknownRule] = []
     for index, rule in enumerate(chain.rules):
         expected = wanted.rules[index] if wanted and index < len(wanted.rules) else None
@@ -114,6 +113,9 @@ def _observe_chain(table: iptc.Table, wanted: Chain | None, chain: iptc.Chain) -
             rules.append(expected)
         else:
             rules.append(UnknownRule(f"{chain.name} rule {index + 1}: {target_name(rule)}"))
+    hook = wanted.hook if wanted else None
+    if hook is None:
+        return Chain(chain.name, None, tuple(rules))
     builtin = iptc.Chain(table, hook)
     policy = None
     if wanted is not None and wanted.policy is not None:
@@ -137,13 +139,17 @@ def apply_table(desired: Table) -> None:
     with _fresh(desired.name) as table:
         _drop_ours(table, keep=frozenset(chain.name for chain in desired.chains))
         for wanted in desired.chains:
+            # All of them first: rules may lead from one to the other.
             if not table.is_chain(wanted.name):
                 table.create_chain(wanted.name)
+        for wanted in desired.chains:
             chain = iptc.Chain(table, wanted.name)
             for rule in wanted.rules:
                 if isinstance(rule, UnknownRule):
                     raise TypeError(f"an observed rule cannot be wanted: {rule}")
                 chain.append_rule(to_iptc(rule))
+            if wanted.hook is None:
+                continue
             builtin = iptc.Chain(table, wanted.hook)
             builtin.insert_rule(jump_to(wanted.name))
             if wanted.policy is not None:

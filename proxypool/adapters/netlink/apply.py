@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Network
 from typing import Any
 
 from pyroute2 import IPRoute, IPSet
@@ -25,6 +24,7 @@ from proxypool.core.scene import (
     Neighbour,
     PolicyRule,
     Route,
+    RuleAction,
     Tunnel,
 )
 
@@ -88,9 +88,9 @@ def _put(ip: IPRoute, item: AnyObject) -> None:
             ip.addr("replace", index=_index(device), address=str(interface.ip), prefixlen=interface.network.prefixlen)
         case Route():
             ip.route("replace", **_route_arguments(item))
-        case PolicyRule(source, table, priority):
+        case PolicyRule():
             try:
-                ip.rule("add", **_rule_arguments(source, table, priority), protocol=ROUTE_PROTOCOL)
+                ip.rule("add", **_rule_arguments(item))
             except NetlinkError as error:
                 if error.code != 17:  # noqa: PLR2004 - EEXIST: it is there already
                     raise
@@ -116,8 +116,8 @@ def _remove(ip: IPRoute, item: AnyObject) -> None:
                 ip.addr("del", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
         case Route():
             ip.route("del", **_route_arguments(item, for_removal=True))
-        case PolicyRule(source, table, priority):
-            ip.rule("del", **_rule_arguments(source, table, priority))
+        case PolicyRule():
+            ip.rule("del", **_rule_arguments(item))
         case Neighbour(device, address):
             index = index_of(device)
             if index is not None:
@@ -148,13 +148,29 @@ def _route_arguments(route: Route, *, for_removal: bool = False) -> dict[str, An
             arguments["scope"] = SCOPE_LINK
     if route.gateway is not None:
         arguments["gateway"] = str(route.gateway)
+    if route.realm:
+        arguments["RTA_FLOW"] = route.realm
     if route.is_onlink:
         arguments["flags"] = RTNH_F_ONLINK
     return arguments
 
 
-def _rule_arguments(source: IPv4Network, table: int, priority: int) -> dict[str, Any]:
-    return {"src": str(source.network_address), "src_len": source.prefixlen, "table": table, "priority": priority}
+def _rule_arguments(rule: PolicyRule) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"priority": rule.priority, "protocol": ROUTE_PROTOCOL}
+    match rule.action:
+        case RuleAction.LOOKUP:
+            arguments["table"] = rule.target
+        case RuleAction.GOTO:
+            arguments |= {"action": "goto", "goto": rule.target}
+        case RuleAction.NOP:
+            arguments["action"] = "nop"
+    if rule.source is not None:
+        arguments |= {"src": str(rule.source.network_address), "src_len": rule.source.prefixlen}
+    if rule.mask:
+        arguments |= {"fwmark": rule.mark, "fwmask": rule.mask}
+    if rule.suppress_prefix_length is not None:
+        arguments["FRA_SUPPRESS_PREFIXLEN"] = rule.suppress_prefix_length
+    return arguments
 
 
 def _put_set(item: AddressSet) -> None:

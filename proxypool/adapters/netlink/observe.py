@@ -31,6 +31,7 @@ from proxypool.core.scene import (
     PolicyRule,
     Route,
     RouteKind,
+    RuleAction,
     Scene,
     Tunnel,
 )
@@ -41,6 +42,9 @@ IFF_UP = 1
 NUD_PERMANENT = 0x80
 RTN_UNICAST, RTN_BLACKHOLE, RTN_UNREACHABLE = 1, 6, 7
 RTNH_F_ONLINK = 4
+FR_ACT_TO_TBL, FR_ACT_GOTO, FR_ACT_NOP = 1, 2, 3
+NO_SUPPRESSION = 0xFFFFFFFF
+_RULE_ACTIONS = {FR_ACT_TO_TBL: RuleAction.LOOKUP, FR_ACT_GOTO: RuleAction.GOTO, FR_ACT_NOP: RuleAction.NOP}
 _ROUTE_KINDS = {
     RTN_UNICAST: RouteKind.UNICAST,
     RTN_BLACKHOLE: RouteKind.BLACKHOLE,
@@ -181,6 +185,7 @@ def _routes(ip: IPRoute, names: dict[int, str]) -> Iterator[Route]:
             is_onlink=bool(message["flags"] & RTNH_F_ONLINK),
             table=int(message.get_attr("RTA_TABLE") or message["table"]),
             metric=int(message.get_attr("RTA_PRIORITY") or 0),
+            realm=int(message.get_attr("RTA_FLOW") or 0),
         )
 
 
@@ -210,12 +215,23 @@ def _link_address_text(raw: str) -> str:
 
 def _rules(ip: IPRoute) -> Iterator[PolicyRule]:
     for message in ip.rule("dump", family=socket.AF_INET):
-        if message.get_attr("FRA_PROTOCOL") != ROUTE_PROTOCOL:
+        if message.get_attr("FRA_PROTOCOL") != ROUTE_PROTOCOL or message["action"] not in _RULE_ACTIONS:
             continue
+        action = _RULE_ACTIONS[message["action"]]
+        target = {
+            RuleAction.LOOKUP: message.get_attr("FRA_TABLE") or message["table"],
+            RuleAction.GOTO: message.get_attr("FRA_GOTO"),
+        }.get(action)
+        suppressed = message.get_attr("FRA_SUPPRESS_PREFIXLEN")
+        source = message.get_attr("FRA_SRC")
         yield PolicyRule(
-            IPv4Network(f"{message.get_attr('FRA_SRC') or '0.0.0.0'}/{message['src_len']}"),  # noqa: S104
-            int(message.get_attr("FRA_TABLE") or message["table"]),
             int(message.get_attr("FRA_PRIORITY") or 0),
+            action,
+            int(target or 0),
+            IPv4Network(f"{source}/{message['src_len']}") if source else None,
+            int(message.get_attr("FRA_FWMARK") or 0),
+            int(message.get_attr("FRA_FWMASK") or 0),
+            None if suppressed in (None, NO_SUPPRESSION) else int(suppressed),
         )
 
 
