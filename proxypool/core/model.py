@@ -72,15 +72,6 @@ class MemberSpec(Struct, frozen=True, kw_only=True):
     gateway: IPv4Address | None = None
 
 
-class Drain(Struct, frozen=True, kw_only=True):
-    """Since when hosts no longer choose a pair for new connections, and until when its connections may go on."""
-
-    since: float
-    """Wall time, seconds since the epoch."""
-    deadline: float | None = None
-    """Wall time; None: as long as they like."""
-
-
 class PairSpec(Document, frozen=True, kw_only=True):
     """Two nodes that serve one subnet behind one HaVip."""
 
@@ -93,8 +84,8 @@ class PairSpec(Document, frozen=True, kw_only=True):
     state: PairState = PairState.ACTIVE
     weight: Annotated[int, Meta(ge=1, le=MAX_WEIGHT)] = 1
     """Share of the subnet's new connections, relative to its other active pairs."""
-    drain: Drain | None = None
-    """Set while the state is draining."""
+    draining_since: float | None = None
+    """Wall time, seconds since the epoch; None: it is not draining."""
 
     def member(self, node: str) -> MemberSpec | None:
         """The member on this node, or None."""
@@ -167,6 +158,9 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     """Wall time of the observation."""
     repairs: int = 0
     """Drifts repaired since the daemon started."""
+    connections: int | None = None
+    """Conntrack entries that carry a living connection (not TIME_WAIT, CLOSE and the like); counted on a master whose
+    pair drains only."""
     hosts_seen: int = 0
     """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
     with a smaller one, or this one, gets answers."""
