@@ -85,6 +85,8 @@ class RouteKind(StrEnum):
     UNICAST = "unicast"
     UNREACHABLE = "unreachable"
     BLACKHOLE = "blackhole"
+    THROW = "throw"
+    """As if the table had no route: the next rule decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,7 @@ class Rule:
     protocol: str | None = None
     matches: tuple[Match, ...] = ()
     is_source_negated: bool = False
+    is_out_negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

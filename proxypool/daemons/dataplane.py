@@ -43,6 +43,8 @@ class Reconciled:
     is_repair: bool
     """Something of ours had been changed by somebody else."""
     duration_s: float
+    desired: Scene
+    """The wish that it was a round for."""
 
 
 @dataclass(slots=True)
@@ -203,7 +205,7 @@ class Dataplane:
         with self._changed:
             if not scope.desired.exists and not problems and self._scopes.get(name) is scope:
                 del self._scopes[name]
-        self.on_result(Reconciled(name, problems, len(operations), is_repair, now - began))
+        self.on_result(Reconciled(name, problems, len(operations), is_repair, now - began, scope.desired))
 
     def _converge(self, desired: Scene) -> tuple[list[str], tuple[str, ...]]:
         """Rounds until the plan is empty. Returns operations applied, and problems."""

@@ -12,6 +12,7 @@ from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.netlink import EventSocket
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
+from proxypool.core.scene import Scene
 from proxypool.daemons.dataplane import Reconciled
 
 
@@ -124,6 +125,32 @@ class PeerHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineSeen:
+    """Our objects in the machine's own namespace, as a predecessor left them."""
+
+    scene: Scene
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsWanted:
+    """Somebody waits for a group of subnets that is not programmed on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class HavipsSilent:
+    """All HaVips that have stopped to answer."""
+
+    havips: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetJoined:
+    """This host is listed in a subnet, and its nodes know it."""
+
+    subnet: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecondPassed:
     """A second or so went by."""
 
@@ -146,6 +173,10 @@ Message: TypeAlias = (
     | NamespaceGone
     | GateTouched
     | PeerHeard
+    | MachineSeen
+    | GroupsWanted
+    | HavipsSilent
+    | SubnetJoined
     | SecondPassed
     | Reconciled
     | Stop

@@ -24,7 +24,7 @@ def to_iptc(rule: Rule) -> iptc.Rule:
     if rule.in_device is not None:
         result.in_interface = rule.in_device
     if rule.out_device is not None:
-        result.out_interface = rule.out_device
+        result.out_interface = ("!" if rule.is_out_negated else "") + rule.out_device
     for wanted in rule.matches:
         result.add_match(_match(result, wanted))
     result.target = iptc.Target(result, rule.target)

@@ -40,7 +40,7 @@ ALIAS_PREFIX = "proxypool:"
 """Alias of a moved card: the prefix, then the name it had in the root namespace."""
 IFF_UP = 1
 NUD_PERMANENT = 0x80
-RTN_UNICAST, RTN_BLACKHOLE, RTN_UNREACHABLE = 1, 6, 7
+RTN_UNICAST, RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_THROW = 1, 6, 7, 9
 RTNH_F_ONLINK = 4
 FR_ACT_TO_TBL, FR_ACT_GOTO, FR_ACT_NOP = 1, 2, 3
 NO_SUPPRESSION = 0xFFFFFFFF
@@ -49,6 +49,7 @@ _ROUTE_KINDS = {
     RTN_UNICAST: RouteKind.UNICAST,
     RTN_BLACKHOLE: RouteKind.BLACKHOLE,
     RTN_UNREACHABLE: RouteKind.UNREACHABLE,
+    RTN_THROW: RouteKind.THROW,
 }
 Message = Any
 """pyroute2's messages are dictionaries without types."""
