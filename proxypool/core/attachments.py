@@ -147,6 +147,10 @@ class Rules:
         """The group of an instance attached to these; what the pool no longer has does not count."""
         return tuple(sorted(name for name in set(subnets) if name in self.subnets))
 
+    def unknown(self) -> list[str]:
+        """Subnets this host is configured for that the pool does not have."""
+        return sorted({*self.served} - {*self.subnets, EVERY_SUBNET})
+
     def everything(self) -> tuple[Group, dict[str, str]]:
         """The group of a host whose instances are all attached to all it serves; and who is left out, and why.
 

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresse
 
 from proxypool.core.addressing import tunnel_device_of
 from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, HostRules, host_tables
-from proxypool.core.model import PoolSpec, SubnetSpec
+from proxypool.core.model import PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     GUARD_TABLE,
     PATH_TABLES,
@@ -68,6 +68,15 @@ class Steering:
     """Of all pairs of these subnets: each is reachable, chosen or not."""
     dead: Container[IPv4Address]
     """HaVips that nobody holds, or no pair has: what is on the way to them is refused."""
+
+
+def steering_of(book: Book, groups: Iterable[Group], snapshot: Snapshot, dead: Container[IPv4Address]) -> Steering:
+    """The subnets of these groups and of all paths, with all their pairs."""
+    names = {name for group in groups for name in group}
+    names |= {leg.subnet for legs in book.paths.values() for leg in legs}
+    subnets = {name: snapshot.subnets[name] for name in names if name in snapshot.subnets}
+    havips = {name: frozenset(pair.havip for pair in snapshot.pairs.get(name, {}).values()) for name in subnets}
+    return Steering(book, subnets, havips, dead)
 
 
 def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, customers: Iterable[IPv4Network]) -> Scene:

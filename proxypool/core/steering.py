@@ -182,6 +182,13 @@ def shares_of(options: Iterable[Sequence[tuple[Leg, int]]]) -> tuple[Share, ...]
     return tuple(Share(legs, weight // common) for legs, weight in weights.items())
 
 
+def wanted_shares(
+    groups: Iterable[Group], pairs: Mapping[str, Mapping[str, PairSpec]], silent: Container[IPv4Address]
+) -> dict[Group, tuple[Share, ...]]:
+    """The shares of groups, from the pool's pairs (subnet -> id -> pair) and the HaVips that do not answer."""
+    return {group: shares_of([usable(pairs.get(subnet, {}).values(), silent) for subnet in group]) for group in groups}
+
+
 def _cumulative(option: Sequence[tuple[Leg, int]]) -> list[tuple[Leg, Fraction]]:
     total = sum(weight for _, weight in option)
     reached, found = 0, []

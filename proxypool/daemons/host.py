@@ -388,6 +388,8 @@ class HostDaemon:
         """What is wrong with single subnets."""
         for name, why in sorted(self.steerer.refused.items()):
             yield f"subnet {name} is not served to all instances: {why}"
+        for name in self.steerer.unknown_subnets:
+            yield f"subnet {name} of this host's configuration: the pool has no such subnet"
         for name in sorted(self.attachments.unknown_subnets()):
             yield f"instances are attached to subnet {name}, which the pool does not have: detach them"
         for group in self.steerer.book.crowded if self.steerer.book is not None else ():

@@ -15,10 +15,10 @@ from ipaddress import IPv4Address, IPv4Network
 from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.attachments import Rules
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.host_scene import HostFacts, Steering, host_scene, path_legs
+from proxypool.core.host_scene import HostFacts, host_scene, path_legs, steering_of
 from proxypool.core.model import PairSpec, Snapshot
 from proxypool.core.scene import Scene
-from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, shares_of, usable
+from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
 from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.pair_watch import PairWatch
@@ -76,6 +76,11 @@ class Steerer:
         """Subnets with a programmed group."""
         return frozenset(name for group in self._entries for name in group)
 
+    @property
+    def unknown_subnets(self) -> list[str]:
+        """Subnets this host is configured for that the pool does not have."""
+        return self._rules.unknown() if self._rules is not None else []
+
     # ---- what comes ----------------------------------------------------------------------------------------------
 
     def refresh(self, now: float) -> None:
@@ -92,8 +97,7 @@ class Steerer:
         # The rules first: which groups there are depends on which subnets there are.
         self._publish(everyone)
         groups = self.attachments.groups(now, self.linger_s) | ({everyone} if everyone else set())
-        wanted = {group: shares_of(usable(self._pairs(name), self.silent) for name in group) for group in groups}
-        self.book = advance(self.book, wanted)
+        self.book = advance(self.book, wanted_shares(groups, self.snapshot.pairs, self.silent))
         self._find_dead()
         self._want(facts, groups)
         self._publish(everyone)
@@ -154,21 +158,17 @@ class Steerer:
 
     def _want(self, facts: HostFacts, groups: Iterable[Group]) -> None:
         assert self.book is not None and self.snapshot.spec is not None  # noqa: S101, PT018 - for mypy
-        names = {name for group in groups for name in group}
-        names |= {leg.subnet for legs in self.book.paths.values() for leg in legs}
-        subnets = {name: self.snapshot.subnets[name] for name in names if name in self.snapshot.subnets}
-        havips = {name: frozenset(pair.havip for pair in self._pairs(name)) for name in subnets}
-        steering = Steering(self.book, subnets, havips, self.dead)
+        steering = steering_of(self.book, groups, self.snapshot, self.dead)
         customers = (cidr for subnet in self.snapshot.subnets.values() for cidr in subnet.cidrs)
         scene = host_scene(facts, self.snapshot.spec, steering, customers)
         if scene != self._wish:
             self._wish = scene
             self.dataplane.want(HOST_SCOPE, scene)
         self._wish_book = self.book
-        used = frozenset(name for group in groups for name in group if name in subnets)
+        used = frozenset(name for group in groups for name in group if name in steering.subnets)
         self.registrar.want(used, self.snapshot.subnet_hosts)
         self._joined = (self._joined & used) | self.registrar.joined
-        self.pair_watch.want(frozenset(havip for name in used for havip in havips[name]))
+        self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
 
     def _publish(self, everyone: Group | None) -> None:
         """Tell the attachments what leads where."""
