@@ -18,7 +18,8 @@ import pytest
 from proxypool.core.addressing import mac_of, namespace_of, tunnel_device_of
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
-from proxypool.lab.topology import FABRIC, RESPONDER_PORT, SubnetPlan, Tunnel
+from proxypool.lab.plans import SubnetPlan
+from proxypool.lab.topology import FABRIC, RESPONDER_PORT, Tunnel
 from proxypool.lab.topology import mac_of as mac_of_card
 from tests.lab.conftest import Keeper, lend
 from tests.lab.observe import (
