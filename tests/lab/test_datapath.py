@@ -435,7 +435,7 @@ def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
 
 @pytest.fixture
 def overlap_lab(overlap_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Two customers with 172.16.101.0/24 each; host1 serves the first, host2 the second."""
+    """Two customers with 172.16.101.0/24 each; the instance of host1 is the first's, that of host2 the second's."""
     yield from lend(overlap_keeper, request)
 
 

@@ -545,6 +545,7 @@ def test_demo_tells_what_happened(clean: str) -> None:
         "degraded",
         "ok",
     ]
+    assert "attached pod1 (10.244.1.2) to s1 in " in done.stderr
     assert "power-off of" in done.stderr
     assert processes.find(clean) == []
     assert not (state.ROOT / clean).exists()
