@@ -24,7 +24,8 @@ from proxypool.lab.processes import wait_until
 SOCKET = "run/proxypool/host.sock"
 TIMEOUT_S = 10.0
 """For one answer: the first use of a subnet on a host is waited for, too."""
-NOT_YET = (404, 503)
+NOT_YET = ("unknown-subnet", "not-ready", "try-again")
+"""Codes of refusals that pass by themselves."""
 ASK_AGAIN_S = 0.02
 Attachment = tuple[str, str]
 """(instance's address, subnet's id)."""
@@ -153,7 +154,7 @@ def attach_soon(
             try:
                 api.attach(wanted)
             except AgentError as error:
-                if error.status not in NOT_YET or time.monotonic() >= deadline:
+                if error.code not in NOT_YET or time.monotonic() >= deadline:
                     raise
                 time.sleep(ASK_AGAIN_S)
             else:

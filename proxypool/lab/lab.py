@@ -226,7 +226,7 @@ class Lab:
             progress("filling the pool")
             self.apply_pool(deadline - time.monotonic())
         if self.wanted.apply and self.wanted.start_daemons:
-            if self.topology.attach and not self.topology.attach_all and any(self.topology.attachments().values()):
+            if self.topology.attach and not self.topology.attach_all and self.topology.attachments():
                 took_s = self.attach_instances(deadline - time.monotonic())
                 progress(f"attached {_attached(self.topology)} in {took_s * 1e3:.1f} ms")
             progress("waiting for traffic from instances to databases")

@@ -187,11 +187,11 @@ class Topology:
                 yield instance.name, subnet
 
     def attachments(self) -> dict[str, list[tuple[str, str]]]:
-        """Host → (instance's address, subnet's id), for all the host's paths."""
+        """Host → (instance's address, subnet's id), for all the host's paths; without hosts that have none."""
         found: dict[str, list[tuple[str, str]]] = {}
         for instance in self.instances:
-            wanted = [(instance.address, subnet.id) for subnet in self.subnets_of(instance)]
-            found.setdefault(f"host{instance.host}", []).extend(wanted)
+            for subnet in self.subnets_of(instance):
+                found.setdefault(f"host{instance.host}", []).append((instance.address, subnet.id))
         return found
 
     def pool_document(self, wanted: Callable[[SubnetPlan, PairPlan], bool] = every_pair) -> dict[str, Any]:

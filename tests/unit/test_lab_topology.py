@@ -127,6 +127,7 @@ def test_every_pod_reaches_every_database() -> None:
         "host1": [("10.244.1.2", "s1"), ("10.244.1.2", "s2"), ("10.244.1.3", "s1"), ("10.244.1.3", "s2")],
         "host2": [("10.244.2.2", "s1"), ("10.244.2.2", "s2"), ("10.244.2.3", "s1"), ("10.244.2.3", "s2")],
     }
+    assert Topology(subnets=0).attachments() == {}
 
 
 def test_overlap_gives_all_customers_the_same_addresses_and_each_instance_one_of_them() -> None:
