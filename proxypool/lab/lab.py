@@ -163,7 +163,7 @@ class Lab:
     def attach_instances(self, timeout_s: float = 30.0) -> float:
         """Attach every instance to the subnets it may reach, as the platform would; how long agents took for it, in s.
 
-        Those that are attached already stay so. Errors as of `agent.attach_soon`.
+        Those that are attached already stay so. `LabTimeout`, or `AgentRefused` for a reason that does not pass.
         """
         deadline = time.monotonic() + timeout_s
         return sum(

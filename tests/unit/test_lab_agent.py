@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -13,25 +14,26 @@ from typing import Any
 
 import pytest
 
-from proxypool.lab.agent import AgentError, AgentSilent, Api, attach, attach_soon, attachments, detach, wait_api
+from proxypool.adapters.agent import AgentRefused
+from proxypool.core.errors import TransientError
+from proxypool.lab.agent import ASK_AGAIN_S, attach, attach_soon, attachments, detach, wait_api
 from proxypool.lab.errors import LabTimeout
 
 ONE, TWO = ("10.244.1.2", "s1"), ("10.244.1.3", "s1")
 NOTHING_ATTACHED: tuple[int, dict[str, Any]] = (200, {"items": []})
+BUSY = (503, {"title": "Service Unavailable", "detail": "no pool yet", "code": "not-ready"})
 UNKNOWN = (404, {"title": "Not Found", "detail": "there is no subnet s1", "code": "unknown-subnet"})
 
 
 @dataclass
 class FakeAgent:
-    """Keeps attachments; refuses as often as told to; counts connections."""
+    """Keeps attachments; first answers what it was told to."""
 
     path: Path
     attached: set[tuple[str, str]] = field(default_factory=set)
     answers: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     """Given before anything is done."""
-    connections: int = 0
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    mute: bool = False
     go_on: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, path: str, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -75,14 +77,7 @@ def agent(tmp_path: Path) -> Iterator[FakeAgent]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def setup(self) -> None:
-            fake.connections += 1
-            super().setup()
-
         def do_POST(self) -> None:
-            if fake.mute:
-                self.close_connection = True
-                return
             text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, document = fake.answer(self.path, json.loads(text or b"{}"))
             body = json.dumps(document).encode()
@@ -104,83 +99,50 @@ def agent(tmp_path: Path) -> Iterator[FakeAgent]:
         thread.join()
 
 
-def test_attach_and_detach_over_one_connection(agent: FakeAgent) -> None:
-    with Api(agent.path) as api:
-        assert api.attach([ONE]) == {ONE: "attached"}
-        assert api.attach([ONE, TWO]) == {ONE: "unchanged", TWO: "attached"}
-        assert api.attachments() == [{"owner": "api", **named(*ONE)}, {"owner": "api", **named(*TWO)}]
-        assert api.detach([(ONE[0], None)]) == {ONE: "detached"}
-        assert api.detach([TWO]) == {TWO: "detached"}
-    assert agent.connections == 1
+def test_attach_and_detach(agent: FakeAgent) -> None:
+    assert attach(agent.path, ONE) == {ONE: "attached"}
+    assert attach(agent.path, ONE, TWO, replace=True) == {ONE: "unchanged", TWO: "attached"}
+    assert attachments(agent.path) == [{"owner": "api", **named(*ONE)}, {"owner": "api", **named(*TWO)}]
+    assert detach(agent.path, (ONE[0], None)) == {ONE: "detached"}
+    assert detach(agent.path, TWO) == {TWO: "detached"}
     assert agent.requests == [
         ("/v1/attach", {"attachments": [named(*ONE)], "replace": False}),
-        ("/v1/attach", {"attachments": [named(*ONE), named(*TWO)], "replace": False}),
+        ("/v1/attach", {"attachments": [named(*ONE), named(*TWO)], "replace": True}),
         ("/v1/attachments", {}),
         ("/v1/detach", {"attachments": [{"address": ONE[0]}]}),
         ("/v1/detach", {"attachments": [named(*TWO)]}),
     ]
 
 
-def test_a_refusal_says_why_and_the_connection_goes_on(agent: FakeAgent) -> None:
-    agent.answers = [(409, {"title": "Conflict", "detail": "10.244.1.2 is attached to s2", "code": "taken"})]
-    with Api(agent.path) as api:
-        with pytest.raises(AgentError, match=r"409 taken: 10\.244\.1\.2 is attached to s2") as caught:
-            api.attach([ONE])
-        assert (caught.value.status, caught.value.code) == (409, "taken")
-        assert api.attach([ONE], replace=True) == {ONE: "attached"}
-    assert agent.requests[-1][1]["replace"] is True
-    assert agent.connections == 1
-
-
-def test_no_agent_is_silence(tmp_path: Path) -> None:
-    with pytest.raises(AgentSilent, match=r"host\.sock"):
-        Api(tmp_path / "host.sock").attach([ONE])
-
-
-def test_an_agent_that_goes_away_is_silence_and_the_next_call_connects_anew(agent: FakeAgent) -> None:
-    with Api(agent.path) as api:
-        agent.mute = True
-        with pytest.raises(AgentSilent):
-            api.attach([ONE])
-        agent.mute = False
-        assert api.attach([ONE]) == {ONE: "attached"}
-    assert agent.connections == 2
-
-
-def test_a_slow_agent_is_a_timeout(agent: FakeAgent) -> None:
-    agent.go_on.clear()
-    with Api(agent.path, 0.02) as api, pytest.raises(LabTimeout, match="POST /v1/attach"):
-        api.attach([ONE])
-    agent.go_on.set()
-
-
-def test_subnets_that_the_agent_has_not_heard_of_are_asked_for_again(agent: FakeAgent) -> None:
+def test_an_agent_that_is_late_and_has_not_heard_of_the_subnet(agent: FakeAgent) -> None:
+    """It is waited for; the time that is told is that of the call which did it."""
     agent.attached = {TWO}
-    agent.answers = [NOTHING_ATTACHED, UNKNOWN, UNKNOWN]
-    assert 0 < attach_soon(agent.path, [ONE], 5.0) < 5.0
+    agent.answers = [BUSY, NOTHING_ATTACHED, UNKNOWN, BUSY, UNKNOWN]
+    began = time.monotonic()
+    took_s = attach_soon(agent.path, [ONE], 5.0)
+    assert 0 < took_s < time.monotonic() - began - 4 * ASK_AGAIN_S
     assert agent.attached == {ONE, TWO}
 
 
-def test_another_refusal_is_final_and_so_is_the_last_one_in_time(agent: FakeAgent) -> None:
-    agent.answers = [NOTHING_ATTACHED, (409, {"code": "taken"}), UNKNOWN]
-    with pytest.raises(AgentError, match="409 taken"):
+def test_a_refusal_for_another_reason_is_final(agent: FakeAgent) -> None:
+    agent.answers = [NOTHING_ATTACHED, (409, {"detail": "10.244.1.2 is attached to s2", "code": "attached-elsewhere"})]
+    with pytest.raises(AgentRefused, match=r"10\.244\.1\.2 is attached to s2"):
         attach_soon(agent.path, [ONE], 5.0)
+
+
+def test_a_subnet_that_the_agent_never_hears_of(agent: FakeAgent) -> None:
     agent.answers = [NOTHING_ATTACHED, *[UNKNOWN] * 100]
-    with pytest.raises(AgentError, match="no subnet s1"):
-        attach_soon(agent.path, [ONE], 0.05)
+    with pytest.raises(LabTimeout, match="the agent of host1 could not attach within 0 s: there is no subnet s1"):
+        attach_soon(agent.path, [ONE], 0.05, "the agent of host1")
 
 
-def test_waiting_for_an_agent_that_never_comes(tmp_path: Path) -> None:
-    with pytest.raises(LabTimeout, match="the agent of host1 to answer at"):
+def test_an_agent_that_never_comes(tmp_path: Path) -> None:
+    with pytest.raises(LabTimeout, match=r"the agent of host1 did not answer within 0 s: .*host\.sock"):
         wait_api(tmp_path / "host.sock", 0.05, "the agent of host1")
 
 
-def test_an_agent_that_comes_later(agent: FakeAgent) -> None:
-    agent.mute = True
-    timer = threading.Timer(0.05, lambda: setattr(agent, "mute", False))
-    timer.start()
-    wait_api(agent.path, 5.0)
-    timer.join()
-    assert attachments(agent.path) == []
-    assert attach(agent.path, ONE) == {ONE: "attached"}
-    assert detach(agent.path, ONE) == {ONE: "detached"}
+def test_an_agent_that_is_stuck(agent: FakeAgent) -> None:
+    agent.go_on.clear()
+    with pytest.raises(TransientError, match="timed out"):
+        attach(agent.path, ONE, timeout_s=0.02)
+    agent.go_on.set()
