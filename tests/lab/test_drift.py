@@ -12,8 +12,9 @@ from proxypool.core.addressing import namespace_of, tunnel_device_of
 from proxypool.core.keepalived import file_name, track_file
 from proxypool.core.role import PRIORITY_ELECTED, PRIORITY_NORMAL
 from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
-from proxypool.lab.topology import PAIR, SubnetPlan, Tunnel
+from proxypool.lab.topology import PAIR, Tunnel
 from tests.lab.observe import (
     PATIENCE,
     PROBE_MS,
