@@ -5,6 +5,8 @@ opened there and read elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
+from proxypool.adapters.netlink.batch import apply_batch
+from proxypool.adapters.netlink.encode import BATCHED
 from proxypool.adapters.netlink.events import AddressEvents, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
 from proxypool.adapters.netlink.namespaces import (
@@ -20,6 +22,7 @@ from proxypool.adapters.netlink.probe import probe_tunnel
 from proxypool.adapters.netlink.set_probe import SetProbe
 
 __all__ = [
+    "BATCHED",
     "AddressEvents",
     "EventSocket",
     "Home",
@@ -27,6 +30,7 @@ __all__ = [
     "SetProbe",
     "Underlay",
     "View",
+    "apply_batch",
     "apply_object",
     "create_namespace",
     "list_namespaces",

@@ -10,7 +10,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
 
-_PERMANENT = {errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPERM, errno.ERANGE}
+PERMANENT = {errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPERM, errno.ERANGE}
 GONE = {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO}
 """What the kernel answers when the thing to remove is not there."""
 
@@ -25,7 +25,7 @@ def translated(what: str) -> Iterator[None]:
     except (NetlinkError, OSError) as error:
         code = error.code if isinstance(error, NetlinkError) else (error.errno or 0)
         text = f"{what}: {error.args[1] if len(error.args) > 1 else error}"
-        family = PermanentError if code in _PERMANENT else TransientError
+        family = PermanentError if code in PERMANENT else TransientError
         raise family(text) from error
 
 

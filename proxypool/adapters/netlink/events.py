@@ -10,6 +10,7 @@ import socket
 import struct
 from ipaddress import IPv4Address
 
+from proxypool.adapters.netlink.raw import OWN_PORT
 from proxypool.core.scene import ROUTE_PROTOCOL
 
 NETLINK_ROUTE = 0
@@ -77,7 +78,10 @@ class EventSocket:
                 return found
 
     def _concerns_us(self, message: bytes) -> bool:
-        kind = _HEADER.unpack_from(message)[1]
+        _, kind, _, _, sender = _HEADER.unpack_from(message)
+        if sender == OWN_PORT:
+            # What the dataplane thread wrote, which knows that it did.
+            return False
         if kind in _ROUTE_TYPES:
             return message[_PROTOCOL_AT] == ROUTE_PROTOCOL
         if kind in _NEIGHBOUR_TYPES:
