@@ -37,6 +37,8 @@ class KernelDriver:
     def __init__(self, home: Home) -> None:
         """For the thread that alone enters namespaces."""
         self._home = home
+        self._memories: dict[str | None, tuple[int, netlink.Memory]] = {}
+        """Namespace -> its identity, and what is known of it."""
 
     def identity_of(self, namespace: str | None) -> int | None:
         """See `Driver`."""
@@ -50,9 +52,10 @@ class KernelDriver:
             PermanentError: somebody else's namespace has the name.
         """
         if desired.namespace is not None and not netlink.namespace_exists(desired.namespace):
+            self._memories.pop(desired.namespace, None)
             return Scene.absent(desired.namespace)
         what = f"namespace {desired.namespace}" if desired.namespace is not None else "this machine"
-        with self._home.inside(desired.namespace), netlink.View(what) as view:
+        with self._home.inside(desired.namespace), netlink.View(what, self._memory(desired.namespace)) as view:
             if desired.namespace is not None:
                 ownership = view.ownership()
                 if ownership is not netlink.Ownership.OURS and not desired.exists:
@@ -62,11 +65,19 @@ class KernelDriver:
                 if ownership is netlink.Ownership.UNMARKED:
                     return Scene.absent(desired.namespace)
             found = view.objects(desired)
-            found += observe_sysctls([item for item in desired.objects.values() if isinstance(item, Sysctl)])
-            for item in desired.objects.values():
-                if isinstance(item, Table):
-                    found.append(iptables.observe_table(item))
-        return Scene.of(desired.namespace, found)
+            sysctls = [item for item in desired.objects.values() if isinstance(item, Sysctl)]
+            tables = [item for item in desired.objects.values() if isinstance(item, Table)]
+            found |= {item.key: item for item in observe_sysctls(sysctls)}
+            found |= {item.key: iptables.observe_table(item) for item in tables}
+        return Scene(desired.namespace, found)
+
+    def _memory(self, namespace: str | None) -> netlink.Memory:
+        """Of earlier looks at the namespace that has this name now."""
+        identity = self.identity_of(namespace) or 0
+        known = self._memories.get(namespace)
+        if known is None or known[0] != identity:
+            known = self._memories[namespace] = (identity, netlink.Memory())
+        return known[1]
 
     def execute(self, namespace: str | None, batch: Sequence[Operation]) -> list[ProxypoolError | None]:
         """Apply what `batches` gave: what was refused of it, and why. Of a refused one nothing or all is in place."""

@@ -6,6 +6,7 @@ opened there and read elsewhere.
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
 from proxypool.adapters.netlink.batch import apply_batch
+from proxypool.adapters.netlink.decode import Memory
 from proxypool.adapters.netlink.encode import BATCHED
 from proxypool.adapters.netlink.events import AddressEvents, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
@@ -26,6 +27,7 @@ __all__ = [
     "AddressEvents",
     "EventSocket",
     "Home",
+    "Memory",
     "Ownership",
     "SetProbe",
     "Underlay",

@@ -6,12 +6,13 @@ import errno
 import os
 from collections.abc import Sequence
 
+from proxypool.adapters.netlink import echoes
 from proxypool.adapters.netlink.encode import Batched, encode_put, encode_remove
 from proxypool.adapters.netlink.errors import GONE, PERMANENT, translated
 from proxypool.adapters.netlink.inventory import index_of
 from proxypool.adapters.netlink.raw import RawSocket, Request
 from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
-from proxypool.core.scene import PolicyRule
+from proxypool.core.scene import ForwardingEntry, Neighbour, PolicyRule
 
 Change = tuple[Batched, bool]
 """An object, and whether it is put; else it is removed."""
@@ -40,6 +41,11 @@ def apply_batch(changes: Sequence[Change]) -> list[ProxypoolError | None]:
         except _NoDevice as error:
             # What hangs on a device went with it.
             outcomes[place] = TransientError(f"set {' '.join(item.key)}: {error}") if is_put else None
+    namespace = echoes.current_namespace()
+    for place, request in zip(places, requests, strict=True):
+        item, is_put = changes[place]
+        if isinstance(item, ForwardingEntry) or (isinstance(item, Neighbour) and not is_put):
+            echoes.expect(namespace, request.kind, request.body)
     with translated(f"change {len(changes)} objects"), RawSocket() as netlink:
         codes = netlink.change(requests)
     for place, code in zip(places, codes, strict=True):

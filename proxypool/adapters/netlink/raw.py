@@ -69,6 +69,10 @@ class RawSocket:
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
         self._socket.close()
 
     def change(self, requests: Sequence[Request]) -> list[int]:
