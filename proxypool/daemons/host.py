@@ -196,7 +196,7 @@ class HostDaemon:
     def _look_at_machine(self) -> None:
         """What a predecessor left: its numbers are in the connections' marks."""
         with netlink.View("this machine") as view:
-            self.inbox.put(MachineSeen(Scene.of(None, view.objects(Scene(None)))))
+            self.inbox.put(MachineSeen(Scene(None, view.objects(Scene(None)))))
 
     # ---- on the watch thread -------------------------------------------------------------------------------------
 

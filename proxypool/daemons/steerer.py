@@ -59,6 +59,7 @@ class Steerer:
     is_programmed: bool = False
     """Whether a wish of ours was in place once: until then a predecessor's set is not touched but for what is known."""
     _wish: Scene | None = None
+    _wish_number: int = 0
     _wish_book: Book = field(default_factory=Book)
     _programmed: Book = field(default_factory=Book)
     _entries: dict[Group, int] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class Steerer:
 
     def reconciled(self, result: Reconciled) -> None:
         """The dataplane has looked at the machine."""
-        if result.desired is self._wish and not result.problems:
+        if result.mark == self._wish_number and not result.problems:
             self._programmed, self.is_programmed = self._wish_book, True
             self._publish(self._everyone(self._rules) if self._rules else None)
 
@@ -163,7 +164,8 @@ class Steerer:
         scene = host_scene(facts, self.snapshot.spec, steering, customers)
         if scene != self._wish:
             self._wish = scene
-            self.dataplane.want(HOST_SCOPE, scene)
+            self._wish_number += 1
+            self.dataplane.want(HOST_SCOPE, scene, self._wish_number)
         self._wish_book = self.book
         used = frozenset(name for group in groups for name in group if name in steering.subnets)
         self.registrar.want(used, self.snapshot.subnet_hosts)
