@@ -60,7 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid", f"more than {MAX_BODY_BYTES} bytes")
         body = self.rfile.read(length)
-        return self.server.api.answer(Request(self.command, self.path, dict(self.headers), body))
+        return self.server.api.answer(
+            Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        )
 
     def address_string(self) -> str:
         """A unix socket's peer has no address."""

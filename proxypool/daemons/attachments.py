@@ -25,6 +25,8 @@ from proxypool.core.steering import Group, MarkLayout
 
 log = logging.getLogger(__name__)
 
+FIRST_USE_S = 5.0
+"""How long an attach waits until a subnet is in use on this host."""
 ATTACHED, UNCHANGED, DETACHED, ABSENT = "attached", "unchanged", "detached", "absent"
 Present = Mapping[str, Attachment]
 """Subnet -> attachment, of one address."""
@@ -86,6 +88,8 @@ class Attachments:
         self._used_at: dict[Group, float] = {}
         self._let_go: set[tuple[IPv4Address, str]] = set()
         self._why_not_ready = ""
+        self._coming: dict[str, set[object]] = {}
+        """Owners whose attachments are being made."""
 
     # ---- at the start --------------------------------------------------------------------------------------------
 
@@ -228,14 +232,40 @@ class Attachments:
 
     # ---- for a CNI plug-in ---------------------------------------------------------------------------------------
 
-    def own(self, owner: str, addresses: tuple[IPv4Address, ...], subnets: tuple[str, ...], timeout_s: float) -> None:
-        """Make just these attachments for the addresses, in the owner's name; see `attach` for errors."""
-        self._change(lambda: self._plan_own(owner, addresses, subnets), timeout_s)
+    def own(self, owner: str, addresses: tuple[IPv4Address, ...], subnets: tuple[str, ...]) -> None:
+        """Make just these attachments for the addresses, in the owner's name; whoever had others loses them.
 
-    def release(self, owner: str, timeout_s: float) -> None:
-        """End all attachments of an owner; see `detach` for errors."""
+        Raises:
+            AttachmentRefused, NotReady, TransientError: as `attach`; also when the owner was released meanwhile.
+        """
+        token = object()
+        with self._changed:
+            self._coming.setdefault(owner, set()).add(token)
 
         def plan() -> _Plan:
+            if token not in self._coming.get(owner, ()):
+                raise TransientError(f"{owner} was released while it was being attached")
+            return self._plan({address: list(subnets) for address in addresses}, owner, replaces=True)
+
+        try:
+            self._change(plan, FIRST_USE_S)
+        finally:
+            with self._changed:
+                left = self._coming.get(owner, set()) - {token}
+                self._coming = {name: tokens for name, tokens in self._coming.items() if name != owner}
+                if left:
+                    self._coming[owner] = left
+
+    def release(self, owner: str) -> None:
+        """End all attachments of an owner, also those that are still being made: a runtime that gave up on one asks for
+        its end while the other request is still waiting.
+
+        Raises:
+            TransientError: kernel or disk refused.
+        """
+
+        def plan() -> _Plan:
+            self._coming.pop(owner, None)
             owned = [
                 Unwanted(address=address, subnet=name)
                 for address, present in self._present.items()
@@ -244,7 +274,7 @@ class Attachments:
             ]
             return self._plan_detach(owned)
 
-        self._change(plan, timeout_s, is_closing=True)
+        self._change(plan, FIRST_USE_S, is_closing=True)
 
     def owned(self, owner: str) -> frozenset[tuple[IPv4Address, str]]:
         """Attachments of an owner."""
@@ -348,9 +378,6 @@ class Attachments:
         for item in request.attachments:
             wanted.setdefault(item.address, []).append(item.subnet)
         return self._plan(wanted, request.owner, replaces=request.replace)
-
-    def _plan_own(self, owner: str, addresses: tuple[IPv4Address, ...], subnets: tuple[str, ...]) -> _Plan:
-        return self._plan({address: list(subnets) for address in addresses}, owner, replaces=True)
 
     def _plan(self, wanted: Mapping[IPv4Address, list[str]], owner: str, *, replaces: bool) -> _Plan:
         assert self._rules is not None  # noqa: S101 - looked at before any plan is made, for mypy

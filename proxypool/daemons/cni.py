@@ -59,13 +59,13 @@ class CniAttachments(Protocol):
 
 
 def handle(headers: Mapping[str, str], body: bytes, attachments: CniAttachments) -> tuple[int, bytes]:
-    """Status and body of the answer. `headers` must find a name however it is written, as `http` messages do."""
+    """Status and body of the answer. The names of `headers` are in lower case."""
     environment = Environment(
-        command=headers.get("CNI-Command", ""),
-        container_id=headers.get("CNI-ContainerID", ""),
-        netns=headers.get("CNI-Netns", ""),
-        ifname=headers.get("CNI-IfName", ""),
-        args=headers.get("CNI-Args", ""),
+        command=headers.get("cni-command", ""),
+        container_id=headers.get("cni-containerid", ""),
+        netns=headers.get("cni-netns", ""),
+        ifname=headers.get("cni-ifname", ""),
+        args=headers.get("cni-args", ""),
     )
     try:
         call = parse_call(environment, body)

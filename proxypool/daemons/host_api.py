@@ -18,13 +18,12 @@ from proxypool import __version__
 from proxypool.core.attachments import AttachmentRefused, AttachRequest, DetachRequest, parse_request
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
-from proxypool.daemons.attachments import Attachments, NotReady, Outcome
+from proxypool.daemons import cni
+from proxypool.daemons.attachments import FIRST_USE_S, Attachments, NotReady, Outcome
 
 log = logging.getLogger(__name__)
 
 API_VERSION = "proxypool/v1"
-FIRST_USE_S = 5.0
-"""How long an attach waits until a subnet is in use on this host."""
 JSON, PROBLEM = "application/json", "application/problem+json"
 _STATUS = {
     "invalid": HTTPStatus.BAD_REQUEST,
@@ -50,6 +49,7 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    """Names in lower case."""
     body: bytes
 
 
@@ -69,6 +69,7 @@ class HostApi:
             ("POST", "/v1/detach"): self._detach,
             ("GET", "/v1/attachments"): self._list,
             ("GET", "/v1/status"): self._status,
+            ("POST", "/v1/cni"): self._cni,
         }
 
     def answer(self, request: Request) -> Answer:
@@ -111,6 +112,10 @@ class HostApi:
 
     def _detach(self, request: Request) -> Answer:
         return _outcomes(self._attachments.detach(parse_request(request.body, DetachRequest), FIRST_USE_S))
+
+    def _cni(self, request: Request) -> Answer:
+        status, body = cni.handle(request.headers, request.body, self._attachments)
+        return Answer(status, body)
 
     def _list(self, _request: Request) -> Answer:
         items = [to_builtins(item) for item in self._attachments.all()]

@@ -33,9 +33,9 @@ def capabilities() -> list[str]:
 def confined(names: list[str]) -> subprocess.CompletedProcess[str]:
     """Run the program in a network of its own with these capabilities."""
     bounding = ",".join(["-all", *(f"+{name}" for name in names)])
-    # A node forwards before the agent comes: "machine" sees to that.
+    # What the init container "machine" sees to before the agent comes.
     script = f"""
-        sysctl -q -w net.ipv4.ip_forward=1 && ip link set lo up && {READ_ONLY} || exit 9
+        sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.default.src_valid_mark=1 && ip link set lo up && {READ_ONLY} || exit 9
         exec setpriv --bounding-set {bounding} --inh-caps -all {sys.executable} -m tests.contract.confined
     """
     return subprocess.run(

@@ -292,13 +292,33 @@ class TestTheSet:
 class TestOwners:
     def test_an_owner_has_just_what_it_asked_for(self, agent: Agent) -> None:
         agent.attach((ONE, "s1"))
-        agent.all.own("cni:a", (ONE, TWO), ("twin",), 0.0)
+        agent.all.own("cni:a", (ONE, TWO), ("twin",))
         assert agent.all.owned("cni:a") == {(ONE, "twin"), (TWO, "twin")}
-        agent.all.own("cni:b", (ONE,), (), 0.0)
+        agent.all.own("cni:b", (ONE,), ())
         assert agent.all.owned("cni:a") == {(TWO, "twin")}
-        agent.all.release("cni:a", 0.0)
+        agent.all.release("cni:a")
         assert agent.names() == []
         assert agent.all.owners() == frozenset()
+
+    def test_one_that_is_released_while_it_waits_gets_nothing(self, tmp_path: Path) -> None:
+        """A container runtime gave up on ADD and sends DEL; the ADD must not come through after it."""
+        agent = Agent(tmp_path / "f", {})
+        caught: list[str] = []
+
+        def add() -> None:
+            try:
+                agent.all.own("cni:a", (ONE,), ("s1",))
+            except TransientError as error:
+                caught.append(str(error))
+
+        caller = threading.Thread(target=add)
+        caller.start()
+        assert agent.wanted.wait(5.0)
+        agent.all.release("cni:a")
+        agent.all.publish(RULES, ENTRIES, None, "")
+        caller.join(5.0)
+        assert "released" in caught[0]
+        assert agent.names() == []
 
 
 class TestTheFile:

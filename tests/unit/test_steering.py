@@ -12,6 +12,7 @@ from proxypool.core.steering import (
     CHOOSE,
     INDEX_BITS,
     Book,
+    Group,
     Leg,
     MarkLayout,
     Share,
@@ -24,7 +25,8 @@ from proxypool.core.steering import (
 )
 from tests.unit.builders import pair
 
-S1, S2 = ("s1",), ("s2",)
+S1: Group = ("s1",)
+S2: Group = ("s2",)
 A, B, C = (IPv4Address(f"192.168.4.{last}") for last in (1, 2, 3))
 
 
@@ -143,7 +145,7 @@ class TestNumbers:
         assert book.paths[book.entries[S1]] == (leg(IPv4Address(39)),)
 
     def test_a_seventeenth_way_of_sharing_takes_one_that_fits_and_says_so(self) -> None:
-        wanted = {
+        wanted: dict[Group, tuple[Share, ...]] = {
             (f"s{n}",): shares_of([[(leg(A, f"s{n}"), 16), (leg(B, f"s{n}"), n if n % 16 else 17)]])
             for n in (1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33)
         }
@@ -166,7 +168,7 @@ class TestNumbers:
 
 class TestAdoption:
     def test_the_kernels_tables_tell_all_numbers(self) -> None:
-        wanted = {S1: plain(A, B), S2: plain(C, subnet="s2")}
+        wanted: dict[Group, tuple[Share, ...]] = {S1: plain(A, B), S2: plain(C, subnet="s2")}
         book = advance(Book(), wanted)
         again = advance(adopt(book.paths), wanted)
         assert (again.groups, again.paths, again.entries) == (book.groups, book.paths, book.entries)

@@ -8,7 +8,6 @@ prefix.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from enum import Enum
 from ipaddress import IPv4Address
 from typing import Self
