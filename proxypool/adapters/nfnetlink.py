@@ -104,9 +104,9 @@ class NetfilterSocket:
                 return data
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """All of a dump, as it was received: whole messages, the last of them NLMSG_DONE.
+        """All of a dump, as it was received: whole messages, without the NLMSG_DONE at its end.
 
-        It is read to its end before anything is done with it, so that the socket is free again.
+        It is read to the end before anything is done with it, so that the socket is free again.
 
         Raises:
             Refused: the kernel says no.
@@ -115,10 +115,12 @@ class NetfilterSocket:
         received: list[bytes] = []
         while True:
             data = self._socket.recv(_RECEIVE_BYTES)
-            if self._is_answer(data):
-                received.append(data)
-                if self._is_last(data):
-                    return received
+            if not self._is_answer(data):
+                continue
+            if self._is_last(data):
+                received.append(data[:-_DONE_BYTES])
+                return received
+            received.append(data)
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1

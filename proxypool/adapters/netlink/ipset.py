@@ -136,7 +136,7 @@ def heads(link: NetfilterSocket, name: str | None = None) -> list[Head]:
     """
     body = set_body(name) if name is not None else attribute(_PROTOCOL, b"\x06")
     dump = link.dump(LIST, body + big_endian(_FLAGS, _LIST_HEADER))
-    return [_head(data, at, end) for data in dump for at, end in messages(data) if _is_set(data, at)]
+    return [_head(data, at, end) for data in dump for at, end in messages(data)]
 
 
 def type_of(link: NetfilterSocket, name: str) -> str:
@@ -157,7 +157,7 @@ def listed(link: NetfilterSocket, name: str) -> list[bytes]:
         Refused: ENOENT.
     """
     dump = link.dump(LIST, set_body(name))
-    return [data[at + HEADER.size : end] for data in dump for at, end in messages(data) if _is_set(data, at)]
+    return [data[at + HEADER.size : end] for data in dump for at, end in messages(data)]
 
 
 def member_lists(link: NetfilterSocket, name: str) -> Iterator[bytes]:
@@ -168,10 +168,9 @@ def member_lists(link: NetfilterSocket, name: str) -> Iterator[bytes]:
     """
     for data in link.dump(LIST, set_body(name)):
         for at, end in messages(data):
-            if _is_set(data, at):
-                found = attributes(data, at + BODY_AT, end).get(_ADT)
-                if found is not None:
-                    yield data[found[0] : found[1]]
+            found = attributes(data, at + BODY_AT, end).get(_ADT)
+            if found is not None:
+                yield data[found[0] : found[1]]
 
 
 def member_head(size: int) -> bytes:
@@ -207,10 +206,6 @@ def big_endian(kind: int, value: int) -> bytes:
 def _do(link: NetfilterSocket, command: int, body: bytes, flags: int = 0) -> None:
     for refused in link.exchange(command, [body], flags):
         raise refused
-
-
-def _is_set(data: bytes, at: int) -> bool:
-    return bool(HEADER.unpack_from(data, at)[1] == LIST)
 
 
 def _head(data: bytes, at: int, end: int) -> Head:
