@@ -221,7 +221,8 @@ class Topology:
         return SubnetPlan(
             number=n,
             id=f"s{n}",
-            tenant=f"t{n}",
+            # An instance belongs to one customer, and reaches several subnets only if all are that customer's.
+            tenant=f"t{n}" if self.overlap else "t1",
             cidr=f"{prefix}.0/24",
             key=100 + n,
             database=f"db{n}",
