@@ -165,21 +165,25 @@ class Lab:
 
         Those that are attached already stay so. `LabTimeout`, or `AgentRefused` for a reason that does not pass.
         """
-        deadline = time.monotonic() + timeout_s
-        return sum(
-            agent.attach_soon(
-                agent.socket_of(self.machine(host)), wanted, deadline - time.monotonic(), f"the agent of {host}"
-            )
-            for host, wanted in self.topology.attachments().items()
-        )
+        deadline, took_s = time.monotonic() + timeout_s, 0.0
+        for host, wanted in self.topology.attachments().items():
+            path, left_s = agent.socket_of(self.machine(host)), deadline - time.monotonic()
+            try:
+                took_s += agent.attach_soon(path, wanted, left_s, f"the agent of {host}")
+            except LabTimeout as error:
+                raise LabTimeout(f"{error}{self._dead()}") from None
+        return took_s
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Until each pod had an answer from each database it may reach. `LabTimeout` names the paths without."""
         missing = traffic.paths_without_answer(self.topology, self.machines, timeout_s)
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            dead = "".join(f"; {service} on {name} does not run" for name, service in self._builder.dead_services())
-            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{dead}")
+            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{self._dead()}")
+
+    def _dead(self) -> str:
+        """What does not run though it should, for the end of a sentence."""
+        return "".join(f"; {service} on {name} does not run" for name, service in self._builder.dead_services())
 
     def zookeeper_mode(self, machine: str = "zk1") -> str:
         """`standalone`, `leader` or `follower`; empty when it does not serve."""
@@ -226,6 +230,8 @@ class Lab:
             progress("filling the pool")
             self.apply_pool(deadline - time.monotonic())
         if self.wanted.apply and self.wanted.start_daemons:
+            # Filling the pool took long enough for a daemon that cannot start to have said why.
+            self._builder.check_services()
             if self.topology.attach and not self.topology.attach_all and self.topology.attachments():
                 took_s = self.attach_instances(deadline - time.monotonic())
                 progress(f"attached {_attached(self.topology)} in {took_s * 1e3:.1f} ms")
