@@ -31,7 +31,8 @@ from proxypool.core.scene import (
 from proxypool.core.steering import INDEX_BITS, WHOLE_MARK, Book, Group, Leg, Legs, MarkLayout
 from proxypool.core.tunnels import reach, tunnel_of
 
-ENTRY, OTHERS, BLOCKS, NO_BLOCK, FIRST_BLOCK, END, OWN_ROUTES, GUARD = 7700, 7701, 7710, 7711, 7720, 7890, 7891, 7892
+ENTRY, OTHERS, INSTANCES, BLOCKS, NO_BLOCK = 7700, 7701, 7702, 7710, 7711
+FIRST_BLOCK, END, OWN_ROUTES, GUARD = 7720, 7890, 7891, 7892
 """Priorities of our rules, in the order of evaluation. See `_policy_rules`."""
 BLOCK_BITS = 8
 """Paths of one block of rules: sixteen groups."""
@@ -149,9 +150,10 @@ def _policy_rules(facts: HostFacts, paths: Iterable[int]) -> Iterable[PolicyRule
     paths. What has no mark, and whatever an instance sends to a customer that no path takes, comes to the guard: behind
     the host's own routes but the default one.
     """
+    yield PolicyRule(INSTANCES, RuleAction.NOP)
     yield PolicyRule(END, RuleAction.NOP)
     for cidr in sorted(facts.instance_cidrs):
-        yield PolicyRule(ENTRY, RuleAction.GOTO, BLOCKS, source=cidr)
+        yield PolicyRule(ENTRY, RuleAction.GOTO, INSTANCES, source=cidr)
         yield PolicyRule(OWN_ROUTES, target=MAIN_TABLE, source=cidr, suppress_prefix_length=0)
         yield PolicyRule(GUARD, target=GUARD_TABLE, source=cidr)
     yield PolicyRule(OTHERS, RuleAction.GOTO, END)

@@ -136,7 +136,7 @@ class HostDaemon:
         self.marks = MarkLayout(self.host.mark_shift)
         kept = AttachmentLog(Path(self.host.state_dir) / f"attachments-{self.config.pool}.jsonl")
         self.attachments = Attachments(kept, self.marks, lambda: self.inbox.put(GroupsWanted()))
-        self.attached_set = netlink.MarkedSetHandle(ATTACHED_SET, self.marks.mask)
+        self.attachments.use(netlink.MarkedSetHandle(ATTACHED_SET, self.marks.mask))
         self.registrar = Registrar(self.session, self.name, lambda subnet: self.inbox.put(SubnetJoined(subnet)))
         self.pair_watch = PairWatch(
             self.host.probe_interval_ms / 1000, lambda silent: self.inbox.put(HavipsSilent(silent))
