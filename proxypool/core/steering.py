@@ -27,7 +27,8 @@ from proxypool.core.model import PairSpec, PairState
 
 INDEX_BITS = 4
 INDEXES = range(1 << INDEX_BITS)
-GROUPS = range(1, 1 << 10)
+GROUPS = range(16, 1 << 10)
+"""Not the first sixteen: their block of rules (see `host_scene`) would be that of packets without a mark."""
 CHOOSE = 1 << 14
 WHOLE_MARK = 0x7FFF
 MAX_SLOTS = 64
