@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 FIRST_USE_S = 5.0
 """How long an attach waits until a subnet is in use on this host."""
+SMALL_SET = 4096
+"""Members that are compared at every look: some 5 ms."""
+COMPARE_S = 30.0
 ATTACHED, UNCHANGED, DETACHED, ABSENT = "attached", "unchanged", "detached", "absent"
 Present = Mapping[str, Attachment]
 """Subnet -> attachment, of one address."""
@@ -88,6 +91,7 @@ class Attachments:
         self._used_at: dict[Group, float] = {}
         self._let_go: set[tuple[IPv4Address, str]] = set()
         self._why_not_ready = ""
+        self._compare_due = 0.0
         self._coming: dict[str, set[object]] = {}
         """Owners whose attachments are being made."""
 
@@ -149,10 +153,21 @@ class Attachments:
             for group in groups:
                 self._used_at.setdefault(group, now)
 
-    def is_intact(self) -> bool:
-        """Whether the set has as many entries as it should: a look of microseconds."""
+    def is_intact(self, now: float) -> bool:
+        """Whether the set is as it should be. A set of thousands is compared now and then only, and counted always.
+
+        Raises:
+            TransientError: the kernel refused.
+        """
         with self._changed:
-            return self._set is None or self._rules is None or self._set.count() == len(self._written)
+            if self._set is None or self._rules is None:
+                return True
+            if self._set.count() != len(self._written):
+                return False
+            if len(self._written) > SMALL_SET and now < self._compare_due:
+                return True
+            self._compare_due = now + COMPARE_S
+            return self._set.read() == self._written
 
     def repair(self) -> int:
         """Compare the set with what it should hold, and put it right; how many entries were wrong.

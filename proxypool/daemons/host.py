@@ -244,7 +244,7 @@ class HostDaemon:
         self._register(now)
         self._read_masq_agent(now)
         self.steerer.second_passed(now)
-        self._mend_set()
+        self._mend_set(now)
         self._serve_api()
         try:
             self.attachments.sync_log()
@@ -316,12 +316,12 @@ class HostDaemon:
             self.open_cidrs = both
             self._serve(now)
 
-    def _mend_set(self) -> None:
+    def _mend_set(self, now: float) -> None:
         """ipsets send no notifications."""
         if not self.steerer.is_programmed:
             return
         try:
-            if not self.attachments.is_intact():
+            if not self.attachments.is_intact(now):
                 wrong = self.attachments.repair()
                 log.warning("repaired drift: %d entries of the set of attached instances", wrong)
                 self.metrics.repairs.labels(HOST_SCOPE).inc()

@@ -271,13 +271,13 @@ class TestTheSet:
 
     def test_what_others_did_to_it_is_seen_and_mended(self, agent: Agent) -> None:
         agent.attach((ONE, "s1"), (TWO, "s2"))
-        assert agent.all.is_intact()
+        assert agent.all.is_intact(0.0)
         agent.set.entries.clear()
-        assert not agent.all.is_intact()
+        assert not agent.all.is_intact(0.0)
         assert agent.all.repair() == 2
         agent.set.entries[IPv4Network("10.244.1.9/32")] = 0x10 << 16
         agent.set.entries[IPv4Network(ONE)] = 0x99 << 16
-        assert not agent.all.is_intact()
+        assert not agent.all.is_intact(0.0)
         assert agent.all.repair() == 2
         assert agent.set.marks() == {"10.244.1.2/32": 0x10, "10.244.1.3/32": 0x20}
 
