@@ -78,6 +78,8 @@ class SubnetScenes:
 
     facts: NodeFacts
     changes: HostChanges = field(default_factory=HostChanges)
+    unknown: frozenset[str] = frozenset()
+    """Hosts of the subnet whose document is not there (yet): nothing leads to them."""
     _scene: Scene | None = None
     _parts: dict[str, Part] = field(default_factory=dict)
     _about: tuple[PoolSpec, SubnetSpec, PairSpec] | None = None
@@ -107,13 +109,17 @@ class SubnetScenes:
         device = tunnel_device_of(subnet.id)
         # The last scene keeps the mapping that it was made with.
         self._parts = dict(self._parts)
+        unknown = set(self.unknown & self._names)
         for name in changed:
             host = self._specs.get(name) if name in self._names else None
             if host is None:
                 self._parts.pop(name, None)
+                unknown |= {name} & self._names
             else:
+                unknown.discard(name)
                 route = Route(IPv4Network(host.tunnel_address), device=device)
                 self._parts[name] = _part((route, *reach(spec, device, host.tunnel_address, host.underlay)))
+        self.unknown = frozenset(unknown)
         return Scene(namespace_of(subnet.id), Composite(self._parts))
 
 

@@ -129,6 +129,11 @@ class SecondPassed:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicationDue:
+    """What was put off by the publisher is due; it looks after every message."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End the daemon."""
 
@@ -147,6 +152,7 @@ Message: TypeAlias = (
     | GateTouched
     | PeerHeard
     | SecondPassed
+    | PublicationDue
     | Reconciled
     | Stop
 )
