@@ -58,7 +58,7 @@ def leave_subnet(session: PoolSession, host: str, subnet: str) -> None:
 def wait_until_seen(session: PoolSession, subnet: str, pairs: Iterable[str], zxid: int, timeout_s: float) -> bool:
     """Wait until the nodes of these pairs of the subnet have programmed every host that joined up to this zxid.
 
-    Members that publish no status, because they are dead or away, are not waited for; but each pair needs one that does.
+    Members that publish no status, being dead or away, are not waited for; but each pair needs one that publishes.
 
     Returns whether it came true in time.
 
