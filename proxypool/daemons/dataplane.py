@@ -27,7 +27,7 @@ from typing import TypeAlias
 
 from proxypool.adapters.netlink import Home
 from proxypool.core.errors import PermanentError, ProxypoolError
-from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, plan
+from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, plan
 from proxypool.core.scene import Scene
 from proxypool.daemons.executor import Driver, KernelDriver, batches
 from proxypool.daemons.scopes import Scope
@@ -272,5 +272,7 @@ def _name(operation: Operation) -> str:
     match operation:
         case Put(item) | Remove(item):
             return f"{type(operation).__name__.lower()} {' '.join(item.key)}"
+        case ChangeSet(name):
+            return f"put set {name}"
         case _:
             return f"{type(operation).__name__} {operation.name}"

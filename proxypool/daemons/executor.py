@@ -14,7 +14,7 @@ from proxypool.adapters.netlink import Home
 from proxypool.adapters.sysctl import observe_sysctls, write_sysctl
 from proxypool.core.addressing import ENI_DEVICE
 from proxypool.core.errors import PermanentError, ProxypoolError
-from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, RemoveNamespace
+from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, RemoveNamespace
 from proxypool.core.scene import AnyObject, Eni, Scene, Sysctl, Table
 
 
@@ -127,6 +127,9 @@ def _execute_one(home: Home, namespace: str | None, operation: Operation) -> Non
         case Put(item):
             with home.inside(namespace):
                 _put(item, namespace, home)
+        case ChangeSet(name, added, removed):
+            with home.inside(namespace):
+                netlink.change_set(name, added, removed)
         case Remove(item):
             with home.inside(namespace):
                 if isinstance(item, Table):

@@ -156,6 +156,11 @@ class SecondPassed:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicationDue:
+    """What was put off by the publisher is due; it looks after every message."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End the daemon."""
 
@@ -178,6 +183,7 @@ Message: TypeAlias = (
     | HavipsSilent
     | SubnetJoined
     | SecondPassed
+    | PublicationDue
     | Reconciled
     | Stop
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from proxypool.core.planner import Operation, Put, Remove
+from proxypool.core.planner import Operation, key_of
 from proxypool.core.scene import Key, Scene
 
 FIRST_RETRY_S, MAX_RETRY_S = 0.2, 5.0
@@ -47,15 +47,13 @@ class Belief:
         if not self.unseen:
             self._unseen_since = now
         self.scene = scene
-        self.unseen.update(keys_of(operations))
+        self.unseen.update(key for operation in operations if (key := key_of(operation)) is not None)
         if self.unseen:
             self.verify_at = min(now + VERIFY_AFTER_S, self._unseen_since + VERIFY_WITHIN_S)
 
     def has_drifted(self, applied: Iterable[Operation]) -> bool:
         """Whether any of these put right what had once been seen as it was wanted."""
-        return any(
-            not (isinstance(operation, Put | Remove) and operation.item.key in self.unseen) for operation in applied
-        )
+        return any(key_of(operation) not in self.unseen for operation in applied)
 
 
 @dataclass(slots=True)
@@ -112,8 +110,3 @@ class Scope:
             self.has_converged = True
             self.not_before = now + MIN_INTERVAL_S
             self.retry_s = FIRST_RETRY_S
-
-
-def keys_of(operations: Iterable[Operation]) -> Iterator[Key]:
-    """Of the objects that are put or removed."""
-    return (operation.item.key for operation in operations if isinstance(operation, Put | Remove))

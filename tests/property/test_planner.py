@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from proxypool.core.model import Snapshot
 from proxypool.core.node_scene import root_scene, subnet_scene
-from proxypool.core.planner import MakeNamespace, Put, Remove, RemoveNamespace, plan
+from proxypool.core.planner import ChangeSet, MakeNamespace, Put, Remove, RemoveNamespace, plan
 from proxypool.core.scene import (
     Address,
+    AddressSet,
     AnyObject,
     Chain,
     Eni,
@@ -180,6 +181,12 @@ def test_a_plan_names_only_what_is_desired_or_was_observed_as_ours(change: tuple
                 assert after.objects[item.key] == item
             case Remove(item):
                 assert observed.objects[item.key] == item
+            case ChangeSet(name, added, removed):
+                wanted, found = after.objects["set", name], observed.objects["set", name]
+                assert isinstance(wanted, AddressSet)
+                assert isinstance(found, AddressSet)
+                assert added == wanted.members - found.members
+                assert removed == found.members - wanted.members
             case MakeNamespace(name) | RemoveNamespace(name):
                 assert name == after.namespace
                 assert name is not None

@@ -20,6 +20,7 @@ from proxypool.adapters.netlink.namespaces import (
 )
 from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
+from proxypool.adapters.netlink.set_change import change_set
 from proxypool.adapters.netlink.set_probe import SetProbe
 from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle
 
@@ -37,6 +38,7 @@ __all__ = [
     "View",
     "apply_batch",
     "apply_object",
+    "change_set",
     "create_namespace",
     "list_namespaces",
     "local_addresses",

@@ -42,6 +42,7 @@ def apply_batch(changes: Sequence[Change]) -> list[ProxypoolError | None]:
         except _NoDevice as error:
             # What hangs on a device went with it.
             outcomes[place] = TransientError(f"set {' '.join(item.key)}: {error}") if is_put else None
+    echoes.forget_old()
     namespace = echoes.current_namespace()
     for place, request in zip(places, requests, strict=True):
         item, is_put = changes[place]

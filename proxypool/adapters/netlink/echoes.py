@@ -17,7 +17,6 @@ from proxypool.adapters.netlink.decode import attributes
 from proxypool.adapters.netlink.encode import NDA_DST, NDA_LLADDR, NEIGHBOUR_BODY
 
 KEEP_S = 2.0
-SWEEP_ABOVE = 1000
 Entry: TypeAlias = tuple[int, int, int, bytes | None, bytes | None]
 """Namespace, message type, interface index, MAC (None for a neighbour) and address."""
 _written: dict[Entry, float] = {}
@@ -31,11 +30,14 @@ def current_namespace() -> int:
 
 def expect(namespace: int, kind: int, body: bytes) -> None:
     """This message about a forwarding entry or a neighbour is about to be sent."""
+    _written[_entry(namespace, kind, body)] = time.monotonic() + KEEP_S
+
+
+def forget_old() -> None:
+    """What was written long ago; called once for many that are expected."""
     now = time.monotonic()
-    if len(_written) > SWEEP_ABOVE:
-        for entry in [entry for entry, until in _written.items() if until < now]:
-            del _written[entry]
-    _written[_entry(namespace, kind, body)] = now + KEEP_S
+    for entry in [entry for entry, until in _written.items() if until < now]:
+        del _written[entry]
 
 
 def is_ours(namespace: int, kind: int, body: bytes) -> bool:
