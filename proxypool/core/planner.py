@@ -7,7 +7,8 @@ one twice is the same as once.
 Theory of the order (PHASES):
 - What must go goes first, what hangs on a link before the link. A link that cannot be changed in place goes before its
   successor comes: the kernel refuses a second tunnel with the same local address and key. What the kernel takes along
-  with a link, or with its last address, counts as missing and is put again.
+  with a link, or with its last address, counts as missing and is put again. A set of another type goes as well; the
+  kernel refuses while a rule refers to it, and the error says so.
 - In a new namespace filter tables come before links, so that no packet is ever forwarded or leaves without NAT.
 - The card and the tunnel come before what hangs on them: addresses, then routes, then neighbours.
 - sysctls come late: `nf_conntrack_tcp_loose` exists only after a rule has loaded conntrack, per-device ones only
@@ -101,7 +102,8 @@ def _must_go(item: AnyObject, wanted: AnyObject | None) -> bool:
         return not item.can_become(wanted)
     if isinstance(item, Eni) and isinstance(wanted, Eni):
         return item.match.lower() != wanted.match.lower()
-    return False
+    # A set keeps its type for life.
+    return type(item) is not type(wanted)
 
 
 def _survivors(observed: Scene, doomed: Iterable[AnyObject]) -> dict[Key, AnyObject]:

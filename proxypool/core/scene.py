@@ -211,6 +211,19 @@ class MarkedSet:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownSet:
+    """An ipset under a name of ours that is none of the kinds we make."""
+
+    name: str
+    type_name: str
+
+    @property
+    def key(self) -> Key:
+        """The set's name."""
+        return ("set", self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """An iptables match extension: `-m name --option value …`; an option beginning with `!` is negated."""
 
@@ -270,7 +283,18 @@ class Table:
 
 
 AnyObject: TypeAlias = (
-    Eni | Tunnel | Address | Route | PolicyRule | Neighbour | ForwardingEntry | Sysctl | AddressSet | MarkedSet | Table
+    Eni
+    | Tunnel
+    | Address
+    | Route
+    | PolicyRule
+    | Neighbour
+    | ForwardingEntry
+    | Sysctl
+    | AddressSet
+    | MarkedSet
+    | UnknownSet
+    | Table
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,34 +13,23 @@ import pytest
 from proxypool.adapters import iptables
 from proxypool.adapters.iptables import tables
 from proxypool.core.scene import CHAIN_PREFIX, Chain, Match, Rule, Table, UnknownRule
+from tests.contract.netns import enter_new_namespace, own_namespace, run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 
-CLONE_NEWNET = 0x40000000
 OURS = f"{CHAIN_PREFIX}INPUT"
 ACCEPT = Rule("ACCEPT", matches=(Match("conntrack", (("ctstate", "RELATED,ESTABLISHED"),)),))
 REJECT = Rule("REJECT", (("reject-with", "tcp-reset"),), source=IPv4Network("10.1.0.0/16"), protocol="tcp")
 WANTED = Table("filter", (Chain(OURS, "INPUT", (ACCEPT, REJECT), policy="DROP"),))
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def enter_new_namespace() -> None:
-    assert _libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
 
 
 @pytest.fixture(autouse=True)
 def namespace() -> Iterator[None]:
     """The test's thread is in an empty namespace; nothing is remembered of other tests."""
     tables._proven.clear()
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        enter_new_namespace()
-        run("ip", "link", "set", "lo", "up")
+    with own_namespace():
         yield
-    finally:
-        assert _libc.setns(home, CLONE_NEWNET) == 0
-        os.close(home)
-        tables._proven.clear()
+    tables._proven.clear()
 
 
 @pytest.fixture
@@ -56,10 +44,6 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(tables, "_parse_table", spy)
     return names
-
-
-def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def iptables_legacy(*words: str) -> str:

@@ -7,7 +7,7 @@ which `observe` does not show. What it models:
 - two tunnels cannot have the same kind, local address and key, nor can one be changed in more than MTU and state;
 - a device that goes takes its addresses, routes, neighbours, forwarding entries and sysctls along; the last address
   that goes takes the device's routes and neighbours along; a device that goes down loses routes and neighbours;
-- a set that a table refers to cannot go, and a table cannot refer to a set that is not there;
+- a set that a table refers to cannot go, and a table cannot refer to a set that is not there; a set's type is for life;
 - per-device sysctls need the device, `nf_conntrack_tcp_loose` needs a rule that has loaded conntrack.
 """
 
@@ -25,6 +25,7 @@ from proxypool.core.scene import (
     Eni,
     ForwardingEntry,
     Key,
+    MarkedSet,
     Neighbour,
     Route,
     Rule,
@@ -32,6 +33,7 @@ from proxypool.core.scene import (
     Sysctl,
     Table,
     Tunnel,
+    UnknownSet,
 )
 
 Link: TypeAlias = Eni | Tunnel
@@ -96,6 +98,9 @@ class Kernel:
             case Table():
                 needed = PEERS_SET if refers_to_peers(item) else None
                 self._require(needed is None or ("set", needed) in self.objects, f"no set {needed}")
+            case AddressSet() | MarkedSet() | UnknownSet():
+                old = self.objects.get(item.key)
+                self._require(old is None or type(old) is type(item), f"set {item.name} is of another type")
             case _:
                 pass
         self.objects[item.key] = item
@@ -113,7 +118,7 @@ class Kernel:
             self._drop(new.device, (Route, Neighbour))
 
     def _remove(self, item: AnyObject) -> None:
-        if isinstance(item, AddressSet):
+        if isinstance(item, AddressSet | MarkedSet | UnknownSet):
             used = any(isinstance(one, Table) and refers_to_peers(one) for one in self.objects.values())
             self._require(not (used and item.name == PEERS_SET), f"set {item.name} is in use")
         self.objects.pop(item.key, None)

@@ -14,6 +14,7 @@ from proxypool.core.scene import (
     AnyObject,
     Chain,
     Eni,
+    MarkedSet,
     Neighbour,
     PolicyRule,
     Route,
@@ -23,6 +24,7 @@ from proxypool.core.scene import (
     Table,
     Tunnel,
     UnknownRule,
+    UnknownSet,
 )
 
 HAVIP = IPv4Address("192.168.4.100")
@@ -75,6 +77,12 @@ def test_a_new_namespace_is_made_first_and_filled_from_the_tables_up() -> None:
         "put sysctl",
         "put rule",
     ]
+
+
+@pytest.mark.parametrize("other", [MarkedSet(PEERS.name), UnknownSet(PEERS.name, "hash:ip,port")], ids=repr)
+def test_a_set_of_another_type_goes_before_its_successor_comes(other: MarkedSet | UnknownSet) -> None:
+    assert plan(scene(PEERS), scene(other)) == (Remove(other), Put(PEERS))
+    assert plan(scene(PEERS), scene(replace(PEERS, members=frozenset()))) == (Put(PEERS),)
 
 
 def test_what_hangs_on_a_link_goes_before_the_link() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from pyroute2 import IPRoute, IPSet
+from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from proxypool.adapters.netlink.errors import absent_is_fine, translated
@@ -13,6 +13,7 @@ from proxypool.adapters.netlink.inventory import index_of
 from proxypool.adapters.netlink.links import give_eni_back, make_tunnel, take_eni
 from proxypool.adapters.netlink.namespaces import Home
 from proxypool.adapters.netlink.observe import NUD_PERMANENT, RTNH_F_ONLINK
+from proxypool.adapters.netlink.sets import put_set, remove_set
 from proxypool.core.errors import TransientError
 from proxypool.core.scene import (
     ROUTE_PROTOCOL,
@@ -21,11 +22,13 @@ from proxypool.core.scene import (
     AnyObject,
     Eni,
     ForwardingEntry,
+    MarkedSet,
     Neighbour,
     PolicyRule,
     Route,
     RuleAction,
     Tunnel,
+    UnknownSet,
 )
 
 NLM_F_REQUEST, NLM_F_ACK = 0x001, 0x004
@@ -45,8 +48,8 @@ def apply_object(item: AnyObject, namespace: str | None, home: Home) -> None:
                 take_eni(item, namespace, home)
             case Tunnel():
                 make_tunnel(item, namespace, home)
-            case AddressSet():
-                _put_set(item)
+            case AddressSet() | MarkedSet():
+                put_set(item)
             case _:
                 with IPRoute() as ip:
                     _put(ip, item)
@@ -62,9 +65,8 @@ def remove_object(item: AnyObject, namespace: str | None, home: Home) -> None:
         match item:
             case Eni() if namespace is not None:
                 give_eni_back(home)
-            case AddressSet():
-                with IPSet() as ipset:
-                    _ignore_missing_set(ipset, item.name)
+            case AddressSet() | MarkedSet() | UnknownSet():
+                remove_set(item.name)
             case _:
                 with IPRoute() as ip, absent_is_fine():
                     _remove(ip, item)
@@ -171,29 +173,3 @@ def _rule_arguments(rule: PolicyRule) -> dict[str, Any]:
     if rule.suppress_prefix_length is not None:
         arguments["FRA_SUPPRESS_PREFIXLEN"] = rule.suppress_prefix_length
     return arguments
-
-
-def _put_set(item: AddressSet) -> None:
-    """Fill a set of ours; it is created empty first, and members change one by one, so that rules never see a gap."""
-    with IPSet() as ipset:
-        present: set[str] = set()
-        try:
-            for message in ipset.list(item.name):
-                entries = message.get_attr("IPSET_ATTR_ADT")
-                for entry in entries.get_attrs("IPSET_ATTR_DATA") if entries else ():
-                    present.add(str(entry.get_attr("IPSET_ATTR_IP_FROM").get_attr("IPSET_ATTR_IPADDR_IPV4")))
-        except NetlinkError:
-            ipset.create(item.name, stype="hash:ip", family=socket.AF_INET, exclusive=False)
-        wanted = {str(member) for member in item.members}
-        for member in sorted(wanted - present):
-            ipset.add(item.name, member, family=socket.AF_INET, exclusive=False)
-        for member in sorted(present - wanted):
-            ipset.delete(item.name, member, family=socket.AF_INET, exclusive=False)
-
-
-def _ignore_missing_set(ipset: IPSet, name: str) -> None:
-    try:
-        ipset.destroy(name)
-    except NetlinkError as error:
-        if error.code != 2:  # noqa: PLR2004 - ENOENT
-            raise

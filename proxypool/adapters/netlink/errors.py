@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
+from proxypool.adapters.kernel_errors import kernel_error
+from proxypool.core.errors import ProxypoolError
 
-_PERMANENT = {errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPERM, errno.ERANGE}
 GONE = {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO}
 """What the kernel answers when the thing to remove is not there."""
 
@@ -25,8 +25,7 @@ def translated(what: str) -> Iterator[None]:
     except (NetlinkError, OSError) as error:
         code = error.code if isinstance(error, NetlinkError) else (error.errno or 0)
         text = f"{what}: {error.args[1] if len(error.args) > 1 else error}"
-        family = PermanentError if code in _PERMANENT else TransientError
-        raise family(text) from error
+        raise kernel_error(code, text) from error
 
 
 @contextmanager

@@ -13,17 +13,15 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, Self
 
-from pyroute2 import IPRoute, IPSet
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2 import IPRoute
 
 from proxypool.adapters.netlink.errors import translated
 from proxypool.adapters.netlink.namespaces import NAMESPACE_MARK
+from proxypool.adapters.netlink.sets import observe_sets
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
 from proxypool.core.scene import (
     ROUTE_PROTOCOL,
-    SET_PREFIX,
     Address,
-    AddressSet,
     AnyObject,
     Eni,
     ForwardingEntry,
@@ -99,7 +97,8 @@ class View:
     def objects(self, desired: Scene) -> list[AnyObject]:
         """Our netlink objects.
 
-        `desired` only says how the card is named (by interface name or MAC), and whether sets are to be looked for.
+        `desired` only says how the card is named (by interface name or MAC), whether sets are to be looked for, and
+        of which the members count.
         """
         names = {index: str(link.get_attr("IFLA_IFNAME")) for index, link in self._links.items()}
         is_namespace_ours = desired.namespace is not None
@@ -118,7 +117,7 @@ class View:
             if not is_namespace_ours:
                 found += _rules(self._ip)
             if any(key[0] == "set" for key in desired.objects):
-                found += _sets()
+                found += observe_sets(desired)
         return found
 
 
@@ -233,21 +232,3 @@ def _rules(ip: IPRoute) -> Iterator[PolicyRule]:
             int(message.get_attr("FRA_FWMASK") or 0),
             None if suppressed in (None, NO_SUPPRESSION) else int(suppressed),
         )
-
-
-def _sets() -> Iterator[AddressSet]:
-    with IPSet() as ipset:
-        try:
-            messages = list(ipset.list())
-        except NetlinkError:
-            return
-        for message in messages:
-            name = str(message.get_attr("IPSET_ATTR_SETNAME"))
-            if not name.startswith(SET_PREFIX):
-                continue
-            entries = message.get_attr("IPSET_ATTR_ADT")
-            members = frozenset(
-                IPv4Address(entry.get_attr("IPSET_ATTR_IP_FROM").get_attr("IPSET_ATTR_IPADDR_IPV4"))
-                for entry in (entries.get_attrs("IPSET_ATTR_DATA") if entries else ())
-            )
-            yield AddressSet(name, members)

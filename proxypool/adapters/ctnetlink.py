@@ -1,0 +1,218 @@
+"""The messages of conntrack: NFNL_SUBSYS_CTNETLINK (linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_netlink.c).
+
+Reads dumps: entries as values, as keys to delete them by, or at a glance for counting. Entries of other zones than 0
+are left out.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address
+from typing import TypeAlias
+
+from proxypool.adapters.nfnetlink import BODY_AT, NLA_F_NESTED, attribute, attributes, messages, nested
+
+GET, DELETE = 1 << 8 | 1, 1 << 8 | 2
+_ORIGINAL, _STATUS, _PROTOINFO, _TIMEOUT, _MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 1, 3, 4, 7, 8, 12, 18, 21, 25
+"""CTA_*."""
+_TUPLE_IP, _TUPLE_PROTOCOL, _TUPLE_ZONE = 1, 2, 3
+_SOURCE, _DESTINATION = 1, 2
+_NUMBER, _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMP_TYPE, _ICMP_CODE = range(1, 7)
+_PROTOINFO_TCP, _TCP_STATE = 1, 1
+_SEEN_REPLY = 1 << 1
+"""IPS_SEEN_REPLY of linux/netfilter/nf_conntrack_common.h."""
+_FILTER_ORIGINAL = 1
+_FILTER_BY_SOURCE = struct.pack("=I", 1)
+"""CTA_FILTER_ORIG_FLAGS with CTA_FILTER_FLAG(CTA_IP_SRC), since Linux 5.8; older kernels send every entry."""
+ICMP, TCP = 1, 6
+_WITH_PORTS = {TCP, 17, 33, 47, 132, 136}
+"""TCP, UDP, DCCP, GRE (its keys), SCTP, UDP-Lite."""
+_U32 = struct.Struct(">I")
+_U16 = struct.Struct(">H")
+
+_GLANCE = struct.Struct("=I44x4sB79x4sI24x12sB")
+"""Of an entry of TCP or UDP as ctnetlink_fill_info() writes it: length, protocol, mark and TCP state. Each has the head
+of its attribute before it: an entry that is laid out in another way, as by a zone, has another head there."""
+_KEY = struct.Struct("=I16x12s4s96x4sI4s")
+"""Of the same: length, source, mark and identity."""
+_KEY_AT, _KEY_END, _ID_AT, _ID_END = 20, 72, 140, 148
+"""Where the original direction and the identity are in it."""
+_NUMBER_HEAD = struct.pack("=HH", 5, _NUMBER)
+_MARK_HEAD = struct.pack("=HH", 8, _MARK)
+_ID_HEAD = struct.pack("=HH", 8, _ID)
+_TCP_HEAD = struct.pack("=6H", 48, _PROTOINFO | NLA_F_NESTED, 44, _PROTOINFO_TCP | NLA_F_NESTED, 5, _TCP_STATE)
+_ORIGINAL_HEAD = struct.pack("=6H", 52, _ORIGINAL | NLA_F_NESTED, 20, _TUPLE_IP | NLA_F_NESTED, 8, _SOURCE)
+
+Found: TypeAlias = dict[int, tuple[int, int]]
+
+
+class TcpState(IntEnum):
+    """enum tcp_conntrack of linux/netfilter/nf_conntrack_tcp.h."""
+
+    NONE = 0
+    SYN_SENT = 1
+    SYN_RECV = 2
+    ESTABLISHED = 3
+    FIN_WAIT = 4
+    CLOSE_WAIT = 5
+    LAST_ACK = 6
+    TIME_WAIT = 7
+    CLOSE = 8
+    SYN_SENT2 = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """An entry, as seen by who opened the connection."""
+
+    protocol: int
+    source: IPv4Address
+    destination: IPv4Address
+    source_port: int
+    """ICMP: the identifier; 0 where the protocol has none."""
+    destination_port: int
+    """ICMP: type * 256 + code, as the kernel keeps them; 0 where the protocol has none."""
+    mark: int
+    timeout_s: int | None
+    """What is left of its life if nothing more is seen; None: the card forwards it by itself."""
+    tcp_state: TcpState | None
+    is_replied: bool
+    id: int
+
+    @property
+    def key(self) -> bytes:
+        """What a request to delete it says."""
+        ports: tuple[bytes, ...] = ()
+        if self.protocol in _WITH_PORTS:
+            ports = _number(_SOURCE_PORT, self.source_port), _number(_DESTINATION_PORT, self.destination_port)
+        elif self.protocol == ICMP:
+            kind, code = divmod(self.destination_port, 256)
+            ports = (
+                _number(_ICMP_ID, self.source_port),
+                attribute(_ICMP_TYPE, bytes([kind])),
+                attribute(_ICMP_CODE, bytes([code])),
+            )
+        addresses = attribute(_SOURCE, self.source.packed), attribute(_DESTINATION, self.destination.packed)
+        protocol = attribute(_NUMBER, bytes([self.protocol]))
+        original = nested(_TUPLE_IP, *addresses), nested(_TUPLE_PROTOCOL, protocol, *ports)
+        return nested(_ORIGINAL, *original) + attribute(_ID, _U32.pack(self.id))
+
+
+def by_mark(mark: int, mask: int) -> bytes:
+    """A dump's choice by mark. The answer is to be looked at again: a kernel may not know the choice."""
+    return attribute(_MARK, _U32.pack(mark)) + attribute(_MARK_MASK, _U32.pack(mask)) if mask else b""
+
+
+def by_source(source: IPv4Address) -> bytes:
+    """A dump's choice by who opened the connection. The answer is to be looked at again, see `by_mark`."""
+    original = nested(_ORIGINAL, nested(_TUPLE_IP, attribute(_SOURCE, source.packed)))
+    return original + nested(_FILTER, attribute(_FILTER_ORIGINAL, _FILTER_BY_SOURCE))
+
+
+def flows(dump: list[bytes]) -> Iterator[Flow]:
+    """The entries of a dump."""
+    for data in dump:
+        for at, end in messages(data):
+            flow = _flow(data, at, end)
+            if flow is not None:
+                yield flow
+
+
+def keys(dump: list[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
+    """Of each entry, quickly: what a request to delete it says, its mark in `native` order, who opened it."""
+    unpack = _KEY.unpack_from
+    padding = bytes(_KEY.size)
+    for data in dump:
+        padded = data + padding
+        at, end = 0, len(data)
+        while at < end:
+            size, head, source, mark_head, mark, id_head = unpack(padded, at)
+            if head == _ORIGINAL_HEAD and mark_head == _MARK_HEAD and id_head == _ID_HEAD:
+                yield data[at + _KEY_AT : at + _KEY_END] + data[at + _ID_AT : at + _ID_END], mark, source
+            else:
+                flow = _flow(data, at, at + size)
+                if flow is not None:
+                    yield flow.key, native(flow.mark), flow.source.packed
+            at += size + 3 & ~3
+
+
+def glances(dump: list[bytes]) -> Iterator[tuple[int, int | None]]:
+    """Of each entry, quickly: mark in `native` order, TCP state."""
+    unpack = _GLANCE.unpack_from
+    padding = bytes(_GLANCE.size)
+    for data in dump:
+        padded = data + padding
+        at, end = 0, len(data)
+        while at < end:
+            size, number, protocol, mark_head, mark, tcp, state = unpack(padded, at)
+            is_usual = mark_head == _MARK_HEAD and number == _NUMBER_HEAD
+            if is_usual and tcp == _TCP_HEAD:
+                yield mark, state
+            elif is_usual and protocol != TCP:
+                yield mark, None
+            else:
+                flow = _flow(data, at, at + size)
+                if flow is not None:
+                    yield native(flow.mark), flow.tcp_state
+            at += size + 3 & ~3
+
+
+def native(value: int) -> int:
+    """The number that, in the machine's order, has the bytes that `value` has in the network's."""
+    return int.from_bytes(value.to_bytes(4), sys.byteorder)
+
+
+def _flow(data: bytes, at: int, end: int) -> Flow | None:
+    """The entry; None if it is of another zone."""
+    found = attributes(data, at + BODY_AT, end)
+    original = attributes(data, *found[_ORIGINAL])
+    if not _is_ours(found, original):
+        return None
+    addresses = attributes(data, *original[_TUPLE_IP])
+    layer4 = attributes(data, *original[_TUPLE_PROTOCOL])
+    protocol = data[layer4[_NUMBER][0]]
+    if protocol == ICMP:
+        ports = _u16(data, layer4, _ICMP_ID), data[layer4[_ICMP_TYPE][0]] * 256 + data[layer4[_ICMP_CODE][0]]
+    else:
+        ports = _u16(data, layer4, _SOURCE_PORT), _u16(data, layer4, _DESTINATION_PORT)
+    return Flow(
+        protocol,
+        IPv4Address(data[slice(*addresses[_SOURCE])]),
+        IPv4Address(data[slice(*addresses[_DESTINATION])]),
+        *ports,
+        _u32(data, found, _MARK),
+        _u32(data, found, _TIMEOUT) if _TIMEOUT in found else None,
+        _tcp_state(data, found),
+        bool(_u32(data, found, _STATUS) & _SEEN_REPLY),
+        _u32(data, found, _ID),
+    )
+
+
+def _tcp_state(data: bytes, found: Found) -> TcpState | None:
+    if _PROTOINFO not in found:
+        return None
+    info = attributes(data, *found[_PROTOINFO])
+    if _PROTOINFO_TCP not in info:
+        return None
+    return TcpState(data[attributes(data, *info[_PROTOINFO_TCP])[_TCP_STATE][0]])
+
+
+def _is_ours(found: Found, original: Found) -> bool:
+    """Whether an entry is of zone 0, of which the kernel says nothing."""
+    return _ZONE not in found and _TUPLE_ZONE not in original
+
+
+def _u32(data: bytes, found: Found, kind: int) -> int:
+    return int(_U32.unpack_from(data, found[kind][0])[0]) if kind in found else 0
+
+
+def _u16(data: bytes, found: Found, kind: int) -> int:
+    return int(_U16.unpack_from(data, found[kind][0])[0]) if kind in found else 0
+
+
+def _number(kind: int, value: int) -> bytes:
+    return attribute(kind, _U16.pack(value))
