@@ -1,6 +1,6 @@
 """How many connections are left of pairs that drain: counted once a second where this node is their master.
 
-Counting a hundred thousand takes a quarter of a second, so it has a thread of its own, started when a pair first drains.
+Counting a hundred thousand takes a quarter of a second, so it has a thread of its own, which the first drain starts.
 The dataplane thread, which alone enters namespaces, opens each table. It is closed when it was counted: nothing is held
 of a namespace that is to go, and pairs that do not drain cost nothing.
 """
@@ -41,7 +41,7 @@ class Counting:
         """Have all that drain counted again, but for those whose last count is still under way."""
         for subnet, member in self._members.items():
             member.expire_connections(now)
-            if member.is_counted and member.handles is not None and subnet not in self._under_way:
+            if member.is_counted and subnet not in self._under_way:
                 self._under_way.add(subnet)
                 self._ask(subnet)
 
@@ -51,7 +51,7 @@ class Counting:
         member = self._members.get(message.subnet)
         if member is not None:
             member.saw_connections(message.count, now)
-        if message.problem is None:
+        if member is None or message.problem is None:
             self._problems.pop(message.subnet, None)
         elif self._problems.get(message.subnet) != message.problem:
             self._problems[message.subnet] = message.problem
@@ -66,9 +66,8 @@ class Counting:
     def _open(self, subnet: str) -> None:
         """On the dataplane thread."""
         home = self._dataplane.home
+        assert home is not None  # noqa: S101 - set before the first job, for mypy
         try:
-            if home is None:
-                raise ProxypoolError("the dataplane has not begun")  # noqa: TRY301 - told like any other
             with home.inside(namespace_of(subnet)):
                 table = Conntrack()
         except ProxypoolError as error:
@@ -79,12 +78,17 @@ class Counting:
     def _run(self) -> None:
         while (item := self._tables.get()) is not None:
             subnet, table = item
-            try:
-                self._post(ConnectionsCounted(subnet, table.count_living(), None))
-            except ProxypoolError as error:
-                self._post(ConnectionsCounted(subnet, None, str(error)))
-            except Exception as error:
-                log.exception("counting the connections of %s failed", subnet)
-                self._post(ConnectionsCounted(subnet, None, str(error)))
-            finally:
-                table.close()
+            self._post(_count(subnet, table))
+
+
+def _count(subnet: str, table: Conntrack) -> ConnectionsCounted:
+    try:
+        return ConnectionsCounted(subnet, table.count_living(), None)
+    except ProxypoolError as error:
+        return ConnectionsCounted(subnet, None, str(error))
+    except Exception as error:
+        # The thread must live: without it nothing would be counted any more.
+        log.exception("counting the connections of %s failed", subnet)
+        return ConnectionsCounted(subnet, None, str(error))
+    finally:
+        table.close()
