@@ -30,7 +30,11 @@ DEFAULT_WAIT_S = 600.0
 
 RiskOption = Annotated[
     list[Risk] | None,
-    typer.Option("--accept-risk", help="Do it although it may do this to traffic; may be given again."),
+    typer.Option(
+        "--accept-risk",
+        metavar="RISK",
+        help=f"Do it although it may do this: {' or '.join(risk.value for risk in Risk)}. May be given again.",
+    ),
 ]
 
 

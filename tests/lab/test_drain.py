@@ -107,7 +107,7 @@ def test_the_only_pair_drains_when_its_clients_have_gone(lab: Lab, subnet: Subne
 def test_a_client_that_stays_makes_the_wait_time_out(lab: Lab, subnet: SubnetPlan) -> None:
     """Exit code 5; the pair stays draining, the connection alive."""
     with clients(lab, subnet, 1) as links:
-        text = drain(lab, subnet, "--wait", "--timeout", "4", code=5)
+        text = drain(lab, subnet, "--wait", "--timeout", "2", code=5)
         assert "stays draining" in text
         assert "proxypool pair undrain" in text
         assert pair_report(lab, subnet)["state"] == "draining"
