@@ -19,7 +19,7 @@ from bench.settings import Settings
 from proxypool.lab import preflight
 from proxypool.lab.errors import LabError
 
-NAMES = ("datapath", "blackout", "switchover", "onboard", "restart", "footprint")
+NAMES = ("datapath", "blackout", "switchover", "onboard", "restart", "footprint", "many-hosts")
 
 
 class Bench(Protocol):
@@ -57,7 +57,7 @@ def _measure(name: str, asked: Settings) -> None:
     settings = Settings(asked.tunnel, asked.runs, asked.is_quick, lambda text: _say(time.monotonic() - began, text))
     settings.progress(f"{name}:")
     machine = report.machine(settings.tunnel.value)
-    bench = cast("Bench", importlib.import_module(f"bench.{name}"))
+    bench = cast("Bench", importlib.import_module(f"bench.{name.replace('-', '_')}"))
     found = bench.run(settings)
     if settings.is_quick:
         found.notes.append("--quick: a smoke test, not a measurement")

@@ -24,8 +24,8 @@ from bench.report import Report
 from bench.settings import Settings
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import SubnetPlan
 
 RUNS = 20
 PLAIN = "keepalived, advert 1 s"

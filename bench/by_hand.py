@@ -14,8 +14,9 @@ from bench.labs import HAND_INSTANCE, HAND_NODES, hand_subnet
 from proxypool.core.addressing import mac_of
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import SubnetPlan, Tunnel
+from proxypool.lab.topology import Tunnel
 
 DEVICE = "tun0"
 NODE_INNER, HOST_INNER = "100.65.0.1", "100.65.0.2"

@@ -23,8 +23,8 @@ from proxypool.lab import preflight
 from proxypool.lab.errors import LabError
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import end
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import SubnetPlan
 
 RUNS = 20
 """Pairs of runs with one subnet (half before, half after the others), and as many with 100."""

@@ -21,8 +21,9 @@ from proxypool.lab.errors import LabError
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.namespaces import in_network_of
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import PAIR, Kind, SubnetPlan, Topology
+from proxypool.lab.topology import PAIR, Kind, Topology
 
 NAME = "bench"
 OUR_NODES, HAND_NODES = ("node-a", "node-b"), ("node-c", "node-d")
@@ -52,7 +53,7 @@ class BenchTopology(Topology):
             replace(member, node=node)
             for member, node in zip(plan.members, HAND_NODES if is_by_hand else OUR_NODES, strict=True)
         )
-        return replace(plan, members=(first, second))
+        return replace(plan, pairs=(replace(plan.pairs[0], members=(first, second)),))
 
 
 def subnets_of(lab: Lab) -> tuple[SubnetPlan, ...]:
@@ -77,6 +78,7 @@ def bench_lab(settings: Settings, *, subnets: int = 1, by_hand: bool) -> Iterato
         hosts=2 if by_hand else 1,
         subnets=subnets + (1 if by_hand else 0),
         tunnel=settings.tunnel,
+        attach_all=True,
     )
     with Lab.up(topology, settings.progress, start_daemons=False, apply=False, timeout_s=UP_TIMEOUT_S) as lab:
         for node in OUR_NODES:
@@ -95,9 +97,7 @@ def start_node(lab: Lab, node: str) -> None:
 
 def apply(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> None:
     """Put subnets with their pairs into the pool and wait until all is well."""
-    document = lab.topology.pool_document()
-    wanted = {subnet.id for subnet in subnets}
-    document["subnets"] = [entry for entry in document["subnets"] if entry["id"] in wanted]
+    document = lab.topology.pool_document(lambda subnet, _: subnet in subnets)
     lab.proxypool("pool", "apply", "-", input=json.dumps(document), timeout=UP_TIMEOUT_S)
     wait_settled(lab, subnets, UP_TIMEOUT_S)
 

@@ -12,7 +12,8 @@ from bench.report import Report
 from bench.settings import Settings
 from proxypool.lab.errors import LabError
 from proxypool.lab.lab import Lab
-from proxypool.lab.topology import PAIR, SubnetPlan
+from proxypool.lab.plans import SubnetPlan
+from proxypool.lab.topology import PAIR
 
 RUNS = 20
 INTERVAL_MS = 5.0

@@ -19,8 +19,8 @@ from bench.settings import Settings
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.namespaces import in_network_of
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import SubnetPlan
 
 RUNS = 20
 LIMIT_S = 3.0

@@ -10,7 +10,8 @@ from bench.probe import Probe, Seen, wait_reached
 from bench.report import Report
 from bench.settings import Settings
 from proxypool.lab.lab import Lab
-from proxypool.lab.topology import PAIR, SubnetPlan
+from proxypool.lab.plans import SubnetPlan
+from proxypool.lab.topology import PAIR
 
 RUNS = 20
 CONTROL = "no switchover"

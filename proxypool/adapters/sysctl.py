@@ -39,11 +39,13 @@ def observe_sysctls(wanted: list[Sysctl]) -> list[Sysctl]:
 
 
 def write_sysctl(item: Sysctl) -> None:
-    """Set a value.
+    """Set a value, unless it is set: in a container /proc/sys can be read and not written.
 
     Raises:
         TransientError: there is no such entry now, or the kernel refused.
     """
+    if read_sysctl(item.path) == item.value:
+        return
     try:
         with open(f"{ROOT}/{item.path}", "w", encoding="ascii") as file:
             file.write(item.value)

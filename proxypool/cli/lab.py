@@ -65,13 +65,18 @@ MachineArgument = Annotated[str, typer.Argument(help="node-a, host1, pod1, db1, 
 @app.command()
 def up(
     nodes: Annotated[int, typer.Option(help="Proxy nodes, in zones a, b, c, …")] = 2,
-    hosts: Annotated[int, typer.Option(help="Function hosts, each with one instance behind it.")] = 1,
-    subnets: Annotated[int, typer.Option(help="Customers' subnets, each with a server and a pair of nodes.")] = 1,
+    hosts: Annotated[int, typer.Option(help="Function hosts.")] = 1,
+    pods: Annotated[int, typer.Option(help="Instances per host: pod1, pod1-2, …")] = 1,
+    subnets: Annotated[int, typer.Option(help="Customers' subnets, each with a server.")] = 1,
+    pairs: Annotated[int, typer.Option(help="Pairs per subnet, each of two nodes of its own.")] = 1,
     zk: Annotated[int, typer.Option(help="ZooKeeper servers: 1 or 3.")] = 1,
     tunnel: Annotated[
         TunnelChoice, typer.Option(help="auto: GRE if this kernel has it, else VXLAN.")
     ] = TunnelChoice.AUTO,
     overlap: Annotated[bool, typer.Option("--overlap", help="All customers use the same addresses.")] = False,
+    attach_all: Annotated[
+        bool, typer.Option("--attach-all", help="Every instance reaches every subnet, without being attached.")
+    ] = False,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:
@@ -86,7 +91,9 @@ def up(
         kind, remark = choose_tunnel(tunnel.value)
         if remark:
             progress(remark)
-        topology = Topology(name, nodes, hosts, subnets, zk, kind, overlap)
+        topology = Topology(
+            name, nodes, hosts, subnets, zk, kind, overlap, pairs=pairs, pods=pods, attach_all=attach_all
+        )
         lab = Lab.up(topology, progress, timeout_s=timeout)
         progress(f"lab {name!r} is up: {', '.join(lab.machines)}")
 

@@ -1,4 +1,4 @@
-"""The iptables rules of a node and of a host, as values.
+"""The iptables rules of a node, as values; those of a host are in `host_firewall`.
 
 Our rules stand in chains of our own (`PP-…`), entered by one jump, so that rules of others stay untouched.
 """
@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
-from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
+from proxypool.core.addressing import ENI_DEVICE
 from proxypool.core.model import SubnetSpec, TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 
 PEERS_SET = f"{SET_PREFIX}peers"
-ANY_TUNNEL = f"{TUNNEL_DEVICE_PREFIX}+"
-"""Every tunnel of a host: a rule for each would be looked at by each packet, 200 times with 200 subnets."""
 PROTOCOL_GRE = "gre"
 PROTOCOL_VRRP = "112"
 """By number: python-iptables does not know the name."""
 
 
-def _state(states: str) -> Match:
+def in_state(states: str) -> Match:
+    """Conntrack states, separated by commas."""
     return Match("conntrack", (("ctstate", states),))
 
 
@@ -33,14 +32,14 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
 
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
-    back = Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(_state("RELATED,ESTABLISHED"),))
+    back = Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(in_state("RELATED,ESTABLISHED"),))
     reset = Rule(
         "REJECT",
         (("reject-with", "tcp-reset"),),
         in_device=tunnel_device,
         out_device=ENI_DEVICE,
         protocol="tcp",
-        matches=(_state("INVALID"),),
+        matches=(in_state("INVALID"),),
     )
     out = tuple(
         Rule(
@@ -49,7 +48,7 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
             out_device=ENI_DEVICE,
             source=tunnel_range,
             destination=cidr,
-            matches=(_state("NEW,RELATED,ESTABLISHED"),),
+            matches=(in_state("NEW,RELATED,ESTABLISHED"),),
         )
         for cidr in sorted(subnet.cidrs)
     )
@@ -60,18 +59,20 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
         is_source_negated=True,
         in_device=ENI_DEVICE,
         protocol="tcp",
-        matches=(_state("INVALID"),),
+        matches=(in_state("INVALID"),),
     )
     masquerade = Rule("MASQUERADE", (("random-fully", ""),), source=tunnel_range, out_device=ENI_DEVICE)
     return (
         Table(
             "filter",
             (
-                _chain("FORWARD", (_clamp(), back, *out, reset), policy="DROP"),
-                _chain("INPUT", (Rule("ACCEPT", matches=(_state("RELATED,ESTABLISHED"),)), reset_here), policy="DROP"),
+                chain_of("FORWARD", (clamp_mss(), back, *out, reset), policy="DROP"),
+                chain_of(
+                    "INPUT", (Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here), policy="DROP"
+                ),
             ),
         ),
-        Table("nat", (_chain("POSTROUTING", (masquerade,)),)),
+        Table("nat", (chain_of("POSTROUTING", (masquerade,)),)),
     )
 
 
@@ -98,7 +99,7 @@ def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[I
         outgoing.append(
             Rule(*notrack, protocol="tcp", destination=peer, matches=(Match("tcp", (("dport", str(port)),)),))
         )
-    return Table("raw", (_chain("PREROUTING", tuple(incoming)), _chain("OUTPUT", tuple(outgoing))))
+    return Table("raw", (chain_of("PREROUTING", tuple(incoming)), chain_of("OUTPUT", tuple(outgoing))))
 
 
 def _tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:
@@ -107,29 +108,16 @@ def _tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:
     return Rule("", protocol="udp", matches=(Match("udp", (("dport", str(vxlan_port)),)),))
 
 
-def host_rewrite(instance_cidrs: Iterable[IPv4Network], tunnel_address: IPv4Address) -> Table:
-    """Rewrite of instances' addresses on the way into a tunnel, and of no other packet."""
-    rules = tuple(
-        Rule("SNAT", (("to-source", str(tunnel_address)), ("random-fully", "")), source=cidr, out_device=ANY_TUNNEL)
-        for cidr in sorted(instance_cidrs)
-    )
-    return Table("nat", (_chain("POSTROUTING", rules),))
-
-
-def host_clamp() -> Table:
-    """MSS clamp on the way into the tunnels, which tells the database too."""
-    return Table("filter", (_chain("FORWARD", (_clamp(ANY_TUNNEL),)),))
-
-
-def _clamp(out_device: str | None = None) -> Rule:
+def clamp_mss() -> Rule:
+    """MSS clamp on the way into a tunnel, which tells the other side too."""
     return Rule(
         "TCPMSS",
         (("clamp-mss-to-pmtu", ""),),
-        out_device=out_device,
         protocol="tcp",
         matches=(Match("tcp", (("tcp-flags", "SYN,RST SYN"),)),),
     )
 
 
-def _chain(hook: str, rules: tuple[Rule, ...], policy: str | None = None) -> Chain:
+def chain_of(hook: str, rules: tuple[Rule, ...], policy: str | None = None) -> Chain:
+    """Our chain in a built-in one."""
     return Chain(f"{CHAIN_PREFIX}{hook}", hook, rules, policy)

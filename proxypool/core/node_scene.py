@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from proxypool.core.addressing import ENI_DEVICE, namespace_of
+from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
 from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
@@ -14,7 +15,9 @@ from proxypool.core.scene import (
     Address,
     AddressSet,
     AnyObject,
+    Composite,
     Eni,
+    Part,
     Route,
     RouteKind,
     Scene,
@@ -40,23 +43,101 @@ def subnet_scene(facts: NodeFacts, snapshot: Snapshot, pair: PairSpec) -> Scene:
     Raises:
         KeyError: the node is no member of the pair, or the snapshot lacks the pool's or the subnet's spec.
     """
-    spec, subnet, member = snapshot.spec, snapshot.subnets[pair.subnet], pair.member(facts.name)
-    if spec is None or member is None:
-        raise KeyError(pair.subnet)
+    return SubnetScenes(facts).next(snapshot, pair)
+
+
+FRAME = ""
+"""Name of the part of a subnet's scene that does not depend on its hosts; no host has this name."""
+
+
+class HostChanges:
+    """Which hosts' documents differ between two snapshots. Many subnets ask about the same two."""
+
+    def __init__(self) -> None:
+        """Nothing was asked yet."""
+        self._before: Mapping[str, HostSpec] | None = None
+        self._after: Mapping[str, HostSpec] | None = None
+        self._changed: frozenset[str] = frozenset()
+
+    def between(self, before: Mapping[str, HostSpec], after: Mapping[str, HostSpec]) -> frozenset[str]:
+        """Names of hosts that came, went or changed. Documents that did not change must be the same objects, as the
+        mirror keeps them.
+        """
+        if before is not self._before or after is not self._after:
+            self._before, self._after = before, after
+            changed = [name for name, host in after.items() if before.get(name) is not host]
+            self._changed = frozenset(changed) | (before.keys() - after.keys())
+        return self._changed
+
+
+@dataclass
+class SubnetScenes:
+    """The scenes of one subnet, one after the other. What a new snapshot does not change is taken over from the last
+    scene: the part of a host is made once, so that one more among ten thousand costs as little as one.
+    """
+
+    facts: NodeFacts
+    changes: HostChanges = field(default_factory=HostChanges)
+    unknown: frozenset[str] = frozenset()
+    """Hosts of the subnet whose document is not there (yet): nothing leads to them."""
+    _scene: Scene | None = None
+    _parts: dict[str, Part] = field(default_factory=dict)
+    _about: tuple[PoolSpec, SubnetSpec, PairSpec] | None = None
+    """What the frame was made of, and how hosts are reached."""
+    _names: frozenset[str] = frozenset()
+    _specs: Mapping[str, HostSpec] = field(default_factory=dict)
+
+    def next(self, snapshot: Snapshot, pair: PairSpec) -> Scene:
+        """As `subnet_scene`; the same scene again if nothing of it changed."""
+        spec, subnet, member = snapshot.spec, snapshot.subnets[pair.subnet], pair.member(self.facts.name)
+        if spec is None or member is None:
+            raise KeyError(pair.subnet)
+        names = snapshot.subnet_hosts.get(subnet.id, frozenset())
+        if self._about != (spec, subnet, pair):
+            self._about = (spec, subnet, pair)
+            self._parts = {FRAME: _part(_frame(self.facts, spec, subnet, pair, member))}
+            self._names, self._specs, self._scene = frozenset(), snapshot.hosts, None
+        changed = names ^ self._names
+        if snapshot.hosts is not self._specs:
+            changed |= self.changes.between(self._specs, snapshot.hosts) & names
+        self._names, self._specs = names, snapshot.hosts
+        if changed or self._scene is None:
+            self._scene = self._make(spec, subnet, changed)
+        return self._scene
+
+    def _make(self, spec: PoolSpec, subnet: SubnetSpec, changed: Iterable[str]) -> Scene:
+        device = tunnel_device_of(subnet.id)
+        # The last scene keeps the mapping that it was made with.
+        self._parts = dict(self._parts)
+        unknown = set(self.unknown & self._names)
+        for name in changed:
+            host = self._specs.get(name) if name in self._names else None
+            if host is None:
+                self._parts.pop(name, None)
+                unknown |= {name} & self._names
+            else:
+                unknown.discard(name)
+                route = Route(IPv4Network(host.tunnel_address), device=device)
+                self._parts[name] = _part((route, *reach(spec, device, host.tunnel_address, host.underlay)))
+        self.unknown = frozenset(unknown)
+        return Scene(namespace_of(subnet.id), Composite(self._parts))
+
+
+def _part(objects: Iterable[AnyObject]) -> Part:
+    return {item.key: item for item in objects}
+
+
+def _frame(
+    facts: NodeFacts, spec: PoolSpec, subnet: SubnetSpec, pair: PairSpec, member: MemberSpec
+) -> Iterable[AnyObject]:
     tunnel = tunnel_of(spec, subnet, local=pair.havip, own=pair.havip, underlay_mtu=facts.underlay_mtu)
-    objects: list[AnyObject] = [
-        *subnet_tables(subnet, tunnel.device, spec.tunnel_range),
-        Eni(ENI_DEVICE, member.eni),
-        tunnel,
-        Address(ENI_DEVICE, member.address),
-        *_customer_routes(subnet, member),
-        Route(spec.tunnel_range, RouteKind.BLACKHOLE, metric=WORST_METRIC),
-        *_subnet_sysctls(tunnel.device),
-    ]
-    for host in _hosts_of(snapshot, subnet.id):
-        objects.append(Route(IPv4Network(host.tunnel_address), device=tunnel.device))
-        objects += reach(spec, tunnel.device, host.tunnel_address, host.underlay)
-    return Scene.of(namespace_of(subnet.id), objects)
+    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range)
+    yield Eni(ENI_DEVICE, member.eni)
+    yield tunnel
+    yield Address(ENI_DEVICE, member.address)
+    yield from _customer_routes(subnet, member)
+    yield Route(spec.tunnel_range, RouteKind.BLACKHOLE, metric=WORST_METRIC)
+    yield from _subnet_sysctls(tunnel.device)
 
 
 def _customer_routes(subnet: SubnetSpec, member: MemberSpec) -> Iterable[Route]:
@@ -83,19 +164,49 @@ def _subnet_sysctls(tunnel_device: str) -> Iterable[Sysctl]:
         yield Sysctl(f"ipv6/conf/{device}/disable_ipv6", "1")
 
 
-def _hosts_of(snapshot: Snapshot, subnet: str) -> Iterable[HostSpec]:
-    for host in sorted(snapshot.subnet_hosts.get(subnet, ())):
-        if host in snapshot.hosts:
-            yield snapshot.hosts[host]
-
-
 def root_scene(facts: NodeFacts, spec: PoolSpec, snapshot: Snapshot) -> Scene:
     """Our part of the node's own namespace: who may send tunnel packets, and what skips conntrack."""
-    peers = frozenset(host.underlay for host in snapshot.hosts.values())
-    return Scene.of(
-        None,
-        (
-            AddressSet(PEERS_SET, peers),
-            node_guard(spec.tunnel, spec.vxlan_port, facts.coordinators),
-        ),
-    )
+    return RootScenes(facts).next(spec, snapshot)
+
+
+@dataclass
+class RootScenes:
+    """The scenes of a node's own namespace, one after the other: as `SubnetScenes`."""
+
+    facts: NodeFacts
+    changes: HostChanges = field(default_factory=HostChanges)
+    _scene: Scene | None = None
+    _spec: PoolSpec | None = None
+    _specs: Mapping[str, HostSpec] = field(default_factory=dict)
+    _users: Counter[IPv4Address] = field(default_factory=Counter)
+    """Underlay address -> how many hosts say that it is theirs."""
+    _peers: frozenset[IPv4Address] = frozenset()
+
+    def next(self, spec: PoolSpec, snapshot: Snapshot) -> Scene:
+        """As `root_scene`; the same scene again if nothing of it changed."""
+        before = self._peers
+        if snapshot.hosts is not self._specs:
+            self._count(snapshot.hosts)
+        if self._scene is None or self._spec != spec or self._peers is not before:
+            guard = node_guard(spec.tunnel, spec.vxlan_port, self.facts.coordinators)
+            self._scene = Scene.of(None, (AddressSet(PEERS_SET, self._peers), guard))
+        self._spec = spec
+        return self._scene
+
+    def _count(self, hosts: Mapping[str, HostSpec]) -> None:
+        came, went = set[IPv4Address](), set[IPv4Address]()
+        for name in self.changes.between(self._specs, hosts):
+            old, new = self._specs.get(name), hosts.get(name)
+            if old is not None:
+                self._users[old.underlay] -= 1
+                went.add(old.underlay)
+            if new is not None:
+                self._users[new.underlay] += 1
+                came.add(new.underlay)
+        self._specs = hosts
+        here = {address for address in came | went if self._users[address] > 0}
+        gone = (came | went) - here
+        for address in gone:
+            del self._users[address]
+        if gone or not here <= self._peers:
+            self._peers = (self._peers - gone) | here

@@ -18,13 +18,16 @@ Theory of the order (PHASES):
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from proxypool.core.scene import (
     Address,
+    AddressSet,
     AnyObject,
+    Composite,
     Eni,
     ForwardingEntry,
     Key,
@@ -64,10 +67,32 @@ class Remove:
     item: AnyObject
 
 
-Operation: TypeAlias = MakeNamespace | RemoveNamespace | Put | Remove
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """Add and remove members of an address set that is there. Adding what is there is fine, and so is the contrary."""
+
+    name: str
+    added: frozenset[IPv4Address]
+    removed: frozenset[IPv4Address]
+
+
+Operation: TypeAlias = MakeNamespace | RemoveNamespace | Put | Remove | ChangeSet
 
 PUT_PHASES = ("set", "table", "eni", "tunnel", "address", "route", "neighbour", "fdb", "sysctl", "rule")
 REMOVE_PHASES = tuple(reversed(PUT_PHASES))
+_PUT_PHASE = {kind: number for number, kind in enumerate(PUT_PHASES)}
+Objects: TypeAlias = Mapping[Key, AnyObject]
+
+
+def key_of(operation: Operation) -> Key | None:
+    """The object that an operation is about; None: the whole namespace."""
+    match operation:
+        case Put(item) | Remove(item):
+            return item.key
+        case ChangeSet(name):
+            return ("set", name)
+        case _:
+            return None
 
 
 def plan(desired: Scene, observed: Scene) -> tuple[Operation, ...]:
@@ -85,14 +110,36 @@ def plan(desired: Scene, observed: Scene) -> tuple[Operation, ...]:
     operations: list[Operation] = []
     if not observed.exists and desired.namespace is not None:
         operations.append(MakeNamespace(desired.namespace))
-    doomed = [item for key, item in observed.objects.items() if _must_go(item, desired.objects.get(key))]
+    wanted, found = _what_may_differ(desired.objects, observed.objects)
+    doomed = [item for key, item in found.items() if _must_go(item, wanted.get(key))]
     doomed.sort(key=lambda item: (REMOVE_PHASES.index(item.key[0]), item.key))
     operations += [Remove(item) for item in doomed]
-    left = _survivors(observed, doomed)
-    missing = [item for key, item in desired.objects.items() if left.get(key) != item]
-    missing.sort(key=lambda item: (PUT_PHASES.index(item.key[0]), item.key))
-    operations += [Put(item) for item in missing]
+    if any(isinstance(item, Eni | Tunnel | Address) for item in doomed):
+        # They may take along what is otherwise as it must be.
+        wanted, found = desired.objects, _survivors(observed, doomed)
+    missing = [(key, item) for key, item in wanted.items() if _differs(found.get(key), item)]
+    missing.sort(key=lambda entry: (_PUT_PHASE[entry[0][0]], entry[0]))
+    operations += [_put(item, found.get(key)) for key, item in missing]
     return tuple(operations)
+
+
+def _put(item: AnyObject, found: AnyObject | None) -> Operation:
+    """A set that is there has members by the thousand, of which one is to come or go."""
+    if isinstance(item, AddressSet) and isinstance(found, AddressSet):
+        return ChangeSet(item.name, item.members - found.members, found.members - item.members)
+    return Put(item)
+
+
+def _what_may_differ(desired: Objects, observed: Objects) -> tuple[Objects, Objects]:
+    """Without the parts that both have: one more host among ten thousand is a matter of its own few objects."""
+    if isinstance(desired, Composite) and isinstance(observed, Composite):
+        return desired.unlike(observed), observed.unlike(desired)
+    return desired, observed
+
+
+def _differs(found: AnyObject | None, wanted: AnyObject) -> bool:
+    """Most of what was observed is the wanted object itself; comparing all fields of ten thousand takes its time."""
+    return found is not wanted and found != wanted
 
 
 def _must_go(item: AnyObject, wanted: AnyObject | None) -> bool:

@@ -3,6 +3,17 @@
 A scope is one namespace: a subnet's, or the machine's own. The thread is level-triggered: `want` says what a scope must
 look like, `touch` that it may have changed; how often either is called does not matter. Whoever is interested gets a
 `Reconciled` for every round. A scope that fails is tried again with growing pauses and never holds up the others.
+
+Theory of the short way (ADR 11). A round looks at a whole namespace; one more host changes three objects of 30,000. So
+a new wish for a scope whose last one is believed to be in place is fulfilled by `plan(new wish, last wish)`, without a
+look before it; a look at everything follows when no new wish has come for a second (`scopes`).
+- Believed is a wish that a look has confirmed, or that came the short way from such a one without an error. An error,
+  or another namespace under the name, ends the belief: then the full round is made, at once.
+- Operations name values and may be repeated, and any prefix of any plan followed by full rounds converges. So whatever
+  the belief missed, the next look sees it, and the end is the same.
+- It removes nothing but what was in a wish of ours; what others made is in no wish.
+- Somebody else's change is looked at as soon as ever: it touches the scope, which a new wish does not undo.
+- What was written the short way and not seen yet was never seen in place: if a look misses it, that is no drift.
 """
 
 from __future__ import annotations
@@ -10,14 +21,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from proxypool.adapters.netlink import Home
 from proxypool.core.errors import PermanentError, ProxypoolError
-from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, plan
+from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, plan
 from proxypool.core.scene import Scene
-from proxypool.daemons.executor import execute, observe
+from proxypool.daemons.executor import Driver, KernelDriver, batches
+from proxypool.daemons.scopes import Scope
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +38,10 @@ NODE_SCOPE, HOST_SCOPE = "(node)", "(host)"
 """Scopes of the machine's own namespace; no subnet can have these names."""
 MAX_ROUNDS = 4
 """A device that is set up deletes and creates others' preconditions; more than this many rounds is a defect."""
-FIRST_RETRY_S, MAX_RETRY_S = 0.2, 5.0
-MIN_INTERVAL_S = 0.2
-"""Pause between looks at one scope that nobody asked to change."""
 LATER_S = 1.0
-RESYNC_S = 240.0
-"""Every scope is observed at least this often, whatever notifications were lost. It costs some 12 ms a namespace."""
+NAMED = 20
+Applied: TypeAlias = tuple[list[Operation], tuple[str, ...]]
+"""Operations that were done, and what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +54,8 @@ class Reconciled:
     is_repair: bool
     """Something of ours had been changed by somebody else."""
     duration_s: float
-
-
-@dataclass(slots=True)
-class _Scope:
-    desired: Scene
-    is_dirty: bool = True
-    is_new_wish: bool = True
-    has_converged: bool = False
-    """Whether this wish was once fully in place: a difference after that is drift."""
-    not_before: float = 0.0
-    retry_s: float = FIRST_RETRY_S
-    looked_at: float = 0.0
-    problems: tuple[str, ...] = ()
+    mark: int = 0
+    """Of the wish that was worked on, as given to `want`."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,10 @@ class Dataplane:
 
     on_result: Callable[[Reconciled], None]
     home: Home | None = None
-    _scopes: dict[str, _Scope] = field(default_factory=dict)
+    driver: Driver | None = None
+    """None: the kernel."""
+    clock: Callable[[], float] = time.monotonic
+    _scopes: dict[str, Scope] = field(default_factory=dict)
     _jobs: list[Callable[[], None]] = field(default_factory=list)
     _later: dict[str, _Later] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -92,13 +95,13 @@ class Dataplane:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def want(self, scope: str, desired: Scene) -> None:
-        """What a scope must look like from now on."""
+    def want(self, scope: str, desired: Scene, mark: int = 0) -> None:
+        """What a scope must look like from now on. `mark` comes back with the results of this wish."""
         with self._changed:
             known = self._scopes.get(scope)
-            if known is not None and known.desired == desired:
+            if known is not None and known.mark == mark and known.desired == desired:
                 return
-            self._scopes[scope] = _Scope(desired)
+            self._scopes[scope] = Scope(desired, mark) if known is None else known.successor(desired, mark)
             self._changed.notify()
 
     def touch(self, scope: str) -> None:
@@ -122,31 +125,40 @@ class Dataplane:
         """
         with self._changed:
             known = self._later.get(name)
-            not_after = known.not_after if known else time.monotonic() + LATER_S
+            not_after = known.not_after if known else self.clock() + LATER_S
             self._later[name] = _Later(run, not_after)
             self._changed.notify()
 
     def _run(self) -> None:
         self.home = self.home or Home()
-        while True:
-            with self._changed:
-                if self._is_stopping:
-                    return
-                now = time.monotonic()
-                job = self._next_job(now)
-                due = None if job else self._next_due(now)
-                if job is None and due is None:
-                    self._changed.wait(self._pause(time.monotonic()))
-                    continue
-            if job is not None:
-                self._run_job(job)
-            elif due is not None:
-                self._reconcile(*due)
+        self.driver = self.driver or KernelDriver(self.home)
+        while not self._is_stopping:
+            self.work(waits=True)
+
+    def work(self, *, waits: bool = False) -> bool:
+        """Do what is next, on the caller's thread; False: there was nothing. With `waits`, a while is waited for it."""
+        with self._changed:
+            now = self.clock()
+            job = self._next_job(now)
+            due = None if job else self._next_due(now)
+            if job is None and due is None and waits and not self._is_stopping:
+                self._changed.wait(self._pause(now))
+        if job is not None:
+            self._run_job(job)
+        elif due is not None and not self._fulfil_by_difference(*due):
+            self._reconcile(*due)
+        return job is not None or due is not None
+
+    @property
+    def _driver(self) -> Driver:
+        """Of the thread's life."""
+        assert self.driver is not None  # noqa: S101 - set before the first round, for mypy
+        return self.driver
 
     def _next_job(self, now: float) -> Callable[[], None] | None:
         if self._jobs:
             return self._jobs.pop(0)
-        has_new_wish = any(scope.is_new_wish and scope.not_before <= now for scope in self._scopes.values())
+        has_new_wish = any(scope.is_new_wish for scope in self._scopes.values())
         for name, later in self._later.items():
             if not has_new_wish or now >= later.not_after:
                 del self._later[name]
@@ -161,94 +173,106 @@ class Dataplane:
         except Exception:
             log.exception("a dataplane job failed")
 
-    def _next_due(self, now: float) -> tuple[str, _Scope] | None:
-        """New wishes first, then what was touched, then what was not looked at for long."""
-        ready = [(name, scope) for name, scope in self._scopes.items() if scope.not_before <= now]
-        for name, scope in ready:
+    def _next_due(self, now: float) -> tuple[str, Scope] | None:
+        """New wishes first, then what was touched or written, then what was not looked at for long."""
+        for name, scope in self._scopes.items():
             if scope.is_new_wish:
                 return name, scope
-        for name, scope in ready:
-            if scope.is_dirty or now - scope.looked_at > RESYNC_S:
+        for name, scope in self._scopes.items():
+            if scope.look_at <= now:
                 return name, scope
         return None
 
     def _pause(self, now: float) -> float:
-        moments = [
-            scope.not_before if scope.is_dirty or scope.is_new_wish else scope.looked_at + RESYNC_S
-            for scope in self._scopes.values()
-        ]
+        moments = (now if scope.is_new_wish else scope.look_at for scope in self._scopes.values())
         return max(0.001, min(moments, default=now + 1.0) - now)
 
-    def _reconcile(self, name: str, scope: _Scope) -> None:
-        scope.is_dirty = scope.is_new_wish = False
-        began = time.monotonic()
-        operations, problems = self._converge(scope.desired)
-        is_repair = scope.has_converged and bool(operations) and not scope.problems
-        now = time.monotonic()
-        scope.looked_at = now
+    def _fulfil_by_difference(self, name: str, scope: Scope) -> bool:
+        """The short way, for a new wish; False: it takes a full round. See the module's text."""
+        desired = scope.desired
+        base = scope.belief.base_of(desired, self._driver.identity_of(desired.namespace)) if scope.is_new_wish else None
+        if base is None:
+            return False
+        began = self.clock()
+        done, problems = self._guarded(desired, lambda: self._execute_all(desired, plan(desired, base)))
         if problems:
-            scope.is_dirty = True
-            scope.not_before = now + scope.retry_s
-            scope.retry_s = min(MAX_RETRY_S, scope.retry_s * 2)
-        else:
-            scope.has_converged = True
-            scope.not_before = now + MIN_INTERVAL_S
-            scope.retry_s = FIRST_RETRY_S
-        if problems and problems != scope.problems:
+            log.info("%s: looking at everything, as a change alone was refused: %s", name, "; ".join(problems))
+            scope.belief.scene = None
+            return False
+        now = self.clock()
+        scope.was_extended(done, now)
+        self.on_result(Reconciled(name, (), len(done), is_repair=False, duration_s=now - began, mark=scope.mark))
+        return True
+
+    def _reconcile(self, name: str, scope: Scope) -> None:
+        scope.is_dirty = scope.is_new_wish = False
+        began = self.clock()
+        done, problems = self._guarded(scope.desired, lambda: self._converge(scope.desired))
+        is_repair = scope.has_converged and not scope.problems and scope.belief.has_drifted(done)
+        now = self.clock()
+        if problems != scope.problems:
             for problem in problems:
                 log.warning("%s: %s", name, problem)
         if is_repair:
-            log.warning("%s: repaired drift: %s", name, ", ".join(operations))
-        scope.problems = problems
+            log.warning("%s: repaired drift: %s", name, _names(done))
+        scope.was_looked_at(self._driver.identity_of(scope.desired.namespace), problems, now)
         with self._changed:
             if not scope.desired.exists and not problems and self._scopes.get(name) is scope:
                 del self._scopes[name]
-        self.on_result(Reconciled(name, problems, len(operations), is_repair, now - began))
+        self.on_result(Reconciled(name, problems, len(done), is_repair, now - began, scope.mark))
 
-    def _converge(self, desired: Scene) -> tuple[list[str], tuple[str, ...]]:
-        """Rounds until the plan is empty. Returns operations applied, and problems."""
-        assert self.home is not None  # noqa: S101 - set before the first round, for mypy
-        applied: list[str] = []
-        operations: tuple[Operation, ...] = ()
+    def _guarded(self, desired: Scene, work: Callable[[], Applied]) -> Applied:
+        """Whatever happens in one scope, the thread goes on with the others."""
         try:
-            for _ in range(MAX_ROUNDS):
-                observed = observe(self.home, desired)
-                operations = plan(desired, observed)
-                if not operations:
-                    return applied, ()
-                done, problems = self._execute_all(desired, operations)
-                applied += done
-                if problems:
-                    return applied, problems
+            return work()
         except ProxypoolError as error:
-            return applied, (str(error),)
+            return [], (str(error),)
         except Exception as error:
             log.exception("reconcile of %s failed", desired.namespace or "this machine")
-            return applied, (f"{type(error).__name__}: {error}",)
-        left = ", ".join(sorted(_name(operation) for operation in operations))
-        return applied, (f"does not converge: {left}",)
+            return [], (f"{type(error).__name__}: {error}",)
 
-    def _execute_all(self, desired: Scene, operations: tuple[Operation, ...]) -> tuple[list[str], tuple[str, ...]]:
+    def _converge(self, desired: Scene) -> Applied:
+        """Rounds until the plan is empty."""
+        applied: list[Operation] = []
+        operations: tuple[Operation, ...] = ()
+        for _ in range(MAX_ROUNDS):
+            operations = plan(desired, self._driver.observe(desired))
+            if not operations:
+                return applied, ()
+            done, problems = self._execute_all(desired, operations)
+            applied += done
+            if problems:
+                return applied, problems
+        return applied, (f"does not converge: {_names(operations)}",)
+
+    def _execute_all(self, desired: Scene, operations: tuple[Operation, ...]) -> Applied:
         """Apply in order. What depends on a card that is missing fails too, and is not worth a line of its own."""
-        assert self.home is not None  # noqa: S101
         problems: list[str] = []
-        done: list[str] = []
-        for operation in operations:
-            try:
-                execute(self.home, desired.namespace, operation)
-                done.append(_name(operation))
-            except ProxypoolError as error:
+        done: list[Operation] = []
+        for batch in batches(operations):
+            for operation, error in zip(batch, self._driver.execute(desired.namespace, batch), strict=True):
+                if error is None:
+                    done.append(operation)
+                    continue
                 problems.append(str(error))
                 if isinstance(operation, MakeNamespace) or isinstance(error, PermanentError):
-                    break
+                    return done, tuple(problems)
                 if isinstance(operation, Put | Remove) and operation.item.key[0] in {"table", "eni", "tunnel"}:
-                    break
+                    return done, tuple(problems)
         return done, tuple(problems)
+
+
+def _names(operations: Iterable[Operation]) -> str:
+    """For a line of the log: a change of ten thousand objects has names enough in the first of them."""
+    names = sorted(map(_name, operations))
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _name(operation: Operation) -> str:
     match operation:
         case Put(item) | Remove(item):
             return f"{type(operation).__name__.lower()} {' '.join(item.key)}"
+        case ChangeSet(name):
+            return f"put set {name}"
         case _:
             return f"{type(operation).__name__} {operation.name}"

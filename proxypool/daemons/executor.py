@@ -5,48 +5,117 @@ Runs on the dataplane thread only.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
 from proxypool.adapters import iptables, netlink
 from proxypool.adapters.netlink import Home
 from proxypool.adapters.sysctl import observe_sysctls, write_sysctl
 from proxypool.core.addressing import ENI_DEVICE
-from proxypool.core.errors import PermanentError
-from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, RemoveNamespace
+from proxypool.core.errors import PermanentError, ProxypoolError
+from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, RemoveNamespace
 from proxypool.core.scene import AnyObject, Eni, Scene, Sysctl, Table
 
 
-def observe(home: Home, desired: Scene) -> Scene:
-    """Our objects of the namespace, as they are now.
+class Driver(Protocol):
+    """What the dataplane thread needs of a kernel."""
 
-    Raises:
-        TransientError: the kernel did not answer.
-        PermanentError: somebody else's namespace has the name.
-    """
-    if desired.namespace is not None and not netlink.namespace_exists(desired.namespace):
-        return Scene.absent(desired.namespace)
-    what = f"namespace {desired.namespace}" if desired.namespace is not None else "this machine"
-    with home.inside(desired.namespace), netlink.View(what) as view:
-        if desired.namespace is not None:
-            ownership = view.ownership()
-            if ownership is not netlink.Ownership.OURS and not desired.exists:
-                return Scene.absent(desired.namespace)
-            if ownership is netlink.Ownership.FOREIGN:
-                raise PermanentError(f"{what} exists and is not ours: remove or rename it")
-            if ownership is netlink.Ownership.UNMARKED:
-                return Scene.absent(desired.namespace)
-        found = view.objects(desired)
-        found += observe_sysctls([item for item in desired.objects.values() if isinstance(item, Sysctl)])
-        for item in desired.objects.values():
-            if isinstance(item, Table):
-                found.append(iptables.observe_table(item))
-    return Scene.of(desired.namespace, found)
+    def identity_of(self, namespace: str | None) -> int | None:
+        """Tells a namespace from a later one under the same name; None: there is none."""
+
+    def observe(self, desired: Scene) -> Scene:
+        """Our objects of the namespace, as they are now."""
+
+    def execute(self, namespace: str | None, batch: Sequence[Operation]) -> list[ProxypoolError | None]:
+        """Apply what `batches` gave."""
 
 
-def execute(home: Home, namespace: str | None, operation: Operation) -> None:
-    """Apply one operation.
+class KernelDriver:
+    """The kernel of this machine."""
 
-    Raises:
-        TransientError, PermanentError: it could not be applied; nothing or all of it is in place.
-    """
+    def __init__(self, home: Home) -> None:
+        """For the thread that alone enters namespaces."""
+        self._home = home
+        self._memories: dict[str | None, tuple[int, netlink.Memory]] = {}
+        """Namespace -> its identity, and what is known of it."""
+
+    def identity_of(self, namespace: str | None) -> int | None:
+        """See `Driver`."""
+        return 0 if namespace is None else netlink.namespace_inode(namespace)
+
+    def observe(self, desired: Scene) -> Scene:
+        """Our objects of the namespace, as they are now.
+
+        Raises:
+            TransientError: the kernel did not answer.
+            PermanentError: somebody else's namespace has the name.
+        """
+        if desired.namespace is not None and not netlink.namespace_exists(desired.namespace):
+            self._memories.pop(desired.namespace, None)
+            return Scene.absent(desired.namespace)
+        what = f"namespace {desired.namespace}" if desired.namespace is not None else "this machine"
+        with self._home.inside(desired.namespace), netlink.View(what, self._memory(desired.namespace)) as view:
+            if desired.namespace is not None:
+                ownership = view.ownership()
+                if ownership is not netlink.Ownership.OURS and not desired.exists:
+                    return Scene.absent(desired.namespace)
+                if ownership is netlink.Ownership.FOREIGN:
+                    raise PermanentError(f"{what} exists and is not ours: remove or rename it")
+                if ownership is netlink.Ownership.UNMARKED:
+                    return Scene.absent(desired.namespace)
+            found = view.objects(desired)
+            sysctls = [item for item in desired.objects.values() if isinstance(item, Sysctl)]
+            tables = [item for item in desired.objects.values() if isinstance(item, Table)]
+            found |= {item.key: item for item in observe_sysctls(sysctls)}
+            found |= {item.key: iptables.observe_table(item) for item in tables}
+        return Scene(desired.namespace, found)
+
+    def _memory(self, namespace: str | None) -> netlink.Memory:
+        """Of earlier looks at the namespace that has this name now."""
+        identity = self.identity_of(namespace) or 0
+        known = self._memories.get(namespace)
+        if known is None or known[0] != identity:
+            known = self._memories[namespace] = (identity, netlink.Memory())
+        return known[1]
+
+    def execute(self, namespace: str | None, batch: Sequence[Operation]) -> list[ProxypoolError | None]:
+        """Apply what `batches` gave: what was refused of it, and why. Of a refused one nothing or all is in place."""
+        if not all(map(_can_share, batch)):
+            return [self._outcome(namespace, operation) for operation in batch]
+        changes = [
+            (operation.item, isinstance(operation, Put))
+            for operation in batch
+            if isinstance(operation, Put | Remove) and isinstance(operation.item, netlink.BATCHED)
+        ]
+        try:
+            with self._home.inside(namespace):
+                return netlink.apply_batch(changes)
+        except ProxypoolError as error:
+            return [error] * len(batch)
+
+    def _outcome(self, namespace: str | None, operation: Operation) -> ProxypoolError | None:
+        try:
+            _execute_one(self._home, namespace, operation)
+        except ProxypoolError as error:
+            return error
+        return None
+
+
+def batches(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:
+    """The operations in their order, those together that the kernel takes in one go."""
+    for can_share, group in itertools.groupby(operations, _can_share):
+        if can_share:
+            yield tuple(group)
+        else:
+            yield from ((operation,) for operation in group)
+
+
+def _can_share(operation: Operation) -> bool:
+    return isinstance(operation, Put | Remove) and isinstance(operation.item, netlink.BATCHED)
+
+
+def _execute_one(home: Home, namespace: str | None, operation: Operation) -> None:
     match operation:
         case MakeNamespace(name):
             netlink.create_namespace(home, name)
@@ -58,6 +127,9 @@ def execute(home: Home, namespace: str | None, operation: Operation) -> None:
         case Put(item):
             with home.inside(namespace):
                 _put(item, namespace, home)
+        case ChangeSet(name, added, removed):
+            with home.inside(namespace):
+                netlink.change_set(name, added, removed)
         case Remove(item):
             with home.inside(namespace):
                 if isinstance(item, Table):

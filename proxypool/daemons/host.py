@@ -1,7 +1,9 @@
-"""The host agent: registers the function host, and keeps its tunnels, routes and the rewrite of instances' addresses.
+"""The host agent: registers the function host, attaches its instances, and keeps tunnels, routes and rules.
 
-Composition root and main loop. Threads as in the node daemon. The agent may be away for as long as it likes: what it
-programmed and registered stays.
+Composition root and main loop. Threads: this loop (decides), `watcher` and `dataplane` as in the node daemon,
+`registrar` (tells ZooKeeper which subnets are in use), `pair-watch` (asks the HaVips), `api` and one for each of its
+connections.
+The agent may be away for as long as it likes: what it programmed and registered stays.
 """
 
 from __future__ import annotations
@@ -10,29 +12,52 @@ import logging
 import os
 import queue
 import socket
+import sys
 import time
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from proxypool import __version__
 from proxypool.adapters import netlink
+from proxypool.adapters.agent import SOCKET_NAME
+from proxypool.adapters.attachment_log import AttachmentLog
+from proxypool.adapters.conntrack import Conntrack
+from proxypool.adapters.ip_masq_agent import read_non_masquerade_cidrs
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.sysctl import read_sysctl
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
-from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
-from proxypool.core.host_scene import HostFacts, Refused, choose_subnets, host_scene
+from proxypool.core.host_firewall import ATTACHED_SET
+from proxypool.core.host_scene import HostFacts
 from proxypool.core.model import HostSpec, Snapshot, TunnelKind
 from proxypool.core.role import Coordinator
+from proxypool.core.scene import Scene
+from proxypool.core.steering import MarkLayout
 from proxypool.daemons import singleton
+from proxypool.daemons.api_server import ApiServer
+from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.host_api import HostApi
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
-from proxypool.daemons.messages import CoordinatorMoved, Message, SecondPassed, SnapshotArrived
+from proxypool.daemons.messages import (
+    CoordinatorMoved,
+    GroupsWanted,
+    HavipsSilent,
+    MachineSeen,
+    Message,
+    SecondPassed,
+    SnapshotArrived,
+    SubnetJoined,
+)
+from proxypool.daemons.pair_watch import PairWatch
 from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.registrar import Registrar
+from proxypool.daemons.steerer import Steerer
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
@@ -41,16 +66,19 @@ from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
-HOST_TABLES = ("nat", "filter")
+HOST_TABLES = ("mangle", "filter", "nat")
 RETRY_S = 1.0
 REGISTRATION_CHECK_S = 30.0
 TICK_S = 1.0
 BEAT_S = 60.0
 """Hosts are many: a beat of each is a write to ZooKeeper."""
+MASQ_AGENT_CHECK_S = 60.0
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter from an attach that waits for it; Python's default is ten times that."""
 
 
 class HostDaemon:
-    """Wires adapters and telemetry together and runs the loop."""
+    """Wires adapters, steering and telemetry together and runs the loop."""
 
     def __init__(self, config: Config, host: HostConfig) -> None:
         """Nothing is started."""
@@ -62,12 +90,9 @@ class HostDaemon:
         self.snapshot = Snapshot()
         self.problems = Problems()
         self.tunnel_address: IPv4Address | None = None
-        self.served: frozenset[str] = frozenset()
+        self.open_cidrs = host.open_cidrs
         self.is_ready = False
-        self.registered: frozenset[str] | None = None
-        """Subnets this host is registered in, as ZooKeeper was last told; None: not told yet."""
-        self.refused: tuple[Refused, ...] = ()
-        self._registration_due = 0.0
+        self._registration_due = self._masq_agent_due = 0.0
         self._probed: TunnelKind | None = None
 
     def run(self) -> int:
@@ -99,6 +124,7 @@ class HostDaemon:
         self.metrics = HostMetrics(self._view)
         self.dataplane = Dataplane(on_result=self.inbox.put)
         self.watcher = Watcher(TICK_S, self._tick)
+        self._compose_steering()
         self.listen = self.config.metrics.listen or HOST_METRICS
         self.server: MetricsServer | None = None
         try:
@@ -106,8 +132,34 @@ class HostDaemon:
         except ProxypoolError as error:
             self.problems.note("metrics", str(error))
 
+    def _compose_steering(self) -> None:
+        self.marks = MarkLayout(self.host.mark_shift)
+        kept = AttachmentLog(Path(self.host.state_dir) / f"attachments-{self.config.pool}.jsonl")
+        self.attachments = Attachments(kept, self.marks, lambda: self.inbox.put(GroupsWanted()))
+        self.attachments.use(netlink.MarkedSetHandle(ATTACHED_SET, self.marks.mask))
+        self.registrar = Registrar(self.session, self.name, lambda subnet: self.inbox.put(SubnetJoined(subnet)))
+        self.pair_watch = PairWatch(
+            self.host.probe_interval_ms / 1000, lambda silent: self.inbox.put(HavipsSilent(silent))
+        )
+        self.steerer = Steerer(
+            served=self.host.subnets,
+            attaches_all=self.host.attach_all,
+            linger_s=self.host.linger_s,
+            dataplane=self.dataplane,
+            attachments=self.attachments,
+            registrar=self.registrar,
+            pair_watch=self.pair_watch,
+            conntrack=Conntrack(),
+            is_connected=lambda: self.session.state is Coordinator.CONNECTED,
+        )
+        self.api = HostApi(self.attachments, self._describe, self.metrics.attach_answered)
+        self.api_server: ApiServer | None = None
+
     def _loop(self) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._load_attachments()
         self.dataplane.start()
+        self.dataplane.submit(self._look_at_machine)
         self.events = netlink.open_event_socket()
         self.probe = TableProbe(HOST_TABLES)
         self.watcher.add(self.events, self._kernel_changed)
@@ -115,8 +167,36 @@ class HostDaemon:
         self.session.start()
         self.mirror.start()
         self.presence.start()
+        self.registrar.start()
+        self.pair_watch.start()
+        self._serve_api()
         log.info("host %s on %s: started", self.name, self.underlay.address)
         run_until_stopped(self.inbox.get, self._dispatch)
+
+    def _load_attachments(self) -> None:
+        """Before anything is programmed: what is not known to be attached would be cut off."""
+        for sentence in self.attachments.load(self.host.instance_cidrs):
+            log.warning("%s", sentence)
+
+    def _serve_api(self) -> None:
+        if self.api_server is not None and self.api_server.is_reachable():
+            return
+        if self.api_server is not None:
+            log.warning("somebody removed the local API's socket; making it again")
+            self.api_server.close()
+            self.api_server = None
+        try:
+            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.api, self.host.api_group)
+            self.problems.note("api", None)
+        except ProxypoolError as error:
+            self.problems.note("api", str(error))
+
+    # ---- on the dataplane thread ---------------------------------------------------------------------------------
+
+    def _look_at_machine(self) -> None:
+        """What a predecessor left: its numbers are in the connections' marks."""
+        with netlink.View("this machine") as view:
+            self.inbox.put(MachineSeen(Scene(None, view.objects(Scene(None)))))
 
     # ---- on the watch thread -------------------------------------------------------------------------------------
 
@@ -136,21 +216,43 @@ class HostDaemon:
         now = time.monotonic()
         match message:
             case SnapshotArrived(snapshot):
-                self.snapshot = snapshot
+                self.snapshot = self.steerer.snapshot = snapshot
                 self._register(now)
-                self._serve()
+                self._serve(now)
             case CoordinatorMoved(state):
                 log.info("ZooKeeper %s", state.value)
                 self._registration_due = now
                 self._register(now)
+            case MachineSeen(scene):
+                self.steerer.found = scene
+                self._serve(now)
+            case GroupsWanted():
+                self._serve(now)
+            case HavipsSilent(havips):
+                self.steerer.silent = havips
+                self._serve(now)
+            case SubnetJoined(subnet):
+                self.steerer.joined(subnet)
             case SecondPassed():
-                self._register(now)
-                self._check_machine()
-                self._publish(now)
+                self._second_passed(now)
             case Reconciled():
                 self._reconciled(message)
             case _:
                 return
+
+    def _second_passed(self, now: float) -> None:
+        self._register(now)
+        self._read_masq_agent(now)
+        self.steerer.second_passed(now)
+        self._mend_set(now)
+        self._serve_api()
+        try:
+            self.attachments.sync_log()
+            self.problems.note("attachments", None)
+        except ProxypoolError as error:
+            self.problems.note("attachments", str(error))
+        self._check_machine()
+        self._publish(now)
 
     def _register(self, now: float) -> None:
         """Get our tunnel address and tell the pool who we are; again from time to time, should somebody remove it."""
@@ -170,7 +272,6 @@ class HostDaemon:
                 ),
                 self.beat.alive,
             )
-            self._register_subnets()
         except ProxypoolError as error:
             self.problems.note("registration", str(error))
             return
@@ -179,42 +280,54 @@ class HostDaemon:
         if address != self.tunnel_address:
             log.info("registered as %s, tunnel address %s", self.name, address)
             self.tunnel_address = address
-            self._serve()
+            self._serve(now)
 
-    def _register_subnets(self) -> None:
-        """Nodes map tunnel addresses of hosts that are registered in a subnet, and of no others."""
-        if self.tunnel_address is None:
-            return
-        stale = {subnet for subnet, hosts in self.snapshot.subnet_hosts.items() if self.name in hosts} - self.served
-        for subnet in sorted(stale):
-            leave_subnet(self.session, self.name, subnet)
-        for subnet in sorted(self.served):
-            join_subnet(self.session, self.name, subnet)
-        self.registered = self.served
-
-    def _serve(self) -> None:
+    def _serve(self, now: float) -> None:
         """Program what the documents say. Without the pool's spec, or before we have an address, nothing changes."""
         spec = self.snapshot.spec
         if spec is None or self.tunnel_address is None or not self._can_tunnel(spec.tunnel):
             return
-        subnets, refused = choose_subnets(self.host.subnets, self.host.instance_cidrs, self.snapshot)
-        if refused != self.refused:
-            for item in refused:
-                log.warning("subnet %s is not served here: %s", item.subnet, item.why)
-            self.refused = refused
-        facts = HostFacts(
+        self.steerer.facts = HostFacts(
             self.name,
             self.underlay.address,
             self.underlay.mtu,
             self.tunnel_address,
             self.host.instance_cidrs,
-            self.host.subnets,
+            self.marks,
+            self.open_cidrs,
+            masquerades=self.host.ip_masq_agent is not None,
         )
-        self.dataplane.want(HOST_SCOPE, host_scene(facts, spec, self.snapshot, subnets))
-        self.served = frozenset(subnet.id for subnet in subnets)
-        if self.registered != self.served:
-            self._registration_due = 0.0
-            self._register(time.monotonic())
+        self.steerer.refresh(now)
+
+    def _read_masq_agent(self, now: float) -> None:
+        """An ip-masq-agent reads its configuration every minute, and so do we in its place."""
+        path = self.host.ip_masq_agent
+        if path is None or now < self._masq_agent_due:
+            return
+        self._masq_agent_due = now + MASQ_AGENT_CHECK_S
+        try:
+            found = read_non_masquerade_cidrs(Path(path))
+        except ProxypoolError as error:
+            self.problems.note("ip-masq-agent", str(error))
+            return
+        self.problems.note("ip-masq-agent", None)
+        both = tuple(sorted({*self.host.open_cidrs, *found}))
+        if both != self.open_cidrs:
+            self.open_cidrs = both
+            self._serve(now)
+
+    def _mend_set(self, now: float) -> None:
+        """ipsets send no notifications."""
+        if not self.steerer.is_programmed:
+            return
+        try:
+            if not self.attachments.is_intact(now):
+                wrong = self.attachments.repair()
+                log.warning("repaired drift: %d entries of the set of attached instances", wrong)
+                self.metrics.repairs.labels(HOST_SCOPE).inc()
+            self.problems.note("attached-set", self.steerer.problem)
+        except ProxypoolError as error:
+            self.problems.note("attached-set", str(error))
 
     def _can_tunnel(self, kind: TunnelKind) -> bool:
         if self._probed is not kind:
@@ -235,13 +348,29 @@ class HostDaemon:
             duration_s=result.duration_s,
             now=time.time(),
         )
-        if not self.is_ready:
-            self.is_ready = True
-            self.metrics.ready.set(time.time())
-            log.info("ready after %.1f s: %d subnets", time.monotonic() - self.started_at, len(self.served))
+        self.steerer.reconciled(result)
+        if not self.is_ready and self.steerer.is_programmed:
+            self._become_ready()
         self.problems.note("dataplane", "; ".join(result.problems) or None)
         self.events.neighbour_devices = frozenset(
             index for index, name in socket.if_nameindex() if name.startswith(TUNNEL_DEVICE_PREFIX)
+        )
+
+    def _become_ready(self) -> None:
+        """What a predecessor's set holds is compared once, whatever its size."""
+        self.is_ready = True
+        self.metrics.ready.set(time.time())
+        try:
+            wrong = self.attachments.repair()
+        except ProxypoolError as error:
+            self.problems.note("attached-set", str(error))
+            wrong = 0
+        log.info(
+            "ready after %.1f s: %d subnets, %d attachments; %d entries of the set were others",
+            time.monotonic() - self.started_at,
+            len(self.steerer.subnets_in_use),
+            self.attachments.count(),
+            wrong,
         )
 
     def _check_machine(self) -> None:
@@ -253,26 +382,61 @@ class HostDaemon:
 
     def _publish(self, now: float) -> None:
         if self.tunnel_address is not None:
-            refused = (f"subnet {item.subnet} is not served: {item.why}" for item in self.refused)
-            self.beat.publish((*self.problems, *refused), self.snapshot, now)
+            self.beat.publish((*self.problems, *self._findings()), self.snapshot, now)
+
+    def _findings(self) -> Iterator[str]:
+        """What is wrong with single subnets."""
+        for name, why in sorted(self.steerer.refused.items()):
+            yield f"subnet {name} is not served to all instances: {why}"
+        for name in self.steerer.unknown_subnets:
+            yield f"subnet {name} of this host's configuration: the pool has no such subnet"
+        for name in sorted(self.attachments.unknown_subnets()):
+            yield f"instances are attached to subnet {name}, which the pool does not have: detach them"
+        for group in self.steerer.book.crowded if self.steerer.book is not None else ():
+            yield f"subnet {', '.join(group)}: too many pairs or ways of sharing; some get no new connections"
+        if self.registrar.problem is not None and "zookeeper" not in self.problems:
+            yield self.registrar.problem
+
+    def _describe(self) -> dict[str, object]:
+        """For the local API, on its threads: reads values that the loop replaces whole."""
+        return {
+            "host": self.name,
+            "ready": self.is_ready,
+            "zookeeper": self.session.state.value,
+            "tunnelAddress": str(self.tunnel_address) if self.tunnel_address else None,
+            "subnets": sorted(self.steerer.subnets_in_use),
+            "problems": [*self.problems, *self._findings()],
+        }
 
     def _view(self) -> HostView:
         """For the metrics, on the server's thread."""
+        book = self.steerer.book
         return HostView(
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
             zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_at),
-            subnets_served=len(self.served),
-            subnets_refused=len(self.refused),
+            subnets_served=len(self.steerer.subnets_in_use),
+            subnets_refused=len(self.steerer.refused),
             malformed_documents=len(self.snapshot.malformed),
+            attachments=self.attachments.count(),
+            paths=len(book.paths) if book is not None else 0,
+            retired_paths=len(book.retired()) if book is not None else 0,
+            havips_silent=len(self.steerer.silent),
+            havips_dead=len(self.steerer.dead),
+            connections_cut=self.steerer.cuts,
         )
 
     def _close(self) -> None:
         log.info("host %s: stopping; traffic goes on", self.name)
+        if self.api_server is not None:
+            self.api_server.close()
         self.watcher.stop()
+        self.pair_watch.stop()
+        self.registrar.stop()
         self.dataplane.stop()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)
+        self.attachments.close()
         if self.server is not None:
             self.server.close()
 

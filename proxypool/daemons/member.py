@@ -12,9 +12,11 @@ from pathlib import Path
 
 from proxypool.adapters.counters import Counters
 from proxypool.adapters.keepalived import TrackFile
+from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
 from proxypool.core.keepalived import track_file
 from proxypool.core.model import MemberStatus, PairSpec, PairState
+from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
     Effect,
     Elected,
@@ -54,7 +56,10 @@ class Member:
     set_contending: Callable[[PairSpec, bool], None]
     clock: FailoverClock
     wall: Callable[[], float]
+    scenes: SubnetScenes
+    """What its namespace must look like, from snapshot to snapshot."""
     state: MemberState = field(init=False)
+    acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
     handles: Handles | None = None
     has_havip: bool = False
     problems: tuple[str, ...] = ()
@@ -233,6 +238,7 @@ class Member:
             at=self.wall(),
             repairs=self.repairs,
             connections=self.connections,
+            hosts_seen=self.acknowledgement.seen,
         )
 
     def forget(self) -> None:

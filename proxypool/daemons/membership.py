@@ -18,7 +18,7 @@ from proxypool.core.addressing import namespace_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import Candidate, PairSpec, Snapshot, TunnelKind
-from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
+from proxypool.core.node_scene import HostChanges, NodeFacts, RootScenes, SubnetScenes
 from proxypool.core.role import (
     Coordinator,
     CoordinatorChanged,
@@ -44,6 +44,7 @@ from proxypool.daemons.messages import (
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.publisher import Publisher
 from proxypool.daemons.vrrp_side import VrrpSide
+from proxypool.daemons.wishes import Wishes
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import MemberView, NodeMetrics
 
@@ -71,10 +72,13 @@ class Membership:
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
     counting: Counting = field(init=False)
+    wishes: Wishes = field(init=False)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
-    _inputs: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    _changes: HostChanges = field(default_factory=HostChanges)
+    _pool: tuple[object, ...] = ()
+    """What keepalived's files depend on."""
     _probed: TunnelKind | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +88,8 @@ class Membership:
         )
         self.publisher = Publisher(self.facts.name, self.presence)
         self.counting = Counting(self.members, self.dataplane, self.post)
+        self.wishes = Wishes(self.dataplane)
+        self._root = RootScenes(self.facts, self._changes)
 
     # ---- the pool's documents ------------------------------------------------------------------------------------
 
@@ -100,8 +106,12 @@ class Membership:
             self._serve(subnet, pair, now)
         self._remove_left_over(wanted)
         if self.tunnel_problem is None:
-            self.dataplane.want(NODE_SCOPE, root_scene(self.facts, snapshot.spec, snapshot))
-        self.vrrp.sync(snapshot)
+            self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
+            self.wishes.list_hosts(self.members.values(), snapshot, now)
+        pool = (snapshot.spec, snapshot.subnets, snapshot.pairs, snapshot.nodes)
+        if pool != self._pool:
+            self._pool = pool
+            self.vrrp.sync(snapshot)
 
     def _probe_tunnel(self, kind: TunnelKind) -> None:
         if self._probed is kind:
@@ -128,7 +138,7 @@ class Membership:
             member.is_programmed = False
             self._look_at_health(member, now)
         else:
-            self._want_scene(subnet, pair)
+            self.wishes.want(subnet, member.scenes.next(self.snapshot, pair))
         candidates = self.snapshot.elections.get(f"{pair.subnet}/{pair.id}")
         if candidates is not None:
             living = tuple(candidate for candidate in candidates if not self._is_predecessor(candidate))
@@ -138,14 +148,6 @@ class Membership:
     def _is_predecessor(self, candidate: Candidate) -> bool:
         """A candidate of this node from before a reboot: its session is not over yet, but nobody stands behind it."""
         return candidate.node == self.facts.name and candidate.session != self.own_session()
-
-    def _want_scene(self, subnet: str, pair: PairSpec) -> None:
-        """Compute a scene only when what it depends on changed: a pool of many subnets has many snapshots."""
-        hosts = tuple(self.snapshot.hosts.get(host) for host in sorted(self.snapshot.subnet_hosts.get(subnet, ())))
-        inputs = (self.snapshot.spec, self.snapshot.subnets[subnet], pair, hosts)
-        if self._inputs.get(subnet) != inputs:
-            self._inputs[subnet] = inputs
-            self.dataplane.want(subnet, subnet_scene(self.facts, self.snapshot, pair))
 
     def _new_member(self, pair: PairSpec, now: float) -> Member:
         member = Member(
@@ -157,6 +159,7 @@ class Membership:
             clock=self.clock,
             wall=time.time,
             on_repair=lambda: self.metrics.repairs.labels(pair.subnet).inc(),
+            scenes=SubnetScenes(self.facts, self._changes),
         )
         self.members[pair.subnet] = member
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
@@ -176,7 +179,7 @@ class Membership:
         log.info("%s: no longer served here", member.label)
         self.watch.close(subnet)
         member.forget()
-        self._inputs.pop(subnet, None)
+        self.wishes.forget(subnet)
         self.publisher.forget(subnet, member)
         if member.pair.id not in self.snapshot.pairs.get(subnet, {}):
             # All that was below the pair went with it: there is nothing to leave.
@@ -240,6 +243,7 @@ class Membership:
             now=time.time(),
         )
         self.is_machine_known = self.is_machine_known or result.scope == NODE_SCOPE
+        self.wishes.fulfilled(result, self.members.values())
         member = self.members.get(result.scope)
         if member is None:
             return
@@ -283,6 +287,7 @@ class Membership:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
         self.watch.listen_for_peers(any(member.state.is_aside for member in self.members.values()))
+        self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)

@@ -12,6 +12,7 @@ from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.netlink import EventSocket
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
+from proxypool.core.scene import Scene
 from proxypool.daemons.dataplane import Reconciled
 
 
@@ -133,8 +134,39 @@ class PeerHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineSeen:
+    """Our objects in the machine's own namespace, as a predecessor left them."""
+
+    scene: Scene
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsWanted:
+    """Somebody waits for a group of subnets that is not programmed on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class HavipsSilent:
+    """All HaVips that have stopped to answer."""
+
+    havips: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetJoined:
+    """This host is listed in a subnet, and its nodes know it."""
+
+    subnet: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecondPassed:
     """A second or so went by."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationDue:
+    """What was put off by the publisher is due; it looks after every message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +188,12 @@ Message: TypeAlias = (
     | GateTouched
     | ConnectionsCounted
     | PeerHeard
+    | MachineSeen
+    | GroupsWanted
+    | HavipsSilent
+    | SubnetJoined
     | SecondPassed
+    | PublicationDue
     | Reconciled
     | Stop
 )

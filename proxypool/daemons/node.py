@@ -40,6 +40,7 @@ from proxypool.daemons.messages import (
     KeepalivedSeen,
     KeepalivedSynced,
     Message,
+    PublicationDue,
     SecondPassed,
     SnapshotArrived,
 )
@@ -150,12 +151,13 @@ class NodeDaemon:
         run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
-        deadline = self.membership.next_deadline()
+        of_roles, of_publisher = self.membership.next_deadline(), self.membership.publisher.next_deadline
+        deadline = min((moment for moment in (of_roles, of_publisher) if moment is not None), default=None)
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             return self.inbox.get(timeout=timeout)
         except queue.Empty:
-            return SecondPassed()
+            return SecondPassed() if deadline == of_roles else PublicationDue()
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()

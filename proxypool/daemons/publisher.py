@@ -10,6 +10,8 @@ from proxypool.core.documents import encode
 from proxypool.core.model import MemberStatus
 from proxypool.daemons.member import Member
 
+HOSTS_INTERVAL_S = 0.05
+"""Which hosts are programmed is published at once, but not more often: many may join at the same time."""
 NUMBERS_INTERVAL_S = 5.0
 """Counters are published at most this often; a change of role at once."""
 DRAINING_INTERVAL_S = 0.9
@@ -23,17 +25,31 @@ class Publisher:
 
     node: str
     presence: Presence
+    next_deadline: float | None = None
+    """When something that was put off is to be published."""
     _published: dict[str, tuple[MemberStatus, float]] = field(default_factory=dict)
 
     def publish_changes(self, members: Mapping[str, Member], now: float) -> None:
-        """Publish members whose role, HaVip, epoch or health changed."""
+        """Publish members whose role, HaVip, epoch, health or hosts changed."""
+        self.next_deadline = None
         for subnet, member in members.items():
-            if not member.is_touched:
-                continue
-            member.is_touched = False
-            status, last = member.status(), self._published.get(subnet)
-            if last is None or _essence(status) != _essence(last[0]):
-                self._publish(subnet, member, status, now)
+            if member.is_touched:
+                member.is_touched = self._is_put_off(subnet, member, now)
+
+    def _is_put_off(self, subnet: str, member: Member, now: float) -> bool:
+        """Publish what changed; True: something has to wait for `next_deadline`."""
+        status, last = member.status(), self._published.get(subnet)
+        if last is None or _essence(status) != _essence(last[0]):
+            self._publish(subnet, member, status, now)
+            return False
+        if status.hosts_seen == last[0].hosts_seen:
+            return False
+        due = last[1] + HOSTS_INTERVAL_S
+        if now >= due:
+            self._publish(subnet, member, status, now)
+            return False
+        self.next_deadline = min(due, self.next_deadline or due)
+        return True
 
     def publish_numbers(self, members: Mapping[str, Member], now: float) -> None:
         """Publish members whose numbers or gate changed, not too often."""

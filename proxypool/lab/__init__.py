@@ -3,6 +3,7 @@
 Nothing here is imported by the daemons, and nothing in the daemons knows of the lab.
 
     topology    what a lab consists of: machines, addresses, pool content. Pure
+    plans       its subnets, pairs and instances. Pure
     configs     the text of each machine's configuration files. Pure
     network     the `ip -batch` text that joins machines. Pure
     namespaces  start, enter and leave a machine's namespaces
@@ -12,6 +13,7 @@ Nothing here is imported by the daemons, and nothing in the daemons knows of the
     state       the lab's directory, lock and remembered topology
     machine     one machine: run a command, start a service, read a log
     faults      power-off, cut cable, kill, pause: and back
+    agent       talks to the API of a host's agent
     traffic     does traffic flow?
     lab         up, attach, wait until ready, down
     preflight   can this computer run a lab? One clear sentence if not

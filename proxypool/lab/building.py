@@ -48,6 +48,7 @@ class Builder:
 
     def make_machines(self, names: Iterable[str]) -> None:
         """Power machines on: their namespaces, then their cables. No service yet."""
+        names = tuple(names)
         specs = [self.topology.machines[name] for name in names]
         fabric = self.fabric_pid()
         for spec in specs:
@@ -60,8 +61,8 @@ class Builder:
         for machine, card, far_machine, far_card in self._direct_cables(specs, pids):
             marks = environment(self.state.name, machine)
             namespaces.ip_batch(pids[machine], [network.cable_between(card, far_card, pids[far_machine])], marks)
-            if far_machine not in cards:
-                cards[far_machine] = [far_card]
+            if far_machine not in names:
+                cards.setdefault(far_machine, []).append(far_card)
         missing = {card.peer[0] for spec in specs for card in spec.interfaces if card.peer} - pids.keys()
         _in_parallel(lambda item: self._configure(*item, pids, missing), list(cards.items()))
 

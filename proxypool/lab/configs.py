@@ -53,11 +53,12 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
         port = 9477
     else:
         number = number_of(machine.name)
-        subnets = [s.id for s in topology.subnets_of_host(number)] if topology.overlap else ["*"]
         text += (
             f'\n[host]\nname = "{machine.name}"\nunderlay = "eth0"\n'
-            f'instance_cidrs = ["10.244.{number}.0/24"]\nsubnets = {json.dumps(subnets)}\n'
+            f'instance_cidrs = ["10.244.{number}.0/24"]\nsubnets = ["*"]\n'
         )
+        if topology.attach_all:
+            text += "attach_all = true\n"
         port = 9478
     return text + f'\n[metrics]\nlisten = "0.0.0.0:{port}"\n'
 

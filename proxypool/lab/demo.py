@@ -17,9 +17,10 @@ from proxypool.lab.drawing import draw
 from proxypool.lab.errors import LabError
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober, finest_interval_ms
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import REDIS_PORT, SubnetPlan, Topology
+from proxypool.lab.topology import REDIS_PORT, Topology
 
 PROGRAMS = {**preflight.PROGRAMS, "redis-server": "redis-server", "redis-cli": "redis-tools"}
 INSTANCE = "pod1"

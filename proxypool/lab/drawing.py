@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from proxypool.lab.topology import MemberPlan, SubnetPlan, Topology
+from proxypool.lab.plans import MemberPlan, SubnetPlan
+from proxypool.lab.topology import Topology
 
 INDENT, LABEL, COLUMN = 4, 9, 34
 

@@ -113,7 +113,7 @@ def _eni(*, up: bool) -> Callable[[Builder, Machine, str | None], float]:
         enis = {
             plan.id: fabric_port(machine.name, member.eni)
             for plan in builder.topology.subnet_plans
-            for member in plan.members
+            for member in plan.all_members
             if member.node == machine.name
         }
         if not enis:

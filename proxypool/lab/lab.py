@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
-from proxypool.lab import faults, preflight, processes, state, traffic
+from proxypool.lab import agent, faults, preflight, processes, state, traffic
 from proxypool.lab.building import Builder, zookeeper_mode
 from proxypool.lab.errors import LabError, LabTimeout
 from proxypool.lab.faults import Fault
 from proxypool.lab.machine import Machine
 from proxypool.lab.namespaces import has_address
+from proxypool.lab.plans import PairPlan, SubnetPlan
 from proxypool.lab.state import StateDirectory, Wanted
-from proxypool.lab.topology import SubnetPlan, Topology
+from proxypool.lab.topology import Topology, every_pair
 
 Progress = Callable[[str], None]
 UP_TIMEOUT_S = 120.0
@@ -146,9 +147,9 @@ class Lab:
         command = [sys.executable, "-m", "proxypool", *args]
         return self.machine(on).run(command, check=check, timeout=timeout, input=input)
 
-    def apply_pool(self, timeout_s: float = 60.0) -> None:
-        """Fill the pool with the topology's subnets and pairs, through the product's own command."""
-        document = json.dumps(self.topology.pool_document())
+    def apply_pool(self, timeout_s: float = 60.0, wanted: Callable[[SubnetPlan, PairPlan], bool] = every_pair) -> None:
+        """Fill the pool with the topology's subnets and (wanted) pairs, through the product's own command."""
+        document = json.dumps(self.topology.pool_document(wanted))
         timeout_s = max(1.0, timeout_s)
         try:
             done = self.proxypool("pool", "apply", "-", input=document, check=False, timeout=timeout_s)
@@ -159,13 +160,30 @@ class Lab:
         self.wanted = replace(self.wanted, applied=True)
         self.state.write(self.wanted)
 
+    def attach_instances(self, timeout_s: float = 30.0) -> float:
+        """Attach every instance to the subnets it may reach, as the platform would; how long agents took for it, in s.
+
+        Those that are attached already stay so. `LabTimeout`, or `AgentRefused` for a reason that does not pass.
+        """
+        deadline, took_s = time.monotonic() + timeout_s, 0.0
+        for host, wanted in self.topology.attachments().items():
+            path, left_s = agent.socket_of(self.machine(host)), deadline - time.monotonic()
+            try:
+                took_s += agent.attach_soon(path, wanted, left_s, f"the agent of {host}")
+            except LabTimeout as error:
+                raise LabTimeout(f"{error}{self._dead()}") from None
+        return took_s
+
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Until each pod had an answer from each database it may reach. `LabTimeout` names the paths without."""
         missing = traffic.paths_without_answer(self.topology, self.machines, timeout_s)
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            dead = "".join(f"; {service} on {name} does not run" for name, service in self._builder.dead_services())
-            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{dead}")
+            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{self._dead()}")
+
+    def _dead(self) -> str:
+        """What does not run though it should, for the end of a sentence."""
+        return "".join(f"; {service} on {name} does not run" for name, service in self._builder.dead_services())
 
     def zookeeper_mode(self, machine: str = "zk1") -> str:
         """`standalone`, `leader` or `follower`; empty when it does not serve."""
@@ -212,6 +230,11 @@ class Lab:
             progress("filling the pool")
             self.apply_pool(deadline - time.monotonic())
         if self.wanted.apply and self.wanted.start_daemons:
+            # Filling the pool took long enough for a daemon that cannot start to have said why.
+            self._builder.check_services()
+            if self.topology.attach and not self.topology.attach_all and self.topology.attachments():
+                took_s = self.attach_instances(deadline - time.monotonic())
+                progress(f"attached {_attached(self.topology)} in {took_s * 1e3:.1f} ms")
             progress("waiting for traffic from instances to databases")
             self.wait_ready(deadline - time.monotonic())
 
@@ -229,6 +252,15 @@ class Lab:
         count = processes.kill_lab(self.name)
         self.state.clear()
         return count
+
+
+def _attached(topology: Topology) -> str:
+    """What was attached to what, for people."""
+    paths = list(topology.paths())
+    if len(paths) > 1:
+        return f"{len(topology.instances)} instances to their subnets"
+    (_, subnet), instance = paths[0], topology.instances[0]
+    return f"{instance.name} ({instance.address}) to {subnet.id}"
 
 
 def remove(name: str) -> int:

@@ -37,7 +37,9 @@ def configure(cards: Iterable[Interface]) -> list[str]:
     """Run in the machine that owns `cards`: addresses, links up, default route."""
     lines: list[str] = []
     for card in cards:
-        if card.address:
+        if card.address and card.facing:
+            lines.append(f"addr replace {card.address.partition('/')[0]} peer {card.facing}/32 dev {card.name}")
+        elif card.address:
             lines.append(f"addr replace {card.address} brd + dev {card.name}")
         lines.append(f"link set {card.name} up")
         if card.gateway:

@@ -6,7 +6,7 @@
     print(prober.result()["blackout_ms"])
 
 On entering the block answers already come; on leaving it the instrument is told to stop. What the results contain is
-said by `proxypool.lab.inside.blackout` and `.talks`.
+said by `proxypool.lab.inside.blackout`, `.talks` and `.spread`.
 """
 
 from __future__ import annotations
@@ -141,9 +141,47 @@ class Connections(Instrument):
         interval_ms: float = 50.0,
         duration_s: float = 3600.0,
         alive_within_s: float = 2.0,
+        rate: float | None = None,
+        lifetime_s: float | None = None,
+        replace: bool = False,
+        ready: int | None = None,
         answer_timeout_s: float = 10.0,
     ) -> None:
-        """A connection without an answer for longer than `alive_within_s` at the end hangs."""
+        """A connection without an answer for longer than `alive_within_s` at the end hangs.
+
+        With `rate` they are opened one after the other, so many a second. With `lifetime_s` each ends after so long.
+        With `replace` there is a new one for each that broke or ended. The block is entered when `ready` of them, by
+        default all, have had an answer.
+        """
         options = [f"--count={count}", f"--interval-ms={interval_ms}", f"--duration={duration_s}"]
         options.append(f"--alive-within={alive_within_s}")
+        optional = {"rate": rate, "lifetime": lifetime_s, "ready": ready}
+        options += [f"--{name}={value}" for name, value in optional.items() if value is not None]
+        if replace:
+            options.append("--replace")
+        super().__init__(lab, machine, target, *options, answer_timeout_s=answer_timeout_s)
+
+
+class Flows(Instrument):
+    """Makes many short TCP connections, or UDP flows, and counts whom the server saw; ends by itself."""
+
+    module = "spread"
+
+    def __init__(  # noqa: PLR0913
+        self,
+        lab: Lab,
+        machine: str,
+        target: str,
+        *,
+        count: int = 20000,
+        udp: bool = False,
+        first_port: int | None = None,
+        at_once: int = 64,
+        timeout_s: float = 2.0,
+        answer_timeout_s: float = 10.0,
+    ) -> None:
+        """Each flow has `timeout_s` for its answer. `first_port`: the first source port of UDP flows."""
+        options = [f"--count={count}", f"--at-once={at_once}", f"--timeout={timeout_s}", *(["--udp"] if udp else [])]
+        if first_port is not None:
+            options.append(f"--first-port={first_port}")
         super().__init__(lab, machine, target, *options, answer_timeout_s=answer_timeout_s)

@@ -40,7 +40,7 @@ def table(document: dict[str, Any]) -> str:
     rows = [("MACHINE", "KIND", "STATE", "ADDRESSES", "SERVICES", "CUT")]
     for machine in document["machines"]:
         services = " ".join(f"{s['name']}:{'up' if s['running'] else 'down'}" for s in machine["services"])
-        addresses = " ".join(a for a in machine["addresses"].values() if a)
+        addresses = " ".join(dict.fromkeys(a for a in machine["addresses"].values() if a))
         rows.append((machine["name"], machine["kind"], machine["state"], addresses, services, " ".join(machine["cut"])))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -16,6 +16,7 @@ from string import ascii_lowercase
 from typing import Any, Self
 
 from proxypool.lab.errors import LabError
+from proxypool.lab.plans import Instance, MemberPlan, PairPlan, SubnetPlan
 
 FABRIC = "fabric"
 """The machine that holds the bridges; it runs nothing."""
@@ -25,13 +26,13 @@ RESPONDER_PORT = 7007
 REDIS_PORT = 6379
 ZOOKEEPER_PORT = 2181
 NAME_RULE = re.compile(r"^[a-z0-9][a-z0-9-]{0,20}$")
-MAX_NODES, MAX_HOSTS, MAX_SUBNETS = len(ascii_lowercase), 250, 200
+MAX_NODES, MAX_HOSTS, MAX_SUBNETS, MAX_PODS = len(ascii_lowercase), 250, 200, 253
 THIRD_OCTETS = 100
 """Customers' subnets per second octet: s1 is 172.16.101.0/24, s100 172.16.200.0/24, s101 172.17.1.0/24."""
 FIRST_HAVIPS = 50
-"""HaVips from 192.168.4.100 on; the others begin at 192.168.5.1."""
+"""HaVips of first pairs from 192.168.4.100 on, then from 192.168.5.1 on; of second pairs from 192.168.12.1 on, …"""
 PAIR = "p1"
-"""The id of every subnet's only pair."""
+"""The id of every subnet's first pair."""
 
 
 class Kind(StrEnum):
@@ -60,6 +61,8 @@ class Interface:
     mac: str
     address: str | None = None
     """With prefix length; None: the link is up but has no address (an ENI, which the daemon configures)."""
+    facing: str | None = None
+    """The only address behind this card, on a cable between two machines: the kernel's `peer` address."""
     gateway: str | None = None
     bridge: str | None = None
     peer: tuple[str, str] | None = None
@@ -81,34 +84,9 @@ class MachineSpec:
         return (self.interfaces[0].address or "").partition("/")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class MemberPlan:
-    """A node's place in the pair of a customer subnet."""
-
-    node: str
-    eni: str
-    address: str
-    """Of the ENI, with prefix length."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubnetPlan:
-    """A customer's subnet: its own bridge, one server, and a pair of nodes with an ENI each."""
-
-    number: int
-    id: str
-    tenant: str
-    cidr: str
-    key: int
-    havip: str
-    database: str
-    database_ip: str
-    members: tuple[MemberPlan, MemberPlan]
-
-    @property
-    def bridge(self) -> str:
-        """Its bridge in the fabric."""
-        return f"customer{self.number}"
+def every_pair(subnet: SubnetPlan, pair: PairPlan) -> bool:  # noqa: ARG001 - called like the filters of tests
+    """The filter of a pool document that leaves nothing out."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -122,7 +100,15 @@ class Topology:
     zk: int = 1
     tunnel: Tunnel = Tunnel.VXLAN
     overlap: bool = False
-    """All customers use 172.16.101.0/24; then host i serves one subnet only."""
+    """All customers use 172.16.101.0/24; then an instance is attached to one subnet only."""
+    pairs: int = 1
+    """Per subnet. A node is in at most one pair of a subnet."""
+    pods: int = 1
+    """Instances per host."""
+    attach: bool = True
+    """Attach the instances, through the API of their host's agent, to the subnets they may reach."""
+    attach_all: bool = False
+    """Hosts let every instance reach every subnet; then nothing is attached."""
 
     def __post_init__(self) -> None:
         if not NAME_RULE.match(self.name):
@@ -131,12 +117,19 @@ class Topology:
             ("nodes", self.nodes, 2, MAX_NODES),
             ("hosts", self.hosts, 0, MAX_HOSTS),
             ("subnets", self.subnets, 0, MAX_SUBNETS),
+            ("pairs per subnet", self.pairs, 1, MAX_NODES // 2),
+            ("instances per host", self.pods, 1, MAX_PODS),
         )
         for what, value, low, high in limits:
             if not low <= value <= high:
                 raise LabError(f"a lab has {low} to {high} {what}, not {value}")
         if self.zk not in (1, 3):
             raise LabError(f"a lab has 1 or 3 ZooKeeper servers, not {self.zk}")
+        if self.nodes < 2 * self.pairs:
+            needed = f"{self.pairs} pairs per subnet need {2 * self.pairs} nodes, not {self.nodes}"
+            raise LabError(f"{needed}: a node is in one pair of a subnet at most")
+        if self.overlap and self.attach_all and self.subnets > 1:
+            raise LabError("customers with the same addresses need instances that are attached to one of them each")
 
     def to_json(self) -> dict[str, Any]:
         """The numbers, as kept in the lab's state file."""
@@ -172,20 +165,38 @@ class Topology:
         """Every machine but the fabric, by name, in the order in which they are shown."""
         return {spec.name: spec for spec in self._machines()}
 
-    def subnets_of_host(self, number: int) -> tuple[SubnetPlan, ...]:
-        """The subnets that host `number` serves, hence those its pod may reach."""
+    @cached_property
+    def instances(self) -> tuple[Instance, ...]:
+        """Every instance, those of host1 first."""
+        return tuple(
+            Instance(_pod_name(host, k), host, (host - 1) * self.pods + k, f"10.244.{host}.{1 + k}")
+            for host in range(1, self.hosts + 1)
+            for k in range(1, self.pods + 1)
+        )
+
+    def subnets_of(self, instance: Instance) -> tuple[SubnetPlan, ...]:
+        """The subnets that an instance may reach."""
         if self.overlap and self.subnets:
-            return (self.subnet_plans[(number - 1) % self.subnets],)
+            return (self.subnet_plans[(instance.number - 1) % self.subnets],)
         return self.subnet_plans
 
     def paths(self) -> Iterator[tuple[str, SubnetPlan]]:
         """Every (pod, subnet) between which traffic must flow when all is well."""
-        for i in range(1, self.hosts + 1):
-            for subnet in self.subnets_of_host(i):
-                yield f"pod{i}", subnet
+        for instance in self.instances:
+            for subnet in self.subnets_of(instance):
+                yield instance.name, subnet
 
-    def pool_document(self) -> dict[str, Any]:
-        """The pool's content, as `proxypool pool apply` reads it."""
+    def attachments(self) -> dict[str, list[tuple[str, str]]]:
+        """Host → (instance's address, subnet's id), for all the host's paths; without hosts that have none."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for instance in self.instances:
+            for subnet in self.subnets_of(instance):
+                found.setdefault(f"host{instance.host}", []).append((instance.address, subnet.id))
+        return found
+
+    def pool_document(self, wanted: Callable[[SubnetPlan, PairPlan], bool] = every_pair) -> dict[str, Any]:
+        """The pool's content, as `proxypool pool apply` reads it: the wanted pairs, and the subnets that have one."""
+        chosen = {subnet: [pair for pair in subnet.pairs if wanted(subnet, pair)] for subnet in self.subnet_plans}
         return {
             "tunnel": self.tunnel.value,
             "subnets": [
@@ -194,30 +205,42 @@ class Topology:
                     "tenant": subnet.tenant,
                     "cidrs": [subnet.cidr],
                     "key": subnet.key,
-                    "pairs": [{"id": PAIR, "havip": subnet.havip, "members": [asdict(m) for m in subnet.members]}],
+                    "pairs": [
+                        {"id": pair.id, "havip": pair.havip, "members": [asdict(m) for m in pair.members]}
+                        for pair in pairs
+                    ],
                 }
-                for subnet in self.subnet_plans
+                for subnet, pairs in chosen.items()
+                if pairs
             ],
         }
 
     def _subnet(self, n: int) -> SubnetPlan:
         at = 1 if self.overlap else n
         prefix = f"172.16.{100 + at}" if at <= THIRD_OCTETS else f"172.17.{at - THIRD_OCTETS}"
-        nodes = self.node_names[(n - 1) % self.nodes], self.node_names[n % self.nodes]
-        first, second = (
-            MemberPlan(node, f"eni{n}", f"{prefix}.{last}/24") for node, last in zip(nodes, (11, 12), strict=True)
-        )
         return SubnetPlan(
             number=n,
             id=f"s{n}",
-            tenant=f"t{n}",
+            # An instance belongs to one customer, and reaches several subnets only if all are that customer's.
+            tenant=f"t{n}" if self.overlap else "t1",
             cidr=f"{prefix}.0/24",
             key=100 + n,
-            havip=f"192.168.4.{99 + n}" if n <= FIRST_HAVIPS else f"192.168.5.{n - FIRST_HAVIPS}",
             database=f"db{n}",
             database_ip=f"{prefix}.4",
-            members=(first, second),
+            pairs=tuple(self._pair(n, j, prefix) for j in range(1, self.pairs + 1)),
         )
+
+    def _pair(self, n: int, j: int, prefix: str) -> PairPlan:
+        """Pair `j` of subnet `n`. Each pair takes the next two nodes."""
+        first, second = (
+            MemberPlan(self.node_names[(n + at) % self.nodes], f"eni{n}", f"{prefix}.{12 + at}/24")
+            for at in (2 * j - 3, 2 * j - 2)
+        )
+        if j > 1:
+            havip = f"192.168.{10 + j}.{n}"
+        else:
+            havip = f"192.168.4.{99 + n}" if n <= FIRST_HAVIPS else f"192.168.5.{n - FIRST_HAVIPS}"
+        return PairPlan(f"p{j}", havip, (first, second))
 
     def _machines(self) -> Iterator[MachineSpec]:
         for i, ip in enumerate(self.zookeeper_ips, 1):
@@ -226,18 +249,25 @@ class Topology:
             enis = tuple(
                 Interface(member.eni, mac_of(name, member.eni), bridge=subnet.bridge)
                 for subnet in self.subnet_plans
-                for member in subnet.members
+                for member in subnet.all_members
                 if member.node == name
             )
             yield MachineSpec(name, Kind.NODE, (_underlay_card(name, f"192.168.4.{11 + i}"), *enis))
         for i in range(1, self.hosts + 1):
-            host, pod = f"host{i}", f"pod{i}"
-            to_pod = Interface(pod, mac_of(host, pod), f"10.244.{i}.1/24", peer=(pod, "eth0"))
-            yield MachineSpec(host, Kind.HOST, (_underlay_card(host, f"192.168.80.{i}"), to_pod), forwards=True)
-        for i in range(1, self.hosts + 1):
-            host, pod = f"host{i}", f"pod{i}"
-            card = Interface("eth0", mac_of(pod, "eth0"), f"10.244.{i}.2/24", f"10.244.{i}.1", peer=(host, pod))
-            yield MachineSpec(pod, Kind.POD, (card,))
+            host, gateway = f"host{i}", f"10.244.{i}.1"
+            to_pods = tuple(
+                Interface(
+                    pod.name, mac_of(host, pod.name), f"{gateway}/32", facing=pod.address, peer=(pod.name, "eth0")
+                )
+                for pod in self.instances
+                if pod.host == i
+            )
+            yield MachineSpec(host, Kind.HOST, (_underlay_card(host, f"192.168.80.{i}"), *to_pods), forwards=True)
+        for pod in self.instances:
+            gateway, peer = f"10.244.{pod.host}.1", (f"host{pod.host}", pod.name)
+            mac = mac_of(pod.name, "eth0")
+            card = Interface("eth0", mac, f"{pod.address}/32", facing=gateway, gateway=gateway, peer=peer)
+            yield MachineSpec(pod.name, Kind.POD, (card,))
         for subnet in self.subnet_plans:
             card = Interface("eth0", mac_of(subnet.database, "eth0"), f"{subnet.database_ip}/24", bridge=subnet.bridge)
             yield MachineSpec(subnet.database, Kind.DATABASE, (card,))
@@ -249,8 +279,13 @@ def zone_of(node: str) -> str:
 
 
 def number_of(machine: str) -> int:
-    """host12 → 12."""
-    return int(machine.lstrip(ascii_lowercase))
+    """host12 → 12. Of an instance that of its host: pod12-3 → 12."""
+    return int(machine.lstrip(ascii_lowercase).partition("-")[0])
+
+
+def _pod_name(host: int, k: int) -> str:
+    """pod1, pod1-2, pod1-3, …"""
+    return f"pod{host}" if k == 1 else f"pod{host}-{k}"
 
 
 def mac_of(machine: str, interface: str) -> str:

@@ -266,6 +266,12 @@ class HostView(PoolView):
 
     subnets_served: int
     subnets_refused: int
+    attachments: int
+    paths: int
+    retired_paths: int
+    havips_silent: int
+    havips_dead: int
+    connections_cut: int
 
 
 class HostMetrics(_Base):
@@ -274,7 +280,18 @@ class HostMetrics(_Base):
     def __init__(self, view: Callable[[], HostView]) -> None:
         """`view` is called at every scrape, from the server's thread."""
         super().__init__("host")
+        self.attach_duration = Histogram(
+            "proxypool_attach_duration_seconds",
+            "From an attach request to its answer: done, refused, or failed (not ready in time, kernel or disk).",
+            ("outcome",),
+            registry=self.registry,
+            buckets=_FAST_BUCKETS,
+        )
         self.registry.register(_HostCollector(view))
+
+    def attach_answered(self, outcome: str, duration_s: float) -> None:
+        """Time one attach request; `outcome` is done, refused or failed."""
+        self.attach_duration.labels(outcome).observe(duration_s)
 
 
 class _HostCollector:
@@ -289,9 +306,20 @@ class _HostCollector:
         """All families."""
         view = self._view()
         yield from _pool_states(view)
-        yield _gauge("proxypool_host_subnets", "Subnets this host's instances can reach.", view.subnets_served)
-        yield _gauge(
-            "proxypool_host_subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused
+        for name, text, value in (
+            ("subnets", "Subnets in use on this host.", view.subnets_served),
+            ("subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused),
+            ("attachments", "Attachments of instances to subnets.", view.attachments),
+            ("paths", "Paths (a pair for each subnet of a group of attachments) with a routing table.", view.paths),
+            ("paths_retired", "Paths that only connections from before still take.", view.retired_paths),
+            ("havips_silent", "HaVips that answered once and do not now.", view.havips_silent),
+            ("havips_dead", "HaVips in use that no living member has, or no pair.", view.havips_dead),
+        ):
+            yield _gauge(f"proxypool_host_{name}", text, value)
+        yield CounterMetricFamily(
+            "proxypool_host_connections_cut",
+            "Connections ended because their pair was gone or their instance detached.",
+            value=view.connections_cut,
         )
 
 

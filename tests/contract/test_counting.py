@@ -17,6 +17,7 @@ import pytest
 from proxypool.adapters import netlink
 from proxypool.core.addressing import namespace_of
 from proxypool.core.model import PairSpec, PairState
+from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import Role, Timers
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import Dataplane
@@ -25,7 +26,7 @@ from proxypool.daemons.messages import ConnectionsCounted, Message
 from proxypool.daemons.publisher import DRAINING_INTERVAL_S, NUMBERS_INTERVAL_S, Publisher
 from proxypool.telemetry.failovers import FailoverClock, Observer
 from tests.contract.connections import TCP, Entry, make
-from tests.unit.builders import pair
+from tests.unit.builders import node_facts, pair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 
@@ -60,6 +61,7 @@ def new_member(run_dir: Path, spec: PairSpec) -> Member:
         set_contending=lambda _pair, _contend: None,
         clock=FailoverClock(Observer(), time.monotonic),
         wall=time.time,
+        scenes=SubnetScenes(node_facts()),
     )
     become(member, Role.MASTER)
     return member

@@ -141,6 +141,17 @@ class TestMembers:
         assert handle.count() == 2501
         assert "10.245.0.0/24 skbmark 0x7fff0000/0x7fff0000" in run("ipset", "list", NAME)
 
+    def test_marks_are_read_where_the_kernel_pads_before_them(
+        self, handle: netlink.MarkedSetHandle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a machine whose words must be aligned (user-mode Linux): IPSET_ATTR_PAD, then the mark."""
+        padded = bytes.fromhex(
+            "28000780 0c000180 08000100 0af40102 05000300 20000000 04001e00 0c001b40 00030000 7fff0000"
+        )
+        plain = bytes.fromhex("24000780 0c000180 08000100 0af50000 05000300 18000000 0c001b40 00040000 7fff0000")
+        monkeypatch.setattr(ipset, "member_lists", lambda link, name: iter([padded + plain + padded]))
+        assert handle.read() == {ONE: 0x30000, NET: 0x40000}
+
     def test_a_mark_is_changed_in_place(self, handle: netlink.MarkedSetHandle) -> None:
         handle.put({ONE: 0x10000, NET: 0})
         handle.put({ONE: 0x20000})

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -31,8 +31,9 @@ from proxypool.lab import processes
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
 from proxypool.lab.namespaces import has_address, in_network_of
+from proxypool.lab.plans import MemberPlan, PairPlan, SubnetPlan
 from proxypool.lab.preflight import choose_tunnel
-from proxypool.lab.topology import FABRIC, PAIR, Kind, MemberPlan, SubnetPlan, Tunnel, mac_of
+from proxypool.lab.topology import FABRIC, PAIR, Kind, Tunnel, mac_of
 
 T = TypeVar("T")
 
@@ -176,7 +177,7 @@ def other_of(subnet: SubnetPlan, node: str) -> str:
 
 def address_of(subnet: SubnetPlan, node: str) -> str:
     """The ENI's address on a node."""
-    return next(member.address.partition("/")[0] for member in subnet.members if member.node == node)
+    return next(member.address.partition("/")[0] for member in subnet.all_members if member.node == node)
 
 
 # ---- what daemons say ------------------------------------------------------------------------------------------------
@@ -222,13 +223,14 @@ def said(lab: Lab, node: str, subnet: SubnetPlan) -> Said | None:
     if not lab.machine(node).is_on:
         return None
     found = metrics(lab, node)
-    labels = f'{{pair="{PAIR}",subnet="{subnet.id}"}}'
+    pair = subnet.pairs[0].id
+    labels = f'{{pair="{pair}",subnet="{subnet.id}"}}'
     by_name: dict[str, float] = {}
     role = ""
     for series, value in found.items():
         name, _, rest = series.partition("{")
         given = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        if (given.get("subnet"), given.get("pair")) != (subnet.id, PAIR):
+        if (given.get("subnet"), given.get("pair")) != (subnet.id, pair):
             continue
         if name == "proxypool_member_role":
             role = given["role"] if value else role
@@ -243,9 +245,10 @@ def said(lab: Lab, node: str, subnet: SubnetPlan) -> Said | None:
 def settled_said(lab: Lab) -> dict[str, Said | None]:
     """What every member of every pair says of itself."""
     return {
-        f"{subnet.id}/{member.node}": said(lab, member.node, subnet)
+        f"{subnet.id}/{member.node}": said(lab, member.node, subnet.through(pair.id))
         for subnet in lab.topology.subnet_plans
-        for member in subnet.members
+        for pair in subnet.pairs
+        for member in pair.members
     }
 
 
@@ -283,7 +286,9 @@ def wait_settled(lab: Lab, timeout_s: float = 20.0) -> None:
 
 def wait_subnet_settled(lab: Lab, subnet: SubnetPlan, timeout_s: float) -> None:
     """The same for one subnet."""
-    wait_until(lambda: not unsettled(lab, subnet), timeout_s, lambda: unsettled(lab, subnet))
+    for pair in subnet.pairs:
+        look = partial(unsettled, lab, subnet.through(pair.id))
+        wait_until(lambda look=look: not look(), timeout_s, look)  # type: ignore[misc]
 
 
 # ---- fingerprints ----------------------------------------------------------------------------------------------------
@@ -559,7 +564,7 @@ class EniWatch:
     def start(self) -> None:
         """One socket per customer's bridge; a bridge stays when machines are switched off."""
         for subnet in self.lab.topology.subnet_plans:
-            cards = {mac_of(m.node, m.eni): m.address.partition("/")[0] for m in subnet.members}
+            cards = {mac_of(m.node, m.eni): m.address.partition("/")[0] for m in subnet.all_members}
             sniffer = Sniffer(self.lab, FABRIC, subnet.bridge, program=strangers_program(cards))
             sniffer.__enter__()
             self._sniffers[subnet.id] = sniffer
@@ -673,10 +678,9 @@ def another_subnet(lab: Lab, name: str, *, enis: tuple[str, str], havip: str = "
         tenant=name,
         cidr="172.20.0.0/24",
         key=0,
-        havip=havip,
         database="",
         database_ip="172.20.0.4",
-        members=(first, second),
+        pairs=(PairPlan(PAIR, havip, (first, second)),),
     )
     lab.proxypool("subnet", "add", name, "--cidr", plan.cidr, "--tenant", name, timeout=60 * PATIENCE)
     try:

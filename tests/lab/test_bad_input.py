@@ -15,8 +15,9 @@ from proxypool.lab import namespaces, network
 from proxypool.lab.configs import COMMAND_DIR
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import end
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
-from proxypool.lab.topology import PAIR, SubnetPlan, Tunnel, fabric_port
+from proxypool.lab.topology import PAIR, Tunnel, fabric_port
 from tests.lab.observe import (
     CLIENT_CONFIG,
     PATIENCE,

@@ -18,7 +18,8 @@ import pytest
 from proxypool.core.addressing import mac_of, namespace_of, tunnel_device_of
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
-from proxypool.lab.topology import FABRIC, RESPONDER_PORT, SubnetPlan, Tunnel
+from proxypool.lab.plans import SubnetPlan
+from proxypool.lab.topology import FABRIC, RESPONDER_PORT, Tunnel
 from proxypool.lab.topology import mac_of as mac_of_card
 from tests.lab.conftest import Keeper, lend
 from tests.lab.observe import (
@@ -434,7 +435,7 @@ def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
 
 @pytest.fixture
 def overlap_lab(overlap_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Two customers with 172.16.101.0/24 each; host1 serves the first, host2 the second."""
+    """Two customers with 172.16.101.0/24 each; the instance of host1 is the first's, that of host2 the second's."""
     yield from lend(overlap_keeper, request)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from proxypool.lab.lab import Lab
-from proxypool.lab.topology import PAIR, RESPONDER_PORT, SubnetPlan
+from proxypool.lab.plans import SubnetPlan
+from proxypool.lab.topology import PAIR, RESPONDER_PORT
 from tests.lab.observe import (
     PATIENCE,
     connect,

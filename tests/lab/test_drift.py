@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import pytest
 from proxypool.core.addressing import namespace_of, tunnel_device_of
 from proxypool.core.keepalived import file_name, track_file
 from proxypool.core.role import PRIORITY_ELECTED, PRIORITY_NORMAL
+from proxypool.core.scene import PATH_TABLES
 from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
-from proxypool.lab.topology import PAIR, SubnetPlan, Tunnel
+from proxypool.lab.topology import PAIR, Tunnel
 from tests.lab.observe import (
     PATIENCE,
     PROBE_MS,
@@ -86,10 +89,22 @@ ON_NODE = (
 ON_HOST = (
     Damage("nat flushed", "iptables-legacy -t nat -F"),
     Damage("filter flushed and chains deleted", "iptables-legacy -F; iptables-legacy -X"),
-    Damage("customer's route deleted", "ip route del {cidr} table 7700 via {havip} dev {tunnel} onlink"),
-    Damage("unreachable route deleted", "ip route del unreachable {cidr} table 7700 metric 4278198272"),
-    Damage("all routes of the table flushed", "ip route flush table 7700"),
-    Damage("rule deleted", "ip rule del priority 7700"),
+    Damage("mangle flushed and chains deleted", "iptables-legacy -t mangle -F; iptables-legacy -t mangle -X"),
+    Damage("set of attached instances flushed", "ipset flush pp-attached"),
+    Damage("an instance taken out of the set", "ipset del pp-attached {instance}"),
+    Damage("a stranger put into the set", "ipset add pp-attached 10.244.1.99 skbmark {mark}"),
+    Damage("an instance marked otherwise", "ipset -exist add pp-attached {instance} skbmark 0x3ff00000/0x7fff0000"),
+    Damage("path's route deleted", "ip route del {cidr} table {table} via {havip} dev {tunnel} onlink"),
+    Damage("path's unreachable route deleted", "ip route del unreachable {cidr} table {table} metric 4278198272"),
+    Damage("path's table flushed", "ip route flush table {table}"),
+    Damage(
+        "path sent into the realm of the dead",
+        "ip route replace {cidr} table {table} via {havip} dev {tunnel} onlink proto 177 realm 177",
+    ),
+    Damage("guard flushed", "ip route flush table 7700"),
+    Damage("entry rule deleted", "ip rule del priority 7700"),
+    Damage("path's rule deleted", "ip rule del fwmark {mark} lookup {table}"),
+    Damage("all our rules deleted", "for p in $(ip rule | grep -o '^7[78][0-9]*'); do ip rule del priority $p; done"),
     Damage("neighbour deleted", "ip neigh del {havip} dev {tunnel}"),
     Damage(
         "forwarding entry deleted",
@@ -168,7 +183,13 @@ def facts(lab: Lab, subnet: SubnetPlan, name: str) -> dict[str, str]:
     """What commands may name."""
     address = next((m.address.partition("/")[0] for m in subnet.members if m.node == name), "")
     host = lab.machine("host1").run(["sh", "-c", "ip -o addr | grep -m1 -o '100[.0-9]*'"]).stdout.strip()
+    route = f"ip route show table all | grep -m1 '^{subnet.cidr} via {subnet.havip} '"
+    path = re.search(r"table (\d+)", lab.machine("host1").run(["sh", "-c", route]).stdout)
+    table = int(path[1]) if path else 0
     return {
+        "table": str(table),
+        "mark": f"{(table - PATH_TABLES) << 16:#x}/0x7fff0000",
+        "instance": lab.topology.machines["pod1"].ip,
         "tunnel": tunnel_device_of(subnet.id),
         "host": host,
         "havip": subnet.havip,

@@ -11,8 +11,9 @@ import pytest
 
 from proxypool.lab.configs import SESSION_TIMEOUT_S
 from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Connections, Prober
-from proxypool.lab.topology import PAIR, SubnetPlan
+from proxypool.lab.topology import PAIR
 from tests.lab.observe import (
     IN_GUEST,
     PATIENCE,

@@ -9,7 +9,8 @@ import pytest
 
 from proxypool.core.addressing import namespace_of
 from proxypool.lab.lab import Lab
-from proxypool.lab.topology import PAIR, SubnetPlan
+from proxypool.lab.plans import SubnetPlan
+from proxypool.lab.topology import PAIR
 from tests.lab.conftest import Keeper
 from tests.lab.observe import (
     PATIENCE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -20,14 +21,16 @@ from proxypool.lab.application import Application
 from proxypool.lab.errors import LabError, LabTimeout
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
-from proxypool.lab.prober import Connections, Prober
+from proxypool.lab.prober import Connections, Flows, Prober
 from proxypool.lab.processes import wait_until
+from proxypool.lab.services import INSIDE
 from proxypool.lab.topology import REDIS_PORT, UNDERLAY, Topology, fabric_port
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 NAME = f"t{os.getpid()}"
 TOPOLOGY = Topology(name=NAME)
+NODE_A_ENI = "172.16.101.11"
 CLI = [sys.executable, "-c", "from proxypool.cli.lab import app; app()"]
 
 
@@ -116,6 +119,20 @@ def test_up_brings_back_what_is_missing(clean: str) -> None:
     processes.kill([process for process in processes.find(clean) if process.machine == "db1"])
     assert not lab.machine("db1").is_on
     assert bare().machine("db1").service_running("responder")
+
+
+def test_instances_of_one_host(clean: str) -> None:
+    """Each behind a cable of its own; they reach each other through the host, also after all sorts of power-offs."""
+    topology = Topology(name=NAME, pods=3)
+    lab = bare(topology)
+    for off in (["host1", "pod1-2"], ["pod1", "pod1-3"], ["pod1-2"]):
+        for name in off:
+            lab.fault("power-off", name)
+        bare(topology)
+        for one, other in itertools.permutations(topology.instances, 2):
+            lab.machine(one.name).run(["ping", "-c1", "-W2", other.address])
+        addresses = lab.machine("host1").run(["ip", "-o", "-4", "addr"]).stdout
+        assert addresses.count("10.244.1.1 peer") == 3
 
 
 @pytest.mark.parametrize("after_s", [0.02, 0.06, 0.12, 0.2, 0.35])
@@ -319,7 +336,7 @@ def test_faults_that_make_no_sense_are_refused(lab: Lab, kind: str, machine: str
 @pytest.fixture
 def wired(lab: Lab) -> str:
     """node-a can talk to db1: the shortest path there is, for testing the instruments."""
-    lab.machine("node-a").run(["ip", "addr", "replace", "172.16.101.11/24", "dev", "eni1"])
+    lab.machine("node-a").run(["ip", "addr", "replace", f"{NODE_A_ENI}/24", "dev", "eni1"])
     return "172.16.101.4"
 
 
@@ -370,6 +387,75 @@ def test_connections_that_are_reset_are_broken(lab: Lab, wired: str) -> None:
     assert result["alive"] == 0
     assert set(result["broken"]) <= {"reset", "closed"}
     assert sum(result["broken"].values()) == 20
+
+
+def test_connections_come_and_go_at_a_rate(lab: Lab, wired: str) -> None:
+    """At most so many at the same time, each for so long, one for each that ended; all of them from node-a's ENI."""
+    with Connections(
+        lab, "node-a", wired, count=20, interval_ms=10.0, rate=100.0, lifetime_s=0.5, replace=True, ready=5
+    ) as connections:
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 1.5, 5.0, "three generations")
+        result = connections.result()
+    assert 40 <= result["opened"] <= 100
+    assert result["broken"] == {}
+    assert result["sources"] == {NODE_A_ENI: result["established"]}
+    ended = [one for one in result["connections"] if one["state"] == "ended"]
+    assert len(ended) == result["ended"] >= 20
+    assert all(0.5 <= one["over"] - one["opened"] < 1.5 for one in ended)
+    opened = [one["opened"] for one in result["connections"]]
+    assert opened == sorted(opened)
+    # At the rate, and not all at once: the twentieth comes 0.2 s after the first.
+    assert opened[19] - opened[0] > 0.05
+    moments = [(one["opened"], 1) for one in result["connections"]] + [(one["over"], -1) for one in ended]
+    assert max(itertools.accumulate(change for _, change in sorted(moments))) <= 20
+
+
+def test_broken_connections_are_replaced(lab: Lab, wired: str) -> None:
+    db = lab.machine("db1")
+    with Connections(lab, "node-a", wired, count=10, interval_ms=10.0, rate=200.0, replace=True) as connections:
+        process = db.service_process("responder")
+        assert process
+        processes.kill([process])
+        lab.fault("power-on", "db1")
+        wait_until(lambda: db.service_running("responder"), 5.0, "the responder to be back")
+        time.sleep(0.5)  # some rounds of talk
+        result = connections.result()
+    assert result["alive"] == 10
+    assert result["opened"] == 10 + sum(result["broken"].values())
+    assert sum(result["broken"].values()) >= 10
+
+
+@pytest.mark.parametrize("udp", [False, True])
+def test_flows_are_counted_by_the_source_that_the_server_sees(lab: Lab, wired: str, *, udp: bool) -> None:
+    lab.machine("node-a").run(["ip", "addr", "add", "172.16.101.77/24", "dev", "eni1"])
+    with Flows(lab, "node-a", wired, count=2000, udp=udp) as flows:
+        result = flows.wait()
+    assert (result["answered"], result["failed"], result["sources"]) == (2000, {}, {NODE_A_ENI: 2000})
+    lab.machine("node-a").run(["ip", "route", "add", f"{wired}/32", "dev", "eni1", "src", "172.16.101.77"])
+    with Flows(lab, "node-a", wired, count=500, udp=udp, first_port=30000) as flows:
+        assert flows.wait()["sources"] == {"172.16.101.77": 500}
+    lab.machine("node-a").run(["ip", "route", "del", f"{wired}/32", "dev", "eni1"])
+    lab.machine("node-a").run(["ip", "addr", "del", "172.16.101.77/24", "dev", "eni1"])
+
+
+@pytest.mark.parametrize(
+    ("target", "protocol", "why"),
+    [
+        ("172.16.101.4:9", [], {"refused"}),
+        # The server's kernel limits the rate of its refusals.
+        ("172.16.101.4:9", ["--udp"], {"refused", "timeout"}),
+        ("172.16.101.99:9", [], {"timeout"}),
+    ],
+)
+def test_flows_without_an_answer_have_failed(
+    lab: Lab, wired: str, target: str, protocol: list[str], why: set[str]
+) -> None:
+    words = ["proxypool.lab.inside.spread", target, "--count=50", "--timeout=0.3", *protocol]
+    result = json.loads(lab.machine("node-a").run([*INSIDE, *words]).stdout)
+    assert (result["answered"], result["sources"]) == (0, {})
+    assert set(result["failed"]) == why
+    assert sum(result["failed"].values()) == 50
 
 
 def test_application_survives_a_restart_of_its_server(lab: Lab, wired: str) -> None:
@@ -431,12 +517,13 @@ def ping(lab: Lab, pod: str, last: int) -> bool:
 @pytest.mark.datapath
 @pytest.mark.timeout(300)
 def test_customers_with_the_same_addresses(clean: str) -> None:
-    """Each host serves one of them, and its instance reaches that one's server."""
-    topology = Topology(clean, hosts=2, subnets=2, overlap=True, tunnel=preflight.choose_tunnel("auto")[0])
+    """An instance is attached to one of them, and reaches that one's server; its neighbours on the host another's."""
+    topology = Topology(clean, hosts=2, pods=2, subnets=2, overlap=True, tunnel=preflight.choose_tunnel("auto")[0])
     lab = Lab.up(topology)
     for number in (1, 2):
         lab.machine(f"db{number}").run(["ip", "addr", "add", f"172.16.101.{40 + number}/24", "dev", "eth0"])
-    for pod, reached, hidden in (("pod1", 41, 42), ("pod2", 42, 41)):
+    for pod, subnet in topology.paths():
+        reached, hidden = (41, 42) if subnet.id == "s1" else (42, 41)
         wait_until(lambda pod=pod, reached=reached: ping(lab, pod, reached), 20.0, f"{pod} to reach .{reached}")  # type: ignore[misc]
         assert not ping(lab, pod, hidden)
 
@@ -458,6 +545,7 @@ def test_demo_tells_what_happened(clean: str) -> None:
         "degraded",
         "ok",
     ]
+    assert "attached pod1 (10.244.1.2) to s1 in " in done.stderr
     assert "power-off of" in done.stderr
     assert processes.find(clean) == []
     assert not (state.ROOT / clean).exists()

@@ -19,8 +19,9 @@ from proxypool.lab import processes
 from proxypool.lab.configs import SESSION_TIMEOUT_S
 from proxypool.lab.errors import LabError
 from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
-from proxypool.lab.topology import PAIR, SubnetPlan
+from proxypool.lab.topology import PAIR
 from tests.lab.observe import (
     ACCEPT_ALL,
     CLIENT_CONFIG,

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from proxypool.core.firewall import PEERS_SET
-from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, RemoveNamespace
+from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, RemoveNamespace
 from proxypool.core.scene import (
     Address,
     AddressSet,
@@ -75,6 +75,11 @@ class Kernel:
             case Put(item):
                 self._require(self.exists, f"put {item.key} into no namespace")
                 self._put(item)
+            case ChangeSet(name, added, removed):
+                old = self.objects.get(("set", name))
+                self._require(isinstance(old, AddressSet), f"no set {name}")
+                assert isinstance(old, AddressSet)
+                self.objects[old.key] = AddressSet(name, (old.members | added) - removed)
             case Remove(item):
                 self._require(self.exists, f"removed {item.key} from no namespace")
                 self._remove(item)

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from hypothesis import strategies as st
 
+from proxypool.core.attachments import Rules
 from proxypool.core.host_scene import HostFacts
 from proxypool.core.model import (
     HostSpec,
@@ -19,6 +20,7 @@ from proxypool.core.model import (
     TunnelKind,
 )
 from proxypool.core.node_scene import NodeFacts
+from proxypool.core.steering import Group, MarkLayout
 
 NODES = tuple(NodeSpec(id=f"n{i}", underlay=IPv4Address(f"192.168.4.{i}")) for i in range(1, 5))
 NAMES = ("s1", "s1-a", "a", "a-p1", "s1.p1", "z")
@@ -35,7 +37,7 @@ HOST_FACTS = HostFacts(
     1500,
     IPv4Address("100.64.0.1"),
     (IPv4Network("10.244.1.0/24"), IPv4Network("10.244.2.0/24")),
-    ("*",),
+    MarkLayout(16),
 )
 
 hosts = st.sets(st.integers(1, 5), max_size=4).map(
@@ -94,3 +96,10 @@ def pairs_of(draw: st.DrawFn, subnet: SubnetSpec) -> list[PairSpec]:
         for number, (name, nodes) in enumerate((("p1", ("n1", "n2")), ("a-p1", ("n3", "n4"))))
         if draw(st.booleans())
     ]
+
+
+def groups_of(pool: Snapshot) -> tuple[Group, ...]:
+    """Groups that a host of this pool may have in use: each subnet alone, and all that fit together."""
+    everything, _ = Rules(HOST_FACTS.instance_cidrs, pool.subnets).everything()
+    alone: list[Group] = [(name,) for name in sorted(pool.subnets)]
+    return (*alone, everything) if len(everything) > 1 else tuple(alone)

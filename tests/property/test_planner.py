@@ -10,12 +10,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxypool.core.host_scene import choose_subnets, host_scene
 from proxypool.core.model import Snapshot
 from proxypool.core.node_scene import root_scene, subnet_scene
-from proxypool.core.planner import MakeNamespace, Put, Remove, RemoveNamespace, plan
+from proxypool.core.planner import ChangeSet, MakeNamespace, Put, Remove, RemoveNamespace, plan
 from proxypool.core.scene import (
     Address,
+    AddressSet,
     AnyObject,
     Chain,
     Eni,
@@ -29,7 +29,8 @@ from proxypool.core.scene import (
 )
 from tests.property.effort import effort
 from tests.property.kernel import Kernel, Refused
-from tests.property.pools import FACTS, HOST_FACTS, pools
+from tests.property.pools import FACTS, HOST_FACTS, groups_of, pools
+from tests.unit.builders import host_scene_of
 
 FOREIGN = (
     Route(IPv4Network("10.0.0.0/8"), device="docker0"),
@@ -48,8 +49,7 @@ def node_scenes(pool: Snapshot) -> dict[str | None, Scene]:
 def host_scenes(pool: Snapshot) -> dict[str | None, Scene]:
     """The scene of host h1."""
     assert pool.spec is not None
-    subnets, _ = choose_subnets(HOST_FACTS.subnets, HOST_FACTS.instance_cidrs, pool)
-    return {None: host_scene(HOST_FACTS, pool.spec, pool, subnets)}
+    return {None: host_scene_of(pool, groups_of(pool), facts=HOST_FACTS, spec=pool.spec)}
 
 
 @st.composite
@@ -181,6 +181,12 @@ def test_a_plan_names_only_what_is_desired_or_was_observed_as_ours(change: tuple
                 assert after.objects[item.key] == item
             case Remove(item):
                 assert observed.objects[item.key] == item
+            case ChangeSet(name, added, removed):
+                wanted, found = after.objects["set", name], observed.objects["set", name]
+                assert isinstance(wanted, AddressSet)
+                assert isinstance(found, AddressSet)
+                assert added == wanted.members - found.members
+                assert removed == found.members - wanted.members
             case MakeNamespace(name) | RemoveNamespace(name):
                 assert name == after.namespace
                 assert name is not None

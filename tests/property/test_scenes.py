@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxypool.core.addressing import namespace_of
-from proxypool.core.host_scene import choose_subnets, host_scene
+from proxypool.core.attachments import Rules
 from proxypool.core.keepalived import KeepalivedFacts, render
 from proxypool.core.model import PairSpec, Snapshot, validate_pair, validate_subnet
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
 from proxypool.core.scene import Address, Eni, Scene, Tunnel
 from tests.property.effort import effort
-from tests.property.pools import FACTS, HOST_FACTS, NODES, pools
+from tests.property.pools import FACTS, HOST_FACTS, NODES, groups_of, pools
+from tests.unit.builders import host_scene_of
 
 
 @st.composite
@@ -45,8 +46,7 @@ def scenes_of(pool: Snapshot) -> list[Scene]:
         facts = facts_of(node.id)
         scenes += [subnet_scene(facts, pool, pair) for pair in pool.pairs_on(node.id)]
         scenes.append(root_scene(facts, pool.spec, pool))
-    subnets, _ = choose_subnets(HOST_FACTS.subnets, HOST_FACTS.instance_cidrs, pool)
-    scenes.append(host_scene(HOST_FACTS, pool.spec, pool, subnets))
+    scenes.append(host_scene_of(pool, groups_of(pool), facts=HOST_FACTS, spec=pool.spec))
     return scenes
 
 
@@ -118,9 +118,10 @@ def test_every_pair_has_a_file_and_a_track_file_of_its_own(pool: Snapshot) -> No
 
 @given(pools())
 @effort(60)
-def test_a_host_serves_no_two_subnets_that_overlap(pool: Snapshot) -> None:
-    chosen, refused = choose_subnets(("*",), HOST_FACTS.instance_cidrs, pool)
-    assert {subnet.id for subnet in chosen} | {item.subnet for item in refused} == set(pool.subnets)
+def test_a_host_that_attaches_all_serves_no_two_subnets_that_overlap(pool: Snapshot) -> None:
+    chosen, refused = Rules(HOST_FACTS.instance_cidrs, pool.subnets).everything()
+    assert {*chosen, *refused} == set(pool.subnets)
     for index, one in enumerate(chosen):
         for other in chosen[index + 1 :]:
-            assert not any(left.overlaps(right) for left in one.cidrs for right in other.cidrs)
+            pairs = ((left, right) for left in pool.subnets[one].cidrs for right in pool.subnets[other].cidrs)
+            assert not any(left.overlaps(right) for left, right in pairs)

@@ -29,6 +29,12 @@ def exported() -> set[str]:
             subnets_served=0,
             subnets_refused=0,
             malformed_documents=0,
+            attachments=0,
+            paths=0,
+            retired_paths=0,
+            havips_silent=0,
+            havips_dead=0,
+            connections_cut=0,
         )
     )
     names = set()

@@ -21,7 +21,7 @@ def test_links_lead_somewhere() -> None:
     root = Path(__file__).parents[2]
     broken = [
         f"{page.relative_to(root)}: {target}"
-        for page in [root / "README.md", *(root / "docs").rglob("*.md")]
+        for page in [root / "README.md", root / "kubernetes/README.md", *(root / "docs").rglob("*.md")]
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
         if not (page.parent / target).exists()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from proxypool.core.host_scene import HostFacts, host_scene, steering_of
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import (
     Candidate,
@@ -19,6 +20,8 @@ from proxypool.core.model import (
     TunnelKind,
 )
 from proxypool.core.node_scene import NodeFacts
+from proxypool.core.scene import Scene
+from proxypool.core.steering import Book, Group, MarkLayout, advance, wanted_shares
 
 GRE = PoolSpec()
 VXLAN = PoolSpec(tunnel=TunnelKind.VXLAN)
@@ -120,3 +123,30 @@ def node_facts(name: str = "n1") -> NodeFacts:
 def keepalived_facts(name: str = "n1", advert_interval_s: float = 0.05) -> KeepalivedFacts:
     """Where things are on a node."""
     return KeepalivedFacts(name, "eth0", IPv4Address("192.168.4.1"), "/run/proxypool", advert_interval_s)
+
+
+def host_facts(name: str = "h1") -> HostFacts:
+    """What a function host knows of itself."""
+    return HostFacts(
+        name,
+        IPv4Address("192.168.80.1"),
+        1500,
+        IPv4Address("100.64.0.1"),
+        (IPv4Network("10.244.1.0/24"),),
+        MarkLayout(16),
+    )
+
+
+def host_scene_of(
+    pool: Snapshot,
+    groups: Iterable[Group],
+    *,
+    facts: HostFacts | None = None,
+    spec: PoolSpec = GRE,
+    dead: Iterable[IPv4Address] = (),
+) -> Scene:
+    """The scene of a host whose instances are attached to these groups of subnets, all pairs answering."""
+    wanted = tuple(groups)
+    book = advance(Book(), wanted_shares(wanted, pool.pairs, ()))
+    customers = [cidr for each in pool.subnets.values() for cidr in each.cidrs]
+    return host_scene(facts or host_facts(), spec, steering_of(book, wanted, pool, tuple(dead)), customers)

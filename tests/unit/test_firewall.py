@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import ClassVar
 
 import pytest
 
-from proxypool.core.firewall import PEERS_SET, host_clamp, host_rewrite, node_guard, subnet_tables
+from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
+from proxypool.core.host_firewall import HostRules, host_tables
 from proxypool.core.model import TunnelKind
 from proxypool.core.scene import Chain, Match, Rule, Table, UnknownRule
+from proxypool.core.steering import MarkLayout
 from tests.unit import builders as make
 
 TUNNELS = IPv4Network("100.64.0.0/10")
@@ -31,12 +35,19 @@ def states(rule: Rule) -> str:
     return next((dict(match.options)["ctstate"] for match in rule.matches if match.name == "conntrack"), "")
 
 
+HOST = HostRules(
+    (IPv4Network("10.244.2.0/24"), IPv4Network("10.244.1.0/24")),
+    IPv4Address("100.64.0.1"),
+    MarkLayout(16),
+    {(1, 1): 0, (2, 0, 1): 3},
+)
+
+
 def all_tables() -> list[Table]:
     return [
         *TABLES.values(),
         node_guard(TunnelKind.GRE, 4789, [(IPv4Address("192.168.4.50"), 2181)]),
-        host_rewrite([IPv4Network("10.244.1.0/24")], IPv4Address("100.64.0.1")),
-        host_clamp(),
+        *host_tables(HOST),
     ]
 
 
@@ -45,8 +56,13 @@ class TestOwnership:
     def test_every_chain_is_ours_by_name_and_entered_once(self, table: Table) -> None:
         assert table.chains
         for one in table.chains:
-            assert one.name == f"PP-{one.hook}"
+            assert one.name == f"PP-{one.hook}" or (one.hook is None and one.name.startswith("PP-"))
             assert one.jumps == 1
+
+    @pytest.mark.parametrize("table", all_tables(), ids=lambda table: table.name)
+    def test_a_chain_without_a_hook_is_led_to_by_a_rule(self, table: Table) -> None:
+        targets = {rule.target for one in table.chains for rule in one.rules if isinstance(rule, Rule)}
+        assert {one.name for one in table.chains if one.hook is None} <= targets
 
     def test_policies_are_set_in_our_namespaces_only(self) -> None:
         """The machine's own policy is its owner's."""
@@ -149,19 +165,94 @@ class TestNodesGuard:
 
 
 class TestHost:
-    INSTANCES = (IPv4Network("10.244.2.0/24"), IPv4Network("10.244.1.0/24"))
-    OWN = IPv4Address("100.64.0.1")
+    TABLES: ClassVar[dict[str, Table]] = {table.name: table for table in host_tables(HOST)}
+
+    def named(self, table: str, chain_name: str) -> list[Rule]:
+        (found,) = (one for one in self.TABLES[table].chains if one.name == chain_name)
+        return [rule for rule in found.rules if isinstance(rule, Rule)]
 
     def test_instances_are_rewritten_into_tunnels_only(self) -> None:
-        rewrite = rules(host_rewrite(self.INSTANCES, self.OWN), "POSTROUTING")
-        assert {(rule.out_device, rule.source) for rule in rewrite} == {("ppt+", cidr) for cidr in self.INSTANCES}
+        rewrite = rules(self.TABLES["nat"], "POSTROUTING")
+        assert {(rule.out_device, rule.source) for rule in rewrite} == {("ppt+", cidr) for cidr in HOST.instance_cidrs}
         for rule in rewrite:
             assert rule.target == "SNAT"
             assert rule.target_options == (("to-source", "100.64.0.1"), ("random-fully", ""))
 
+    def test_in_place_of_an_agent_everything_else_is_masqueraded_but_open_cidrs(self) -> None:
+        opened = replace(HOST, open_cidrs=(IPv4Network("10.0.0.0/8"),), masquerades=True)
+        nat = next(table for table in host_tables(opened) if table.name == "nat")
+        found = rules(nat, "POSTROUTING")
+        assert [rule.target for rule in found] == ["SNAT", "SNAT", "RETURN", "MASQUERADE", "MASQUERADE"]
+        assert found[2].destination == IPv4Network("10.0.0.0/8")
+        assert all(rule.matches == (Match("addrtype", (("!dst-type", "LOCAL"),)),) for rule in found[3:])
+
     def test_the_order_of_ranges_makes_no_difference(self) -> None:
-        assert host_rewrite(reversed(self.INSTANCES), self.OWN) == host_rewrite(self.INSTANCES, self.OWN)
+        assert host_tables(replace(HOST, instance_cidrs=HOST.instance_cidrs[::-1])) == host_tables(HOST)
 
     def test_the_mss_is_clamped_into_every_tunnel_by_one_rule(self) -> None:
-        (clamp,) = rules(host_clamp(), "FORWARD")
-        assert (clamp.target, clamp.in_device, clamp.out_device) == ("TCPMSS", None, "ppt+")
+        (out,) = (rule for rule in rules(self.TABLES["filter"], "FORWARD") if rule.target == "PP-OUT")
+        assert (out.in_device, out.out_device) == (None, "ppt+")
+        assert [rule.target for rule in self.named("filter", "PP-OUT")].count("TCPMSS") == 1
+
+    def test_only_new_connections_of_instances_are_looked_up_and_only_once(self) -> None:
+        restore, *enter = rules(self.TABLES["mangle"], "PREROUTING")
+        assert restore.target == "CONNMARK"
+        assert {rule.source for rule in enter} == set(HOST.instance_cidrs)
+        assert {states(rule) for rule in enter} == {"NEW"}
+        assert [rule.target for rule in self.named("mangle", "PP-STEER")] == ["SET", "PP-CHOICE-0", "PP-CHOICE-3"]
+
+    def test_open_cidrs_are_not_looked_up(self) -> None:
+        opened = replace(HOST, open_cidrs=(IPv4Network("10.0.0.0/8"),))
+        mangle = next(table for table in host_tables(opened) if table.name == "mangle")
+        steer = next(one for one in mangle.chains if one.name == "PP-STEER")
+        assert isinstance(steer.rules[0], Rule)
+        assert (steer.rules[0].target, steer.rules[0].destination) == ("RETURN", IPv4Network("10.0.0.0/8"))
+
+    def test_a_distribution_gives_each_index_its_share_in_turn(self) -> None:
+        picks = self.named("mangle", "PP-CHOICE-3")
+        marks = [dict(rule.target_options)["set-xmark"] for rule in picks]
+        assert sorted(marks) == sorted(["0x0/0x400f0000", "0x0/0x400f0000", "0x20000/0x400f0000"])
+        every = [
+            dict(match.options).get("every") for rule in picks for match in rule.matches if match.name == "statistic"
+        ]
+        assert every == ["3", "2"]
+
+    def test_long_rounds_are_shared_by_chance(self) -> None:
+        weights = (16, 16, 16, 16, 15)
+        mangle = host_tables(replace(HOST, distributions={weights: 1}))[0]
+        picks = next(one for one in mangle.chains if one.name == "PP-CHOICE-1").rules
+        chances = [
+            float(dict(match.options)["probability"])
+            for rule in picks
+            if isinstance(rule, Rule)
+            for match in rule.matches
+            if match.name == "statistic"
+        ]
+        left, shares = 1.0, []
+        for chance in chances:
+            shares.append(left * chance)
+            left *= 1 - chance
+        assert [*shares, left] == pytest.approx([weight / 79 for weight in weights])
+
+    def test_a_path_is_remembered_only_by_what_leaves_through_a_tunnel_to_a_living_pair(self) -> None:
+        out = self.named("filter", "PP-OUT")
+        assert [rule.target for rule in out] == ["PP-DEAD", "TCPMSS", "CONNMARK"]
+        assert out[0].matches == (Match("realm", (("realm", "177"),)),)
+        assert [dict(rule.target_options)["reject-with"] for rule in self.named("filter", "PP-DEAD")] == [
+            "tcp-reset",
+            "icmp-host-unreachable",
+        ]
+
+    def test_a_connection_of_a_path_leaves_by_tunnels_or_not_at_all(self) -> None:
+        astray = rules(self.TABLES["filter"], "FORWARD")[-1]
+        assert (astray.target, astray.out_device, astray.is_out_negated) == ("REJECT", "ppt+", True)
+
+    def test_nothing_is_accepted_that_other_rules_might_refuse(self) -> None:
+        targets = {
+            rule.target
+            for table in self.TABLES.values()
+            for one in table.chains
+            for rule in one.rules
+            if isinstance(rule, Rule)
+        }
+        assert "ACCEPT" not in targets

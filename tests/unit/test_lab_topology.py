@@ -12,6 +12,7 @@ from proxypool.lab.topology import Kind, Topology, Tunnel, fabric_port, mac_of, 
 
 SMALL = Topology(nodes=2, hosts=1, subnets=1)
 LARGE = Topology(nodes=3, hosts=4, subnets=120, zk=3)
+WIDE = Topology(nodes=26, hosts=3, subnets=200, pairs=13, pods=4)
 
 
 def test_names_and_addresses_of_the_smallest_lab() -> None:
@@ -19,8 +20,8 @@ def test_names_and_addresses_of_the_smallest_lab() -> None:
         "zk1": ["192.168.2.1/16"],
         "node-a": ["192.168.4.11/16", None],
         "node-b": ["192.168.4.12/16", None],
-        "host1": ["192.168.80.1/16", "10.244.1.1/24"],
-        "pod1": ["10.244.1.2/24"],
+        "host1": ["192.168.80.1/16", "10.244.1.1/32"],
+        "pod1": ["10.244.1.2/32"],
         "db1": ["172.16.101.4/24"],
     }
     (subnet,) = SMALL.subnet_plans
@@ -38,15 +39,19 @@ def test_addresses_of_many_subnets() -> None:
     assert (plans[99].cidr, plans[100].cidr) == ("172.16.200.0/24", "172.17.1.0/24")
 
 
-def test_nothing_is_there_twice() -> None:
-    """Addresses, MACs, keys and the fabric's ports."""
-    cards = [(spec.name, card) for spec in LARGE.machines.values() for card in spec.interfaces]
-    addresses = [card.address for _, card in cards if card.address] + [plan.havip for plan in LARGE.subnet_plans]
+@pytest.mark.parametrize("topology", [LARGE, WIDE])
+def test_nothing_is_there_twice(topology: Topology) -> None:
+    """Addresses, MACs, keys, the fabric's ports and the cards of a machine."""
+    cards = [(spec.name, card) for spec in topology.machines.values() for card in spec.interfaces]
+    # A host has the same gateway address on the cables to all its instances.
+    addresses = [card.address for name, card in cards if card.address and not (name.startswith("host") and card.facing)]
+    addresses += [f"{pair.havip}/16" for plan in topology.subnet_plans for pair in plan.pairs]
+    addresses += [member.address for plan in topology.subnet_plans for member in plan.all_members]
     macs = [card.mac for _, card in cards]
-    ports = [fabric_port(name, card.name) for name, card in cards]
-    for things in (addresses, macs, ports, [plan.key for plan in LARGE.subnet_plans]):
+    ports = [fabric_port(name, card.name) for name, card in cards if card.bridge]
+    for things in (addresses, macs, ports, cards, [plan.key for plan in topology.subnet_plans]):
         assert len(things) == len(set(things))
-    assert max(len(port) for port in ports) <= 15
+    assert max(len(port) for port in [*ports, *(card.name for _, card in cards)]) <= 15
 
 
 def test_macs_stay_the_same_and_are_unicast() -> None:
@@ -60,31 +65,100 @@ def test_pairs_are_spread_over_all_nodes() -> None:
     assert all(plan.members[0].node != plan.members[1].node for plan in LARGE.subnet_plans)
 
 
+def test_pairs_of_a_subnet_share_no_node() -> None:
+    """Nor an ENI: a node has one per subnet. The first pair is where it is without the others."""
+    topology = Topology(nodes=6, subnets=4, pairs=3)
+    for plan, alone in zip(topology.subnet_plans, Topology(nodes=6, subnets=4).subnet_plans, strict=True):
+        assert [pair.id for pair in plan.pairs] == ["p1", "p2", "p3"]
+        assert {member.node for member in plan.all_members} == set(topology.node_names)
+        assert {member.eni for member in plan.all_members} == {f"eni{plan.number}"}
+        assert (plan.havip, plan.members) == (alone.havip, alone.members)
+    first = topology.subnet_plans[0]
+    assert [pair.havip for pair in first.pairs] == ["192.168.4.100", "192.168.12.1", "192.168.13.1"]
+    assert [(m.node, m.address) for m in first.pairs[2].members] == [
+        ("node-e", "172.16.101.15/24"),
+        ("node-f", "172.16.101.16/24"),
+    ]
+    assert [card.name for card in topology.machines["node-f"].interfaces] == ["eth0", "eni1", "eni2", "eni3", "eni4"]
+
+
+def test_a_subnet_through_one_pair() -> None:
+    """Whatever looks at a subnet's first pair can look at another one."""
+    plan = Topology(nodes=4, pairs=2).subnet_plans[0]
+    assert plan.through("p2").pairs == plan.pairs[1:]
+    assert (plan.through("p2").havip, plan.through("p1").havip) == ("192.168.12.1", "192.168.4.100")
+    with pytest.raises(LabError, match="no pair 'p3'; it has p1, p2"):
+        plan.through("p3")
+
+
+def test_the_pair_with_an_eni_s_address() -> None:
+    plan = Topology(nodes=4, pairs=2).subnet_plans[0]
+    assert [plan.pair_with(f"172.16.101.{last}") for last in (11, 12, 13, 14)] == ["p1", "p1", "p2", "p2"]
+    with pytest.raises(LabError, match=r"172\.16\.101\.1$"):
+        plan.pair_with("172.16.101.1")
+
+
+def test_instances_of_a_host() -> None:
+    topology = Topology(hosts=2, pods=3)
+    assert [(pod.name, pod.host, pod.number, pod.address) for pod in topology.instances] == [
+        ("pod1", 1, 1, "10.244.1.2"),
+        ("pod1-2", 1, 2, "10.244.1.3"),
+        ("pod1-3", 1, 3, "10.244.1.4"),
+        ("pod2", 2, 4, "10.244.2.2"),
+        ("pod2-2", 2, 5, "10.244.2.3"),
+        ("pod2-3", 2, 6, "10.244.2.4"),
+    ]
+    assert [topology.machines[pod.name].ip for pod in topology.instances] == [pod.address for pod in topology.instances]
+    assert network.configure(topology.machines["pod1-2"].interfaces) == [
+        "addr replace 10.244.1.3 peer 10.244.1.1/32 dev eth0",
+        "link set eth0 up",
+        "route replace default via 10.244.1.1",
+    ]
+    assert network.configure(topology.machines["host1"].interfaces[2:3]) == [
+        "addr replace 10.244.1.1 peer 10.244.1.3/32 dev pod1-2",
+        "link set pod1-2 up",
+    ]
+
+
 def test_every_pod_reaches_every_database() -> None:
     paths = {(pod, plan.id) for pod, plan in LARGE.paths()}
     assert paths == set(itertools.product(["pod1", "pod2", "pod3", "pod4"], [plan.id for plan in LARGE.subnet_plans]))
+    assert Topology(subnets=2, pods=2, hosts=2).attachments() == {
+        "host1": [("10.244.1.2", "s1"), ("10.244.1.2", "s2"), ("10.244.1.3", "s1"), ("10.244.1.3", "s2")],
+        "host2": [("10.244.2.2", "s1"), ("10.244.2.2", "s2"), ("10.244.2.3", "s1"), ("10.244.2.3", "s2")],
+    }
+    assert Topology(subnets=0).attachments() == {}
 
 
-def test_overlap_gives_all_customers_the_same_addresses_and_each_host_one_of_them() -> None:
+def test_overlap_gives_all_customers_the_same_addresses_and_each_instance_one_of_them() -> None:
     topology = Topology(hosts=3, subnets=2, overlap=True)
     assert {plan.cidr for plan in topology.subnet_plans} == {"172.16.101.0/24"}
     assert {plan.database_ip for plan in topology.subnet_plans} == {"172.16.101.4"}
     assert [(pod, plan.id) for pod, plan in topology.paths()] == [("pod1", "s1"), ("pod2", "s2"), ("pod3", "s1")]
+    shared = Topology(hosts=2, subnets=3, pods=2, overlap=True)
+    assert [(pod, plan.id) for pod, plan in shared.paths()] == [
+        ("pod1", "s1"),
+        ("pod1-2", "s2"),
+        ("pod2", "s3"),
+        ("pod2-2", "s1"),
+    ]
+    assert shared.attachments()["host2"] == [("10.244.2.2", "s3"), ("10.244.2.3", "s1")]
 
 
 def test_cables_have_two_ends() -> None:
-    """A card with a peer is that peer's peer."""
-    machines = LARGE.machines
+    """A card with a peer is that peer's peer, and faces its address."""
+    machines = WIDE.machines
     for spec in machines.values():
         for card in spec.interfaces:
             assert bool(card.bridge) != bool(card.peer)
             if card.peer:
                 far = {c.name: c for c in machines[card.peer[0]].interfaces}[card.peer[1]]
                 assert far.peer == (spec.name, card.name)
+                assert far.address == f"{card.facing}/32"
 
 
 def test_topology_survives_json() -> None:
-    for topology in (SMALL, LARGE, Topology(name="x", tunnel=Tunnel.GRE, overlap=True)):
+    for topology in (SMALL, LARGE, WIDE, Topology(name="x", tunnel=Tunnel.GRE, overlap=True, attach=False)):
         assert Topology.from_json(topology.to_json()) == topology
 
 
@@ -101,6 +175,10 @@ def test_difference_names_what_changed() -> None:
         ({"hosts": -1}, "hosts"),
         ({"subnets": 201}, "0 to 200 subnets"),
         ({"zk": 2}, "1 or 3 ZooKeeper servers"),
+        ({"pods": 0}, "1 to 253 instances per host"),
+        ({"pairs": 0}, "1 to 13 pairs per subnet"),
+        ({"nodes": 5, "pairs": 3}, "3 pairs per subnet need 6 nodes, not 5: a node is in one pair"),
+        ({"subnets": 2, "overlap": True, "attach_all": True}, "attached to one of them"),
         ({"name": "Lab"}, "lower-case"),
         ({"name": "../x"}, "lower-case"),
     ],
@@ -134,6 +212,14 @@ def test_pool_document() -> None:
     ]
 
 
+def test_pool_document_with_some_of_the_pairs() -> None:
+    """Subnets of which no pair is wanted are left out."""
+    topology = Topology(nodes=4, subnets=2, pairs=2)
+    document = topology.pool_document(lambda subnet, pair: subnet.id == "s2" and pair.id == "p2")
+    assert [(entry["id"], [pair["id"] for pair in entry["pairs"]]) for entry in document["subnets"]] == [("s2", ["p2"])]
+    assert [len(entry["pairs"]) for entry in topology.pool_document()["subnets"]] == [2, 2]
+
+
 def test_node_configuration() -> None:
     text = configs.files(LARGE, LARGE.machines["node-b"])["/etc/proxypool/proxypool.toml"]
     assert tomllib.loads(text) == {
@@ -148,15 +234,17 @@ def test_node_configuration() -> None:
     }
 
 
-@pytest.mark.parametrize(("overlap", "subnets"), [(False, ["*"]), (True, ["s2"])])
-def test_host_configuration(*, overlap: bool, subnets: list[str]) -> None:
-    topology = Topology(hosts=2, subnets=2, overlap=overlap)
+@pytest.mark.parametrize(("overlap", "attach_all"), [(False, False), (True, False), (False, True)])
+def test_host_configuration(*, overlap: bool, attach_all: bool) -> None:
+    """A host serves every subnet; what an instance may reach is said by attaching it."""
+    topology = Topology(hosts=2, subnets=2, overlap=overlap, attach_all=attach_all)
     text = configs.files(topology, topology.machines["host2"])["/etc/proxypool/proxypool.toml"]
     assert tomllib.loads(text)["host"] == {
         "name": "host2",
         "underlay": "eth0",
         "instance_cidrs": ["10.244.2.0/24"],
-        "subnets": subnets,
+        "subnets": ["*"],
+        **({"attach_all": True} if attach_all else {}),
     }
 
 
@@ -183,4 +271,4 @@ def test_an_eni_is_up_without_an_address() -> None:
 
 
 def test_number_of_a_machine() -> None:
-    assert (number_of("host12"), number_of("zk1")) == (12, 1)
+    assert (number_of("host12"), number_of("zk1"), number_of("pod12-3")) == (12, 1, 12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -9,25 +10,30 @@ import pytest
 
 from proxypool.core.addressing import mac_of, tunnel_device_of
 from proxypool.core.firewall import PEERS_SET
-from proxypool.core.host_scene import HostFacts, Refused, choose_subnets, host_scene
-from proxypool.core.model import PairState, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM
+from proxypool.core.host_scene import MAIN_TABLE, path_legs
+from proxypool.core.model import PairState, PoolSpec, Snapshot
 from proxypool.core.node_scene import root_scene, subnet_scene
 from proxypool.core.scene import (
     GUARD_TABLE,
+    PATH_TABLES,
     WORST_METRIC,
     Address,
     AddressSet,
     Eni,
     ForwardingEntry,
+    MarkedSet,
     Neighbour,
     PolicyRule,
     Route,
     RouteKind,
+    RuleAction,
     Scene,
     Sysctl,
     Table,
     Tunnel,
 )
+from proxypool.core.steering import Book, Group, advance, wanted_shares
 from tests.unit import builders as make
 
 HAVIP = IPv4Address("192.168.4.100")
@@ -145,106 +151,155 @@ class TestNodesOwnNamespace:
 
 
 class TestHost:
-    FACTS = HostFacts(
-        "h1",
-        IPv4Address("192.168.80.1"),
-        1500,
-        IPv4Address("100.64.0.1"),
-        (IPv4Network("10.244.1.0/24"),),
-        ("*",),
-    )
+    GROUP = ("s1",)
 
-    def scene(self, pool: Snapshot, *subnets: SubnetSpec, spec: PoolSpec = make.GRE) -> Scene:
-        return host_scene(self.FACTS, spec, pool, subnets)
+    def scene(
+        self, pool: Snapshot, *groups: Group, spec: PoolSpec = make.GRE, dead: tuple[IPv4Address, ...] = ()
+    ) -> Scene:
+        """Of a host with these groups in use; without any, of one with s1."""
+        return make.host_scene_of(pool, groups or (self.GROUP,), spec=spec, dead=dead)
+
+    def path_routes(self, scene: Scene) -> dict[tuple[str, int], Route]:
+        """Of the only path."""
+        (table,) = {route.table for route in objects_of(scene, Route) if route.table > PATH_TABLES}  # type: ignore[attr-defined]
+        return routes(scene, table)
 
     def test_a_subnet_is_a_tunnel_with_the_hosts_own_address(self) -> None:
-        scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())
+        scene = self.scene(make.snapshot(pairs=[make.pair()]))
         (tunnel,) = objects_of(scene, Tunnel)
         assert isinstance(tunnel, Tunnel)
-        assert (tunnel.local, tunnel.mtu) == (self.FACTS.underlay, 1472)
+        assert (tunnel.local, tunnel.mtu) == (make.host_facts().underlay, 1472)
         assert Address(TUNNEL, IPv4Interface("100.64.0.1/32")) in scene.objects.values()
 
     def test_the_next_hop_is_the_havip_itself(self) -> None:
-        scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())
-        route = routes(scene, GUARD_TABLE)["172.16.101.0/24", 0]
-        assert (route.gateway, route.device, route.is_onlink) == (HAVIP, TUNNEL, True)
+        scene = self.scene(make.snapshot(pairs=[make.pair()]))
+        route = self.path_routes(scene)["172.16.101.0/24", 0]
+        assert (route.gateway, route.device, route.is_onlink, route.realm) == (HAVIP, TUNNEL, True, 0)
         assert Neighbour(TUNNEL, HAVIP, str(HAVIP)) in scene.objects.values()
 
     def test_vxlan_knows_the_havip_by_the_mac_of_both_members(self) -> None:
-        scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet(), spec=make.VXLAN)
+        scene = self.scene(make.snapshot(pairs=[make.pair()]), spec=make.VXLAN)
         assert Neighbour(TUNNEL, HAVIP, mac_of(HAVIP)) in scene.objects.values()
         assert ForwardingEntry(TUNNEL, mac_of(HAVIP), HAVIP) in scene.objects.values()
 
     def test_customers_addresses_are_never_in_the_main_table(self) -> None:
         """A customer may use the addresses of the function network."""
-        scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())
-        assert routes(scene) == {}
-        assert objects_of(scene, PolicyRule) == [
-            PolicyRule(7700, target=GUARD_TABLE, source=IPv4Network("10.244.1.0/24"))
-        ]
+        assert routes(self.scene(make.snapshot(pairs=[make.pair()]))) == {}
 
-    def test_without_a_pair_packets_are_answered_and_never_follow_the_default_route(self) -> None:
-        scene = self.scene(make.snapshot(), make.subnet())
-        (route,) = routes(scene, GUARD_TABLE).values()
+    def test_below_each_route_of_a_path_its_cidr_is_unreachable(self) -> None:
+        """A tunnel that is missing takes its routes along; what is left must not lead elsewhere."""
+        found = self.path_routes(self.scene(make.snapshot(pairs=[make.pair()])))
+        assert found["172.16.101.0/24", WORST_METRIC].kind is RouteKind.UNREACHABLE
+
+    def test_without_a_pair_a_path_leads_nowhere(self) -> None:
+        (route,) = self.path_routes(self.scene(make.snapshot())).values()
         assert (route.kind, route.metric) == (RouteKind.UNREACHABLE, WORST_METRIC)
 
-    def test_an_active_pair_is_preferred_to_a_draining_one(self) -> None:
+    def test_every_pair_of_a_subnet_is_reachable_chosen_or_not(self) -> None:
+        """Connections through a draining one go on."""
         pairs = [make.pair("p1", state=PairState.DRAINING), make.pair("p2", havip="192.168.4.101", vrid=2)]
-        scene = self.scene(make.snapshot(pairs=pairs), make.subnet())
-        assert routes(scene, GUARD_TABLE)["172.16.101.0/24", 0].gateway == IPv4Address("192.168.4.101")
+        scene = self.scene(make.snapshot(pairs=pairs))
+        assert self.path_routes(scene)["172.16.101.0/24", 0].gateway == IPv4Address("192.168.4.101")
         known = {item.address for item in scene.objects.values() if isinstance(item, Neighbour)}
-        assert known == {HAVIP, IPv4Address("192.168.4.101")}, "connections through the draining one go on"
+        assert known == {HAVIP, IPv4Address("192.168.4.101")}
 
-    def test_a_draining_pair_serves_when_it_is_the_only_one(self) -> None:
-        scene = self.scene(make.snapshot(pairs=[make.pair(state=PairState.DRAINING)]), make.subnet())
-        assert routes(scene, GUARD_TABLE)["172.16.101.0/24", 0].gateway == HAVIP
+    def test_the_routes_of_a_dead_pair_have_the_realm_that_is_refused(self) -> None:
+        scene = self.scene(make.snapshot(pairs=[make.pair()]), dead=(HAVIP,))
+        assert self.path_routes(scene)["172.16.101.0/24", 0].realm == DEAD_REALM
 
-    def test_only_its_own_tunnels_forward(self) -> None:
-        scene = self.scene(make.snapshot(pairs=[make.pair()]), make.subnet())
-        assert sysctls(scene) == {f"ipv4/conf/{TUNNEL}/forwarding": "1"}
+    def test_every_customers_cidr_is_guarded_used_here_or_not(self) -> None:
+        pool = make.snapshot(subnets=[make.subnet(), make.subnet("s2", "172.17.0.0/16", "10.0.0.0/8", key=2)])
+        guard = routes(self.scene(pool), GUARD_TABLE)
+        assert {text for text, _ in guard} == {"172.16.101.0/24", "172.17.0.0/16", "10.0.0.0/8"}
+        assert {route.kind for route in guard.values()} == {RouteKind.UNREACHABLE}
 
-    def test_a_host_without_subnets_wants_its_tables_empty(self) -> None:
-        """They are in the scene so that the rules of a subnet that went away are found and removed."""
-        scene = self.scene(make.snapshot())
-        assert {item.name: item.chains for item in scene.objects.values() if isinstance(item, Table)} == {
-            "nat": (),
-            "filter": (),
+    def test_open_cidrs_are_not_guarded(self) -> None:
+        pool = make.snapshot(subnets=[make.subnet("s1", "10.0.0.0/8"), make.subnet("s2", "172.17.3.0/24", key=2)])
+        opened = (IPv4Network("10.96.0.0/12"), IPv4Network("172.17.0.0/16"))
+        facts = replace(make.host_facts(), open_cidrs=opened)
+        guard = routes(make.host_scene_of(pool, (("s1",),), facts=facts), GUARD_TABLE)
+        assert {text: route.kind for (text, _), route in guard.items()} == {
+            "10.0.0.0/8": RouteKind.UNREACHABLE,
+            "10.96.0.0/12": RouteKind.THROW,
         }
-        assert len(scene.objects) == 2
+
+    def test_its_tunnels_forward_and_take_marks_for_the_reverse_path(self) -> None:
+        scene = self.scene(make.snapshot(pairs=[make.pair()]))
+        assert sysctls(scene) == {
+            f"ipv4/conf/{TUNNEL}/forwarding": "1",
+            f"ipv4/conf/{TUNNEL}/src_valid_mark": "1",
+        }
+
+    def test_a_host_without_attachments_guards_and_waits(self) -> None:
+        scene = make.host_scene_of(make.snapshot(pairs=[make.pair()]), ())
+        assert not objects_of(scene, Tunnel)
+        assert MarkedSet(ATTACHED_SET) in scene.objects.values()
+        assert {item.name for item in scene.objects.values() if isinstance(item, Table)} == {"mangle", "filter", "nat"}
+        assert routes(scene, GUARD_TABLE)
+
+    def test_what_the_tables_tell_is_what_was_programmed(self) -> None:
+        pool = make.snapshot(
+            subnets=[make.subnet(), make.subnet("s2", "172.17.0.0/16", key=2)],
+            pairs=[make.pair(), make.pair("p2", havip="192.168.4.101"), make.pair("q1", "s2", havip="192.168.4.102")],
+        )
+        groups = (("s1",), ("s1", "s2"), ("s2",))
+        book = advance(Book(), wanted_shares(groups, pool.pairs, ()))
+        assert path_legs(make.host_scene_of(pool, groups), pool.subnets) == book.paths
 
 
-class TestChoiceOfSubnets:
-    INSTANCES = (IPv4Network("10.244.1.0/24"),)
-    S1 = make.subnet("s1")
-    S2 = make.subnet("s2", "172.16.102.0/24", key=2)
-    TWIN = make.subnet("s3", "172.16.0.0/16", key=3, tenant="t3")
+def evaluate(scene: Scene, source: str, mark: int) -> list[int]:
+    """Tables that a packet is looked up in, one after the other, as the kernel goes through the rules."""
+    rules = sorted(
+        (item for item in scene.objects.values() if isinstance(item, PolicyRule)),
+        key=lambda rule: (rule.priority, not rule.mask),
+    )
+    tables, at = [], 0
+    while at < len(rules):
+        rule = rules[at]
+        at += 1
+        if rule.source is not None and IPv4Address(source) not in rule.source:
+            continue
+        if mark & rule.mask != rule.mark:
+            continue
+        if rule.action is RuleAction.GOTO:
+            at = next(place for place, other in enumerate(rules) if other.priority == rule.target)
+        elif rule.action is RuleAction.LOOKUP:
+            tables.append(rule.target)
+    return tables
 
-    def choose(self, configured: list[str], *subnets: SubnetSpec) -> tuple[list[str], tuple[Refused, ...]]:
-        chosen, refused = choose_subnets(configured, self.INSTANCES, make.snapshot(subnets=subnets))
-        return [subnet.id for subnet in chosen], refused
 
-    def test_a_star_is_every_subnet_in_a_stable_order(self) -> None:
-        assert self.choose(["*"], self.S2, self.S1) == (["s1", "s2"], ())
+class TestRulesOfAHost:
+    POOL = make.snapshot(
+        subnets=[make.subnet(f"s{n}", f"172.20.{n}.0/24", key=n) for n in range(1, 60)],
+        pairs=[make.pair("p1", f"s{n}", havip=f"192.168.5.{n}") for n in range(1, 60)],
+    )
+    GROUPS = tuple((f"s{n}",) for n in range(1, 60))
 
-    def test_otherwise_only_those_named(self) -> None:
-        assert self.choose(["s2"], self.S1, self.S2) == (["s2"], ())
+    def test_a_mark_leads_to_its_own_path_first_and_to_the_guard_last(self) -> None:
+        scene = make.host_scene_of(self.POOL, self.GROUPS)
+        book = advance(Book(), wanted_shares(self.GROUPS, self.POOL.pairs, ()))
+        assert len(book.paths) == 59
+        for number in book.paths:
+            assert evaluate(scene, "10.244.1.7", number << 16 | 0x8001) == [
+                PATH_TABLES + number,
+                MAIN_TABLE,
+                GUARD_TABLE,
+            ]
 
-    def test_of_two_that_overlap_the_first_is_served_and_the_other_refused(self) -> None:
-        chosen, refused = self.choose(["*"], self.TWIN, self.S1)
-        assert chosen == ["s1"]
-        assert refused == (Refused("s3", "its CIDRs overlap those of s1, which this host serves too"),)
+    def test_without_a_mark_or_with_one_that_nobody_has_there_is_only_the_guard(self) -> None:
+        scene = make.host_scene_of(self.POOL, self.GROUPS)
+        for mark in (0, 0x8001, 0x3FFF << 16, 1 << 16, 0x4010 << 16):
+            assert evaluate(scene, "10.244.1.7", mark) == [MAIN_TABLE, GUARD_TABLE]
 
-    def test_a_subnet_on_the_instances_own_addresses_is_refused(self) -> None:
-        chosen, refused = self.choose(["*"], make.subnet("s1", "10.244.0.0/16"))
-        assert chosen == []
-        assert refused == (Refused("s1", "its CIDRs overlap the instances' own addresses"),)
+    def test_whoever_is_no_instance_is_left_alone_whatever_the_mark(self) -> None:
+        scene = make.host_scene_of(self.POOL, self.GROUPS)
+        for number in (0, 1 << 4, 2 << 4, 0x3FFF, 0x4000):
+            assert evaluate(scene, "172.20.1.4", number << 16) == []
 
-    def test_a_refused_subnet_does_not_keep_others_out(self) -> None:
-        on_instances = make.subnet("s0", "10.244.0.0/16", key=9)
-        assert self.choose(["*"], on_instances, self.S1)[0] == ["s1"]
-
-    def test_a_configured_subnet_that_does_not_exist_is_named(self) -> None:
-        assert self.choose(["s1", "s9"], self.S1) == (["s1"], (Refused("s9", "the pool has no such subnet"),))
+    def test_few_rules_are_looked_at_with_hundreds_of_paths(self) -> None:
+        scene = make.host_scene_of(self.POOL, self.GROUPS)
+        by_priority = Counter(item.priority for item in scene.objects.values() if isinstance(item, PolicyRule))
+        assert max(by_priority.values()) <= 16
 
 
 def test_a_tunnel_becomes_only_what_the_kernel_can_change() -> None:

@@ -24,12 +24,12 @@ def to_iptc(rule: Rule) -> iptc.Rule:
     if rule.in_device is not None:
         result.in_interface = rule.in_device
     if rule.out_device is not None:
-        result.out_interface = rule.out_device
+        result.out_interface = ("!" if rule.is_out_negated else "") + rule.out_device
     for wanted in rule.matches:
         result.add_match(_match(result, wanted))
     result.target = iptc.Target(result, rule.target)
     for option, value in rule.target_options:
-        result.target.set_parameter(option, value)
+        result.target.set_parameter(option, _words(value))
     # Without it the kernel's copy of a NAT target, which extensions complete only here, would never be equal.
     result.final_check()
     return result
@@ -47,8 +47,13 @@ def _match(rule: iptc.Rule, wanted: Match) -> iptc.Match:
         if option.startswith("!"):
             match.set_parameter(option.removeprefix("!"), ["!", *value.split()])
         else:
-            match.set_parameter(option, value.split() if " " in value else value)
+            match.set_parameter(option, _words(value))
     return match
+
+
+def _words(value: str) -> str | list[str]:
+    """python-iptables wants a list of what stands after an option, if it is more than one word."""
+    return value.split() if " " in value else value
 
 
 def jump_to(chain: str) -> iptc.Rule:

@@ -5,6 +5,9 @@ are the exceptions: their sockets are opened there and used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
+from proxypool.adapters.netlink.batch import apply_batch
+from proxypool.adapters.netlink.decode import Memory
+from proxypool.adapters.netlink.encode import BATCHED
 from proxypool.adapters.netlink.events import AddressEvents, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
 from proxypool.adapters.netlink.namespaces import (
@@ -17,20 +20,25 @@ from proxypool.adapters.netlink.namespaces import (
 )
 from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
+from proxypool.adapters.netlink.set_change import change_set
 from proxypool.adapters.netlink.set_probe import SetProbe
 from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle
 
 __all__ = [
+    "BATCHED",
     "NOT_OURS",
     "AddressEvents",
     "EventSocket",
     "Home",
     "MarkedSetHandle",
+    "Memory",
     "Ownership",
     "SetProbe",
     "Underlay",
     "View",
+    "apply_batch",
     "apply_object",
+    "change_set",
     "create_namespace",
     "list_namespaces",
     "local_addresses",

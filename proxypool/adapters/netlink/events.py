@@ -10,6 +10,8 @@ import socket
 import struct
 from ipaddress import IPv4Address
 
+from proxypool.adapters.netlink import echoes
+from proxypool.adapters.netlink.raw import OWN_PORT
 from proxypool.core.scene import ROUTE_PROTOCOL
 
 NETLINK_ROUTE = 0
@@ -46,6 +48,7 @@ class EventSocket:
         self._socket.bind((0, 0))
         self.neighbour_devices: frozenset[int] = frozenset()
         """Interface indexes whose neighbours are ours; the neighbours of others come and go with their traffic."""
+        self._namespace = echoes.current_namespace()
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUPS[group])
 
@@ -77,11 +80,16 @@ class EventSocket:
                 return found
 
     def _concerns_us(self, message: bytes) -> bool:
-        kind = _HEADER.unpack_from(message)[1]
+        _, kind, _, _, sender = _HEADER.unpack_from(message)
+        if sender == OWN_PORT:
+            # What the dataplane thread wrote, which knows that it did.
+            return False
         if kind in _ROUTE_TYPES:
             return message[_PROTOCOL_AT] == ROUTE_PROTOCOL
         if kind in _NEIGHBOUR_TYPES:
-            return struct.unpack_from("=I", message, _IFINDEX_AT)[0] in self.neighbour_devices
+            if struct.unpack_from("=I", message, _IFINDEX_AT)[0] not in self.neighbour_devices:
+                return False
+            return not echoes.is_ours(self._namespace, kind, message[_HEADER.size :])
         return True
 
     def close(self) -> None:

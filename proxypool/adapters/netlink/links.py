@@ -11,7 +11,7 @@ from pyroute2 import IPRoute, netns
 
 from proxypool.adapters.netlink.inventory import index_of, link_by_name
 from proxypool.adapters.netlink.namespaces import Home, namespace_path
-from proxypool.adapters.netlink.observe import ALIAS_PREFIX, IFF_UP
+from proxypool.adapters.netlink.observe import ALIAS_PREFIX
 from proxypool.core.addressing import ENI_DEVICE
 from proxypool.core.errors import PermanentError, TransientError
 from proxypool.core.scene import Eni, Tunnel
@@ -19,6 +19,7 @@ from proxypool.core.scene import Eni, Tunnel
 GRE_KEY = 0x2000
 """The key-present bit of GRE flags (RFC 2890), in network order as the kernel's attribute wants it."""
 TTL = 64
+IFF_UP = 1
 
 
 def take_eni(eni: Eni, namespace: str | None, home: Home) -> None:

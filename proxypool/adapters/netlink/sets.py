@@ -221,7 +221,8 @@ def _odd_member(listed: bytes, at: int) -> tuple[tuple[bytes, int, int, int], in
     found = attributes(listed, at + _HEAD.size, at + size)
     start, _ = attributes(listed, *found[ipset.IP])[ipset.IPV4]
     length = listed[found[ipset.CIDR][0]] if ipset.CIDR in found else 32
-    is_marked = found.keys() == {ipset.IP, ipset.CIDR, ipset.SKBMARK}
+    # Where the machine's words must be aligned, the kernel pads before the mark.
+    is_marked = found.keys() - {ipset.PAD} == {ipset.IP, ipset.CIDR, ipset.SKBMARK}
     mark, mask = _MARK.unpack_from(listed, found[ipset.SKBMARK][0]) if is_marked else (0, 0)
     return (listed[start : start + 4], length, mark, mask), at + size + 3 & ~3
 

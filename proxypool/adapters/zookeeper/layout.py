@@ -53,9 +53,14 @@ def election_suffix(subnet: str, pair: str) -> str:
     return f"{pair_suffix(subnet, pair)}/election"
 
 
+def statuses_suffix(subnet: str, pair: str) -> str:
+    """Parent of what a pair's members publish."""
+    return f"{pair_suffix(subnet, pair)}/status"
+
+
 def member_status_suffix(subnet: str, pair: str, node: str) -> str:
     """MemberStatus; ephemeral."""
-    return f"{pair_suffix(subnet, pair)}/status/{node}"
+    return f"{statuses_suffix(subnet, pair)}/{node}"
 
 
 def candidate_node(name: str) -> str | None:

@@ -27,7 +27,9 @@ from proxypool.core.role import Coordinator
 log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.005
-"""Events come in bursts: a session that ends takes all its candidates along."""
+"""Events come in bursts: a session that ends takes all its candidates along. The first of a burst is read at once."""
+QUIET_S = 0.02
+"""So long after the last one an event is the first of a burst."""
 RETRY_AFTER_S = 0.2
 """After a read that failed although we are connected."""
 
@@ -98,12 +100,14 @@ class PoolMirror:
             self._wake.notify()
 
     def _run(self) -> None:
+        quiet_since = 0.0
         while True:
             with self._wake:
                 self._wake.wait_for(self._has_work)
                 if self._is_stopping:
                     return
-            time.sleep(DEBOUNCE_S)
+            if time.monotonic() < quiet_since + QUIET_S:
+                time.sleep(DEBOUNCE_S)
             with self._wake:
                 changed, self._changed = self._changed, set()
                 reload, self._must_reload = self._must_reload, False
@@ -115,6 +119,7 @@ class PoolMirror:
             except Exception:
                 log.exception("cannot follow the pool; trying again")
                 self._read_again_later()
+            quiet_since = time.monotonic()
 
     def _has_work(self) -> bool:
         is_connected = self._session.state is Coordinator.CONNECTED

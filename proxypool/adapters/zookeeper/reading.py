@@ -22,8 +22,15 @@ class Node:
     owner: int
 
 
-Children: TypeAlias = tuple[str, ...]
-Answer: TypeAlias = Node | Children | None
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Names of a node's children, and the zxid of the last change of the list."""
+
+    names: frozenset[str] = frozenset()
+    pzxid: int = 0
+
+
+Answer: TypeAlias = Node | Listing | None
 """None: there is no such node."""
 Read: TypeAlias = tuple[Facet, str]
 Watch: TypeAlias = Callable[[Any], None]
@@ -52,7 +59,7 @@ def _send(session: PoolSession, facet: Facet, path: str, watch: Watch | None) ->
         case Facet.DATA:
             return session.client.get_async(path, watch=watch)
         case Facet.CHILDREN:
-            return session.client.get_children_async(path, watch=watch)
+            return session.client.get_children_async(path, watch=watch, include_data=True)
         case Facet.STAT:
             return session.client.exists_async(path)
 
@@ -73,7 +80,8 @@ def _answer(session: PoolSession, facet: Facet, result: Any) -> Answer:
         return None
     match facet:
         case Facet.CHILDREN:
-            return tuple(sorted(value))
+            names, stat = value
+            return Listing(frozenset(names), stat.pzxid)
         case Facet.DATA:
             data, stat = value
         case Facet.STAT:
@@ -87,10 +95,10 @@ def read_nodes(session: PoolSession, paths: Iterable[str], watch: Watch | None =
     return [answer if isinstance(answer, Node) else None for answer in answers]
 
 
-def read_children(session: PoolSession, paths: Iterable[str]) -> list[Children | None]:
+def read_children(session: PoolSession, paths: Iterable[str]) -> list[tuple[str, ...] | None]:
     """Names of the children of many nodes, sorted; None where there is no such node."""
     answers = read_all(session, [(Facet.CHILDREN, path) for path in paths])
-    return [answer if isinstance(answer, tuple) else None for answer in answers]
+    return [tuple(sorted(answer.names)) if isinstance(answer, Listing) else None for answer in answers]
 
 
 def watch_existing(session: PoolSession, paths: Iterable[str], watch: Watch) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """What was read of a pool: last good documents, lists and candidates by path, and the snapshot they make. No I/O.
 
 `take` stores one answer and says what must be read next because of it, so a whole pool is read in as many rounds as it
-is deep, and a change re-reads one node and what is new below it.
+is deep, and a change re-reads one node and what is new below it. A snapshot takes over from the last one, as the same
+objects, whatever was not touched since (`snapshots`): a pool has ten thousand hosts, and one more of them is news.
 """
 
 from __future__ import annotations
@@ -18,25 +19,19 @@ from proxypool.adapters.zookeeper.layout import (
     Facet,
     Layout,
     Parts,
-    candidate_node,
-    candidate_sequence,
     containers_below,
     facet_of,
     has_readable_children,
 )
 from proxypool.adapters.zookeeper.parsing import parse_document
-from proxypool.adapters.zookeeper.reading import Answer, Children, Node
+from proxypool.adapters.zookeeper.reading import Answer, Listing, Node
+from proxypool.adapters.zookeeper.snapshots import SnapshotMaker
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
     Alive,
-    Candidate,
-    HostSpec,
     MemberStatus,
-    NodeSpec,
     PairSpec,
-    PoolSpec,
     Snapshot,
-    SubnetSpec,
 )
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -59,8 +54,13 @@ class PoolTree:
         """With `node`, elections are followed only for pairs that have a member there."""
         self._layout, self._with_status, self._node = layout, with_status, node
         self._entries: dict[Parts, Entry] = {}
-        self._lists: dict[Parts, Children] = {}
+        self._lists: dict[Parts, Listing] = {}
         self._candidates: dict[Parts, Node] = {}
+        self._problems: dict[str, str] = {}
+        """path -> why its document cannot be read"""
+        self._touched: set[Parts] = set()
+        """What changed since the last snapshot."""
+        self._snapshots = SnapshotMaker(self)
         self._held: Snapshot | None = None
 
     def roots(self) -> list[Parts]:
@@ -76,39 +76,43 @@ class PoolTree:
     def _is_due(self, parts: Parts) -> bool:
         above = parts[:-1]
         if facet_of(above) is Facet.CHILDREN:
-            return parts[-1] in self._lists.get(above, ())
+            return parts[-1] in self._names(above)
         return above in self._entries and parts in self._below(above)
 
     def take(self, parts: Parts, answer: Answer, *, all_below: bool) -> list[Parts]:
         """Store an answer; returns what to read next: what is new below, or with `all_below` everything below."""
-        if isinstance(answer, tuple):
+        if isinstance(answer, Listing):
             return self._take_list(parts, answer, all_below=all_below)
         if answer is None:
             if facet_of(parts) is Facet.CHILDREN:
-                return self._take_list(parts, (), all_below=all_below)
+                return self._take_list(parts, Listing(), all_below=all_below)
             self._forget(parts)
             return []
         if facet_of(parts) is Facet.STAT:
             self._candidates[parts] = answer
+            self._touched.add(parts)
             return []
         return self._take_document(parts, answer, all_below=all_below)
 
-    def _take_list(self, parts: Parts, names: Children, *, all_below: bool) -> list[Parts]:
-        before = self._lists.get(parts, ())
-        self._lists[parts] = names
-        for name in before:
-            if name not in names:
-                self._forget((*parts, name))
+    def _take_list(self, parts: Parts, now: Listing, *, all_below: bool) -> list[Parts]:
+        before = self._lists.get(parts)
+        if now != before:
+            self._touched.add(parts)
+        self._lists[parts] = now
+        names_before = before.names if before else frozenset()
+        for name in names_before - now.names:
+            self._forget((*parts, name))
         if not has_readable_children(parts):
             return []
         # Candidates are always looked at again: a name can come back with another epoch after its pair was re-made.
         every = all_below or parts[-1] == "election"
-        return [(*parts, name) for name in names if every or name not in before]
+        return [(*parts, name) for name in sorted(now.names if every else now.names - names_before)]
 
     def _take_document(self, parts: Parts, node: Node, *, all_below: bool) -> list[Parts]:
         old = self._entries.get(parts)
         if old is None or old.raw != node.data:
             self._entries[parts] = self._parse(parts, node.data, old)
+            self._touched.add(parts)
         wanted = self._below(parts)
         for container in containers_below(parts, with_status=self._with_status):
             if container not in wanted:
@@ -129,51 +133,52 @@ class PoolTree:
     def _parse(self, parts: Parts, raw: bytes, old: Entry | None) -> Entry:
         path = self.path(parts)
         try:
-            return Entry(raw, parse_document(parts, raw, path), None)
+            entry = Entry(raw, parse_document(parts, raw, path), None)
+            self._problems.pop(path, None)
         except InvalidInput as error:
             log.warning("%s; the last good version stays in force", error)
-            return Entry(raw, old.document if old else None, str(error))
+            entry = Entry(raw, old.document if old else None, str(error))
+            self._problems[path] = str(error)
+        return entry
 
     def _forget(self, parts: Parts) -> None:
-        self._entries.pop(parts, None)
+        self._touched.add(parts)
+        if self._entries.pop(parts, None) is not None:
+            self._problems.pop(self.path(parts), None)
         self._candidates.pop(parts, None)
-        for name in self._lists.pop(parts, ()):
+        listed = self._lists.pop(parts, None)
+        for name in listed.names if listed else ():
             self._forget((*parts, name))
         for container in containers_below(parts, with_status=self._with_status):
             self._forget(container)
 
     def snapshot(self) -> Snapshot:
         """The pool as read so far. While its layout is newer than ours, the last snapshot stays in force."""
-        malformed = {
-            self.path(parts): entry.problem
-            for parts, entry in sorted(self._entries.items())
-            if entry.problem is not None
-        }
+        malformed = dict(sorted(self._problems.items()))
         is_too_new = self.problem(("version",)) is not None
         if is_too_new and self._held is not None:
             return msgspec.structs.replace(self._held, malformed=malformed)
-        subnets = dict(self._documents(("subnets",), SubnetSpec))
-        pairs = {name: dict(self._documents(("subnets", name, "pairs"), PairSpec)) for name in self.names(("subnets",))}
-        spec = self.document(("spec",))
-        snapshot = Snapshot(
-            spec=spec if isinstance(spec, PoolSpec) else None,
-            subnets=subnets,
-            pairs={name: found for name, found in pairs.items() if found},
-            nodes=dict(self._documents(("nodes",), NodeSpec)),
-            hosts=dict(self._documents(("hosts",), HostSpec)),
-            subnet_hosts={name: frozenset(self.names(("subnets", name, "hosts"))) for name in subnets},
-            elections={
-                f"{subnet}/{pair}": self._election(subnet, pair) for subnet, found in pairs.items() for pair in found
-            },
-            malformed=malformed,
-        )
+        touched, self._touched = self._touched, set()
+        snapshot = self._snapshots.next(touched, malformed)
         if not is_too_new:
             self._held = snapshot
         return snapshot
 
-    def names(self, parts: Parts) -> Children:
-        """Children of a container."""
-        return self._lists.get(parts, ())
+    def _names(self, parts: Parts) -> frozenset[str]:
+        listing = self._lists.get(parts)
+        return listing.names if listing else frozenset()
+
+    def names(self, parts: Parts) -> list[str]:
+        """Children of a container, sorted."""
+        return sorted(self._names(parts))
+
+    def listing(self, parts: Parts) -> Listing:
+        """Children of a container, and when they last changed."""
+        return self._lists.get(parts) or Listing()
+
+    def candidate(self, parts: Parts) -> Node | None:
+        """A candidate of an election."""
+        return self._candidates.get(parts)
 
     @property
     def pool(self) -> str:
@@ -199,25 +204,17 @@ class PoolTree:
         entry = self._entries.get(parts)
         return entry.problem if entry else None
 
-    def _documents(self, parts: Parts, kind: type[T]) -> Iterator[tuple[str, T]]:
+    def documents(self, parts: Parts, kind: type[T]) -> Iterator[tuple[str, T]]:
+        """Name and last good version of each in a container, sorted."""
         for name in self.names(parts):
             document = self.document((*parts, name))
             if isinstance(document, kind):
                 yield name, document
 
-    def _election(self, subnet: str, pair: str) -> tuple[Candidate, ...]:
-        election = ("subnets", subnet, "pairs", pair, "election")
-        queue = []
-        for name in self.names(election):
-            node, found = candidate_node(name), self._candidates.get((*election, name))
-            if node is not None and found is not None:
-                queue.append((candidate_sequence(name), Candidate(node=node, epoch=found.czxid, session=found.owner)))
-        return tuple(candidate for _, candidate in sorted(queue, key=lambda item: item[0]))
-
     def statuses(self) -> Mapping[str, Mapping[str, MemberStatus]]:
         """`<subnet>/<pair>` -> node -> what it published; only with `with_status`."""
         return {
-            f"{subnet}/{pair}": dict(self._documents(("subnets", subnet, "pairs", pair, "status"), MemberStatus))
+            f"{subnet}/{pair}": dict(self.documents(("subnets", subnet, "pairs", pair, "status"), MemberStatus))
             for subnet in self.names(("subnets",))
             for pair in self.names(("subnets", subnet, "pairs"))
         }

@@ -1,0 +1,144 @@
+"""Objects of a scene as rtnetlink messages. Formats: linux/rtnetlink.h, neighbour.h, fib_rules.h, if_addr.h."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import TypeAlias
+
+from proxypool.adapters.netlink.raw import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
+from proxypool.core.scene import (
+    ROUTE_PROTOCOL,
+    Address,
+    ForwardingEntry,
+    Neighbour,
+    PolicyRule,
+    Route,
+    RouteKind,
+    RuleAction,
+)
+
+Batched: TypeAlias = Address | Route | PolicyRule | Neighbour | ForwardingEntry
+BATCHED = (Address, Route, PolicyRule, Neighbour, ForwardingEntry)
+"""What is one message each."""
+
+RTM_NEWADDR, RTM_DELADDR = 20, 21
+RTM_NEWROUTE, RTM_DELROUTE = 24, 25
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWRULE, RTM_DELRULE = 32, 33
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_FLOW, RTA_TABLE = 1, 4, 5, 6, 11, 15
+NDA_DST, NDA_LLADDR = 1, 2
+FRA_SRC, FRA_GOTO, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 2, 4, 6, 10, 14, 15, 16
+FRA_PROTOCOL = 21
+ROUTE_BODY = struct.Struct("=8BI")
+"""rtmsg: family, destination and source length, tos, table, protocol, scope, type, flags."""
+RULE_BODY = ROUTE_BODY
+"""fib_rule_hdr: family, destination and source length, tos, table, two reserved, action, flags."""
+NEIGHBOUR_BODY = struct.Struct("=BxxxiHBB")
+"""ndmsg: family, index, state, flags, type."""
+ADDRESS_BODY = struct.Struct("=4BI")
+"""ifaddrmsg: family, prefix length, flags, scope, index."""
+ROUTE_TYPES = {RouteKind.UNICAST: 1, RouteKind.BLACKHOLE: 6, RouteKind.UNREACHABLE: 7, RouteKind.THROW: 9}
+RULE_ACTIONS = {RuleAction.LOOKUP: 1, RuleAction.GOTO: 2, RuleAction.NOP: 3}
+RTNH_F_ONLINK = 4
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_ANY = 0, 253, 255
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NTF_SELF = 2
+_U32 = struct.Struct("=I")
+
+IndexOf: TypeAlias = Callable[[str], int]
+
+
+def encode_put(item: Batched, index_of: IndexOf) -> Request:
+    """Make it exist as described. Again is fine, except that a rule that is there is answered with EEXIST."""
+    match item:
+        case Route():
+            return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(item, index_of))
+        case Neighbour() | ForwardingEntry():
+            return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, _neighbour(item, index_of))
+        case Address():
+            return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, _address(item, index_of))
+        case PolicyRule():
+            return Request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, _rule(item))
+
+
+def encode_remove(item: Batched, index_of: IndexOf) -> Request:
+    """Make it not exist. What is not there is answered with an error number."""
+    match item:
+        case Route():
+            return Request(RTM_DELROUTE, 0, _route_name(item, scope=SCOPE_ANY, flags=0))
+        case Neighbour() | ForwardingEntry():
+            return Request(RTM_DELNEIGH, 0, _neighbour(item, index_of))
+        case Address():
+            return Request(RTM_DELADDR, 0, _address(item, index_of))
+        case PolicyRule():
+            return Request(RTM_DELRULE, 0, _rule(item))
+
+
+def _route(route: Route, index_of: IndexOf) -> bytes:
+    scope = SCOPE_LINK if route.device is not None and route.gateway is None else SCOPE_UNIVERSE
+    body = _route_name(route, scope, flags=RTNH_F_ONLINK if route.is_onlink else 0)
+    if route.device is not None:
+        body += _u32(RTA_OIF, index_of(route.device))
+    if route.gateway is not None:
+        body += attribute(RTA_GATEWAY, route.gateway.packed)
+    if route.realm:
+        body += _u32(RTA_FLOW, route.realm)
+    return body
+
+
+def _route_name(route: Route, scope: int, flags: int) -> bytes:
+    """What says which route. The table is given as 32 bits, and 0 in the header's eight."""
+    length = route.destination.prefixlen
+    body = ROUTE_BODY.pack(socket.AF_INET, length, 0, 0, 0, ROUTE_PROTOCOL, scope, ROUTE_TYPES[route.kind], flags)
+    if length:
+        body += attribute(RTA_DST, route.destination.network_address.packed)
+    body += _u32(RTA_TABLE, route.table)
+    if route.metric:
+        body += _u32(RTA_PRIORITY, route.metric)
+    return body
+
+
+def _neighbour(item: Neighbour | ForwardingEntry, index_of: IndexOf) -> bytes:
+    index = index_of(item.device)
+    if isinstance(item, Neighbour):
+        head = NEIGHBOUR_BODY.pack(socket.AF_INET, index, NUD_PERMANENT, 0, 0)
+        return head + attribute(NDA_DST, item.address.packed) + attribute(NDA_LLADDR, _link_address(item.link_address))
+    # Permanent + noarp and the device itself: what `bridge fdb replace … dst …` sends.
+    head = NEIGHBOUR_BODY.pack(socket.AF_BRIDGE, index, NUD_PERMANENT | NUD_NOARP, NTF_SELF, 0)
+    return head + attribute(NDA_LLADDR, _link_address(item.mac)) + attribute(NDA_DST, item.remote.packed)
+
+
+def _link_address(text: str) -> bytes:
+    """A MAC address, or the IPv4 address of a GRE peer."""
+    return bytes.fromhex(text.replace(":", "")) if ":" in text else socket.inet_aton(text)
+
+
+def _address(item: Address, index_of: IndexOf) -> bytes:
+    interface = item.interface
+    packed = interface.ip.packed
+    head = ADDRESS_BODY.pack(socket.AF_INET, interface.network.prefixlen, 0, SCOPE_UNIVERSE, index_of(item.device))
+    return head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+
+
+def _rule(rule: PolicyRule) -> bytes:
+    length = rule.source.prefixlen if rule.source is not None else 0
+    body = RULE_BODY.pack(socket.AF_INET, 0, length, 0, 0, 0, 0, RULE_ACTIONS[rule.action], 0)
+    body += _u32(FRA_PRIORITY, rule.priority) + attribute(FRA_PROTOCOL, bytes((ROUTE_PROTOCOL,)))
+    if rule.action is RuleAction.LOOKUP:
+        body += _u32(FRA_TABLE, rule.target)
+    elif rule.action is RuleAction.GOTO:
+        body += _u32(FRA_GOTO, rule.target)
+    if rule.source is not None and length:
+        body += attribute(FRA_SRC, rule.source.network_address.packed)
+    if rule.mask:
+        body += _u32(FRA_FWMARK, rule.mark) + _u32(FRA_FWMASK, rule.mask)
+    if rule.suppress_prefix_length is not None:
+        body += _u32(FRA_SUPPRESS_PREFIXLEN, rule.suppress_prefix_length)
+    return body
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return attribute(kind, _U32.pack(value))

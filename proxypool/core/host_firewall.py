@@ -1,0 +1,190 @@
+"""The iptables rules of a function host, as values.
+
+All of it is written once: what changes while the host runs is a set, a route or a rule of the routing policy. Only a
+new way of sharing new connections (a distribution) changes a table. Every rule is for all tunnels, all subnets and all
+instances: what has a rule for each would be looked at by each packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv4Network
+
+from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
+from proxypool.core.firewall import chain_of, clamp_mss, in_state
+from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
+from proxypool.core.steering import CHOOSE, MarkLayout, Weights, slots_of
+
+ATTACHED_SET = f"{SET_PREFIX}attached"
+"""Instance -> mark of its group."""
+ANY_TUNNEL = f"{TUNNEL_DEVICE_PREFIX}+"
+STEER_CHAIN, OUT_CHAIN, DEAD_CHAIN = (f"{CHAIN_PREFIX}{name}" for name in ("STEER", "OUT", "DEAD"))
+DEAD_REALM = 177
+"""Realm of the routes of a pair that is gone: `rt_realms` leaves it free."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """What the tables depend on."""
+
+    instance_cidrs: tuple[IPv4Network, ...]
+    tunnel_address: IPv4Address
+    marks: MarkLayout
+    distributions: Mapping[Weights, int]
+    open_cidrs: tuple[IPv4Network, ...] = ()
+    turn: int = 0
+    """Where this host's distributions begin their round."""
+    masquerades: bool = False
+    """Whether what instances send anywhere else leaves with the host's address: the ip-masq-agent's work."""
+
+
+def host_tables(rules: HostRules) -> tuple[Table, ...]:
+    """All tables of a host."""
+    return _mangle(rules), _filter(rules), _nat(rules)
+
+
+def _masked(value: int, mask: int) -> str:
+    return f"{value:#x}/{mask:#x}"
+
+
+def _mangle(rules: HostRules) -> Table:
+    """A connection that has a path keeps it; a new one of an instance gets one, if the instance is attached.
+
+    The mark is restored in both directions, so that the reverse path filter of a host that has it in strict mode finds
+    the tunnel (`src_valid_mark`). It is saved only when the packet leaves by a tunnel (see the filter table): what goes
+    elsewhere has none.
+    """
+    marks = rules.marks
+    unmarked = _masked(0, marks.mask)
+    restore = Rule(
+        "CONNMARK",
+        (("restore-mark", ""), ("nfmask", f"{marks.mask:#x}"), ("ctmask", f"{marks.mask:#x}")),
+        matches=(Match("connmark", (("!mark", unmarked),)),),
+    )
+    enter = tuple(
+        Rule(STEER_CHAIN, source=cidr, matches=(Match("mark", (("mark", unmarked),)), in_state("NEW")))
+        for cidr in sorted(rules.instance_cidrs)
+    )
+    choices = sorted(rules.distributions.items(), key=lambda item: item[1])
+    steer = (
+        *(Rule("RETURN", destination=cidr) for cidr in sorted(rules.open_cidrs)),
+        Rule("SET", (("map-set", f"{ATTACHED_SET} src"), ("map-mark", ""))),
+        *(
+            Rule(
+                _choice_chain(number),
+                matches=(Match("mark", (("mark", _masked(marks.of_choice(number), marks.choice_mask)),)),),
+            )
+            for _, number in choices
+        ),
+    )
+    return Table(
+        "mangle",
+        (
+            chain_of("PREROUTING", (restore, *enter)),
+            Chain(STEER_CHAIN, None, steer),
+            *(
+                Chain(_choice_chain(number), None, tuple(_choice(weights, marks, rules.turn)))
+                for weights, number in choices
+            ),
+        ),
+    )
+
+
+def _choice_chain(number: int) -> str:
+    return f"{CHAIN_PREFIX}CHOICE-{number}"
+
+
+def _choice(weights: Weights, marks: MarkLayout, turn: int) -> Iterable[Rule]:
+    """One index for each new connection: in turn, so that shares are exact; by chance where a round would be long."""
+    slots = slots_of(weights, turn)
+    if slots is not None:
+        for place, index in enumerate(slots):
+            left = len(slots) - place
+            yield _pick(index, marks, (("mode", "nth"), ("every", str(left)), ("packet", "0")) if left > 1 else ())
+        return
+    left_over = Fraction(sum(weights))
+    indexes = [(index, weight) for index, weight in enumerate(weights) if weight]
+    for index, weight in indexes[:-1]:
+        yield _pick(index, marks, (("mode", "random"), ("probability", f"{float(weight / left_over):.9f}")))
+        left_over -= weight
+    yield _pick(indexes[-1][0], marks, ())
+
+
+def _pick(index: int, marks: MarkLayout, chance: Sequence[tuple[str, str]]) -> Rule:
+    undecided = CHOOSE << marks.shift
+    matches = [Match("mark", (("mark", _masked(undecided, undecided)),))]
+    if chance:
+        matches.append(Match("statistic", tuple(chance)))
+    return Rule("MARK", (("set-xmark", _masked(marks.of_index(index), marks.choice_mask)),), matches=tuple(matches))
+
+
+def _filter(rules: HostRules) -> Table:
+    """What leaves by a tunnel, and what must not leave by anything else.
+
+    A connection of a path that is about to leave by another card (somebody removed routes or rules) is refused, and so
+    is whatever a tunnel brings that nobody asked for. What has to do with a pair that is gone gets a RST or an ICMP
+    error at once. Nothing is accepted here: the host's other rules still have their say.
+    """
+    marks = rules.marks
+    astray = Rule(
+        "REJECT",
+        (("reject-with", "icmp-host-unreachable"),),
+        out_device=ANY_TUNNEL,
+        is_out_negated=True,
+        matches=(
+            Match("connmark", (("!mark", _masked(0, marks.mask)),)),
+            Match("conntrack", (("ctdir", "ORIGINAL"),)),
+        ),
+    )
+    save = Rule(
+        "CONNMARK",
+        (("save-mark", ""), ("nfmask", f"{marks.mask:#x}"), ("ctmask", f"{marks.mask:#x}")),
+        matches=(in_state("NEW"),),
+    )
+    return Table(
+        "filter",
+        (
+            chain_of(
+                "FORWARD",
+                (
+                    Rule(OUT_CHAIN, out_device=ANY_TUNNEL),
+                    Rule("DROP", in_device=ANY_TUNNEL, matches=(in_state("NEW"),)),
+                    astray,
+                ),
+            ),
+            Chain(
+                OUT_CHAIN,
+                None,
+                (Rule(DEAD_CHAIN, matches=(Match("realm", (("realm", str(DEAD_REALM)),)),)), clamp_mss(), save),
+            ),
+            Chain(
+                DEAD_CHAIN,
+                None,
+                (
+                    Rule("REJECT", (("reject-with", "tcp-reset"),), protocol="tcp"),
+                    Rule("REJECT", (("reject-with", "icmp-host-unreachable"),)),
+                ),
+            ),
+        ),
+    )
+
+
+def _nat(rules: HostRules) -> Table:
+    """Rewrite of instances' addresses on the way into a tunnel; elsewhere only for a host that replaces an agent."""
+    cidrs = sorted(rules.instance_cidrs)
+    found = [
+        Rule(
+            "SNAT",
+            (("to-source", str(rules.tunnel_address)), ("random-fully", "")),
+            source=cidr,
+            out_device=ANY_TUNNEL,
+        )
+        for cidr in cidrs
+    ]
+    if rules.masquerades:
+        found += [Rule("RETURN", destination=cidr) for cidr in sorted(rules.open_cidrs)]
+        elsewhere = Match("addrtype", (("!dst-type", "LOCAL"),))
+        found += [Rule("MASQUERADE", (("random-fully", ""),), source=cidr, matches=(elsewhere,)) for cidr in cidrs]
+    return Table("nat", (chain_of("POSTROUTING", tuple(found)),))

@@ -1,0 +1,333 @@
+"""Which pair a new connection takes, and what its packets are marked with. Pure.
+
+Theory. A **group** is the set of subnets that an instance is attached to; their CIDRs do not overlap. A **path** of a
+group is one pair for each of its subnets (a leg each); it never changes, because the connections that took it carry its
+number in their connection mark. Pairs that come, go, drain or fall silent change only which paths new connections take:
+the group's **shares**. A path that is no longer taken keeps its routing table until its last connection has ended.
+
+    mark, 15 bits:   choose (1) | group (10) | path's index in the group, or distribution (4)
+
+An instance's entry in the set of attached instances holds its group's only path; or, where several share the new
+connections, the bit `choose` and the number of a distribution. A distribution is a chain that replaces the bit and
+those four bits by an index; it knows nothing of groups, so a host needs one for each way of sharing (two pairs alike,
+three alike, …) and not one for each subnet. See "Steering" in the design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from ipaddress import IPv4Address
+from itertools import pairwise
+from math import gcd, lcm
+from typing import TypeAlias
+
+from proxypool.core.model import PairSpec, PairState
+
+INDEX_BITS = 4
+INDEXES = range(1 << INDEX_BITS)
+GROUPS = range(16, 1 << 10)
+"""Not the first sixteen: their block of rules (see `host_scene`) would be that of packets without a mark."""
+CHOOSE = 1 << 14
+WHOLE_MARK = 0x7FFF
+MAX_SLOTS = 64
+"""Rules of a distribution that shares exactly, in turn; with more, shares are left to chance."""
+
+Group: TypeAlias = tuple[str, ...]
+"""Ids of subnets, sorted."""
+Weights: TypeAlias = tuple[int, ...]
+"""Of a distribution: index -> share, none at the end zero; their greatest common divisor is 1."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Leg:
+    """How a path reaches one subnet."""
+
+    subnet: str
+    havip: IPv4Address
+
+
+Legs: TypeAlias = tuple[Leg, ...]
+"""Sorted; a subnet without a usable pair has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkLayout:
+    """Where our fifteen bits are in a mark."""
+
+    shift: int
+
+    @property
+    def mask(self) -> int:
+        """All of them."""
+        return WHOLE_MARK << self.shift
+
+    @property
+    def choice_mask(self) -> int:
+        """What a distribution looks at and replaces: the bit `choose` and the index."""
+        return (CHOOSE | INDEXES[-1]) << self.shift
+
+    def of_path(self, number: int) -> int:
+        """Mark of a path's packets and connections."""
+        return number << self.shift
+
+    def of_choice(self, distribution: int) -> int:
+        """What a distribution's chain is entered by, under `choice_mask`."""
+        return (CHOOSE | distribution) << self.shift
+
+    def of_index(self, index: int) -> int:
+        """What a distribution replaces that by."""
+        return index << self.shift
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A path and how many of so many new connections it takes."""
+
+    legs: Legs
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The numbers in use. They outlive the process in the kernel's routing tables: see `adopt`."""
+
+    groups: Mapping[Group, int] = field(default_factory=dict)
+    paths: Mapping[int, Legs] = field(default_factory=dict)
+    """Number (group and index) -> legs; those of no share are kept for the connections that took them."""
+    distributions: Mapping[Weights, int] = field(default_factory=dict)
+    entries: Mapping[Group, int] = field(default_factory=dict)
+    """What the instances of a group are marked with, without the layout's shift."""
+    crowded: tuple[Group, ...] = ()
+    """Groups whose new shares could not be numbered or shared as wanted: an old path or distribution stays."""
+
+    def is_taken(self, number: int) -> bool:
+        """Whether new connections may take a path."""
+        group = next((group for group, known in self.groups.items() if known == number >> INDEX_BITS), None)
+        entry = self.entries.get(group) if group is not None else None
+        if entry is None or not entry & CHOOSE:
+            return entry == number
+        distribution = entry & INDEXES[-1]
+        weights = next((w for w, known in self.distributions.items() if known == distribution), ())
+        index = number & INDEXES[-1]
+        return index < len(weights) and weights[index] > 0
+
+    def retired(self) -> tuple[int, ...]:
+        """Paths that no new connection takes."""
+        return tuple(number for number in sorted(self.paths) if not self.is_taken(number))
+
+    def without(self, numbers: Container[int]) -> Book:
+        """The same without paths that have no connection left; those that are taken stay."""
+        gone = {number for number in self.retired() if number in numbers}
+        return replace(self, paths={number: legs for number, legs in self.paths.items() if number not in gone})
+
+
+def ready_entries(book: Book, programmed: Book, before: Mapping[Group, int]) -> dict[Group, int]:
+    """The groups' entries, as far as what they lead to is programmed; a group's former entry where it is not yet.
+
+    `programmed` is the book that the kernel was last seen to be like, `before` the entries in force.
+    """
+    found: dict[Group, int] = {}
+    by_number = {number: weights for weights, number in book.distributions.items()}
+    for group, entry in book.entries.items():
+        if not entry & CHOOSE:
+            needed = {entry}
+        else:
+            weights = by_number[entry & INDEXES[-1]]
+            if programmed.distributions.get(weights) != entry & INDEXES[-1]:
+                needed = set()
+            else:
+                place = (entry & ~CHOOSE) >> INDEX_BITS << INDEX_BITS
+                needed = {place | index for index, weight in enumerate(weights) if weight}
+        if needed and all(programmed.paths.get(number) == book.paths.get(number) for number in needed):
+            found[group] = entry
+        elif group in before:
+            found[group] = before[group]
+    return found
+
+
+def usable(pairs: Iterable[PairSpec], silent: Container[IPv4Address]) -> tuple[tuple[Leg, int], ...]:
+    """Legs for new connections, with their weights: pairs that are active and answer.
+
+    Where all active ones are silent the silence is rather the host's own than theirs, and they are used. A draining
+    pair never is, not even as the last one.
+    """
+    active = [pair for pair in sorted(pairs, key=lambda pair: pair.id) if pair.state is PairState.ACTIVE]
+    answering = [pair for pair in active if pair.havip not in silent]
+    return tuple((Leg(pair.subnet, pair.havip), pair.weight) for pair in answering or active)
+
+
+def shares_of(options: Iterable[Sequence[tuple[Leg, int]]]) -> tuple[Share, ...]:
+    """Paths of a group and their shares, from the options of each of its subnets.
+
+    Every subnet's own shares come out exactly (the quantile coupling of its distribution with the others'), with no
+    more paths than all subnets together have options. Beyond sixteen, shares are rounded to sixteenths.
+    """
+    choices = [list(option) for option in options if option]
+    edges = {Fraction(0)}
+    for option in choices:
+        edges |= {edge for _, edge in _cumulative(option)}
+    if len(edges) > len(INDEXES):
+        edges = {Fraction(round(edge * len(INDEXES)), len(INDEXES)) for edge in edges}
+    edges |= {Fraction(1)}
+    cuts = sorted(edges)
+    taken: dict[Legs, Fraction] = {}
+    for low, high in pairwise(cuts):
+        middle = (low + high) / 2
+        legs = tuple(sorted(next(leg for leg, edge in _cumulative(option) if middle < edge) for option in choices))
+        taken[legs] = taken.get(legs, Fraction(0)) + high - low
+    scale = lcm(*(share.denominator for share in taken.values()))
+    weights = {legs: int(share * scale) for legs, share in taken.items()}
+    common = gcd(*weights.values())
+    return tuple(Share(legs, weight // common) for legs, weight in weights.items())
+
+
+def wanted_shares(
+    groups: Iterable[Group], pairs: Mapping[str, Mapping[str, PairSpec]], silent: Container[IPv4Address]
+) -> dict[Group, tuple[Share, ...]]:
+    """The shares of groups, from the pool's pairs (subnet -> id -> pair) and the HaVips that do not answer."""
+    return {group: shares_of([usable(pairs.get(subnet, {}).values(), silent) for subnet in group]) for group in groups}
+
+
+def _cumulative(option: Sequence[tuple[Leg, int]]) -> list[tuple[Leg, Fraction]]:
+    total = sum(weight for _, weight in option)
+    reached, found = 0, []
+    for leg, weight in option:
+        reached += weight
+        found.append((leg, Fraction(reached, total)))
+    return found
+
+
+def advance(book: Book, wanted: Mapping[Group, tuple[Share, ...]]) -> Book:
+    """Numbers for the groups' shares: kept where there are any, the lowest free ones for what is new.
+
+    Paths that lost their share stay until `without` drops them; groups that are no longer wanted stay as long as a path
+    of theirs does. `crowded` names the groups for which numbers ran out.
+    """
+    paths = dict(book.paths)
+    used = {number >> INDEX_BITS for number in paths}
+    groups = {group: number for group, number in book.groups.items() if group in wanted or number in used}
+    distributions = dict(book.distributions)
+    wishes: dict[Group, Weights | int] = {}
+    crowded = []
+    for group in sorted(wanted):
+        number = groups.get(group) or _lowest(GROUPS, {*groups.values(), *used})
+        if number is None:
+            crowded.append(group)
+            continue
+        groups[group] = number
+        indexes = _number_paths(paths, number, wanted[group])
+        if indexes is None:
+            crowded.append(group)
+            continue
+        wishes[group] = _weights(indexes) if len(indexes) > 1 else number << INDEX_BITS | next(iter(indexes))
+    distributions, entries, unshared = _distribute(distributions, groups, wishes)
+    for group in crowded:
+        if group in book.entries:
+            entries[group] = book.entries[group]
+    return Book(groups, paths, distributions, entries, tuple(sorted({*crowded, *unshared})))
+
+
+def _lowest(numbers: Iterable[int], taken: Container[int]) -> int | None:
+    return next((number for number in numbers if number not in taken), None)
+
+
+def _number_paths(paths: dict[int, Legs], group: int, shares: tuple[Share, ...]) -> dict[int, int] | None:
+    """Index -> weight of each share, new paths numbered in `paths`; None (and nothing new) when indexes run out."""
+    known = {legs: number & INDEXES[-1] for number, legs in paths.items() if number >> INDEX_BITS == group}
+    free = [index for index in INDEXES if index not in known.values()]
+    fresh = [share.legs for share in shares if share.legs not in known]
+    if len(fresh) > len(free):
+        return None
+    for legs, index in zip(fresh, free, strict=False):
+        known[legs] = index
+        paths[group << INDEX_BITS | index] = legs
+    return {known[share.legs]: share.weight for share in shares}
+
+
+def _weights(indexes: Mapping[int, int]) -> Weights:
+    return tuple(indexes.get(index, 0) for index in range(max(indexes) + 1))
+
+
+def _distribute(
+    known: Mapping[Weights, int], groups: Mapping[Group, int], wishes: Mapping[Group, Weights | int]
+) -> tuple[dict[Weights, int], dict[Group, int], list[Group]]:
+    """Numbers for the distributions that are wanted, and the groups' entries.
+
+    There are sixteen. One that is no longer wanted keeps its number until that is needed: entries may still hold it
+    when the table changes. What cannot have its own takes one whose paths are all among those wanted, the one with most
+    of them; or else a single path.
+    """
+    needed = sorted({wish for wish in wishes.values() if isinstance(wish, tuple)})
+    numbers = dict(known)
+    for weights in needed:
+        if weights in numbers:
+            continue
+        idle = next((other for other in sorted(numbers) if other not in needed), None)
+        if len(numbers) == len(INDEXES) and idle is not None:
+            del numbers[idle]
+        candidates = (_usual_number(weights), *reversed(INDEXES))
+        free = _lowest(candidates, numbers.values())
+        if free is not None:
+            numbers[weights] = free
+    entries: dict[Group, int] = {}
+    unshared = []
+    for group, wish in wishes.items():
+        if isinstance(wish, int):
+            entries[group] = wish
+            continue
+        place = groups[group] << INDEX_BITS
+        if wish not in numbers:
+            unshared.append(group)
+        stand_in = wish if wish in numbers else _stand_in(wish, numbers)
+        if stand_in is None:
+            entries[group] = place | next(index for index, weight in enumerate(wish) if weight)
+        else:
+            entries[group] = CHOOSE | place | numbers[stand_in]
+    return numbers, entries, unshared
+
+
+def _usual_number(weights: Weights) -> int:
+    """Of the most common distributions, so that an agent that starts anew numbers them as its predecessor did."""
+    is_plain = set(weights) == {1}
+    return len(weights) - 2 if is_plain else INDEXES[-1]
+
+
+def _stand_in(wish: Weights, numbers: Iterable[Weights]) -> Weights | None:
+    wanted = {index for index, weight in enumerate(wish) if weight}
+    fitting = [weights for weights in numbers if {index for index, weight in enumerate(weights) if weight} <= wanted]
+    return max(fitting, key=lambda weights: sum(map(bool, weights)), default=None)
+
+
+def slots_of(weights: Weights, turn: int) -> tuple[int, ...] | None:
+    """The order in which a distribution gives new connections to indexes, one round; None if the round is too long.
+
+    `turn` says where the round begins: hosts that each open one connection should not all take the same pair.
+    """
+    total = sum(weights)
+    if total > MAX_SLOTS:
+        return None
+    # Spread evenly: each index at the middles of its share of the round.
+    places = sorted(
+        (Fraction(2 * place + 1, 2 * weight), index) for index, weight in enumerate(weights) for place in range(weight)
+    )
+    order = [index for _, index in places]
+    begin = turn % total
+    return tuple(order[begin:] + order[:begin])
+
+
+def adopt(found: Mapping[int, Legs]) -> Book:
+    """The book as routing tables of a predecessor tell it: path number -> legs.
+
+    A group is known by the subnets of all its paths; where two numbers claim the same one, the lower has it, and the
+    other's paths stay for their connections only. Which distributions there were does not matter: nothing remembers it.
+    """
+    by_number: dict[int, set[str]] = {}
+    for number, legs in found.items():
+        by_number.setdefault(number >> INDEX_BITS, set()).update(leg.subnet for leg in legs)
+    groups: dict[Group, int] = {}
+    for number in sorted(by_number):
+        groups.setdefault(tuple(sorted(by_number[number])), number)
+    groups.pop((), None)
+    return Book(groups=groups, paths={number: tuple(sorted(legs)) for number, legs in found.items()})

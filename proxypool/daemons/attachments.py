@@ -1,0 +1,434 @@
+"""The attachments of this host: what is wanted, what the kernel's set holds, and those who wait for a first use.
+
+The local API's threads attach and detach here; the main loop says what an attachment is checked against and which
+groups are programmed. An attach to a group that is programmed touches the set and the file and nothing else: no
+ZooKeeper, no table, no other thread. For any other group it waits until the main loop has seen to it.
+
+The file is written after the set and before the answer: whoever got an answer finds the attachment after any crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
+
+from proxypool.adapters.attachment_log import AttachmentLog
+from proxypool.core.attachments import Attachment, AttachRequest, DetachRequest, Rules, Unwanted
+from proxypool.core.errors import ProxypoolError, TransientError
+from proxypool.core.steering import Group, MarkLayout
+
+log = logging.getLogger(__name__)
+
+FIRST_USE_S = 5.0
+"""How long an attach waits until a subnet is in use on this host."""
+SMALL_SET = 4096
+"""Members that are compared at every look: some 5 ms."""
+COMPARE_S = 30.0
+ATTACHED, UNCHANGED, DETACHED, ABSENT = "attached", "unchanged", "detached", "absent"
+Present = Mapping[str, Attachment]
+"""Subnet -> attachment, of one address."""
+
+
+class AttachedSet(Protocol):
+    """The kernel's set. Entries are networks with marks."""
+
+    def put(self, entries: Mapping[IPv4Network, int]) -> None:
+        """Add entries, or change their marks."""
+
+    def remove(self, networks: Iterable[IPv4Network]) -> None:
+        """Remove entries; absent is fine."""
+
+    def read(self) -> dict[IPv4Network, int]:
+        """All entries."""
+
+    def count(self) -> int | None:
+        """How many entries there are; None: no such set."""
+
+
+class NotReady(TransientError):
+    """A subnet could not be brought into use in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one of the attachments that were named."""
+
+    attachment: Attachment
+    state: str
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What an accepted request changes."""
+
+    after: dict[IPv4Address, Present] = field(default_factory=dict)
+    begun: list[Attachment] = field(default_factory=list)
+    ended: list[Attachment] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Attachments:
+    """See the module's text. Every method may be called from any thread."""
+
+    def __init__(self, kept: AttachmentLog, marks: MarkLayout, on_wanted: Callable[[], None]) -> None:
+        """`on_wanted` is called when the groups that are wanted change; it must only pass that on."""
+        self._log, self._marks, self._on_wanted = kept, marks, on_wanted
+        self._changed = threading.Condition()
+        self._present: dict[IPv4Address, Present] = {}
+        self._rules: Rules | None = None
+        self._entries: Mapping[Group, int] = {}
+        self._everyone: Group | None = None
+        self._set: AttachedSet | None = None
+        self._written: dict[IPv4Network, int] = {}
+        """What the set should hold, as far as it was told."""
+        self._awaited: Counter[Group] = Counter()
+        self._used_at: dict[Group, float] = {}
+        self._let_go: set[tuple[IPv4Address, str]] = set()
+        self._why_not_ready = ""
+        self._compare_due = 0.0
+        self._coming: dict[str, set[object]] = {}
+        """Owners whose attachments are being made."""
+
+    # ---- at the start --------------------------------------------------------------------------------------------
+
+    def load(self, instance_cidrs: tuple[IPv4Network, ...]) -> list[str]:
+        """Read the file; sentences about what was not understood or is no longer an instance's address.
+
+        Raises:
+            TransientError: the file is there and cannot be read.
+        """
+        found, problems = self._log.load()
+        strangers = {address for address, _ in found if not any(address in cidr for cidr in instance_cidrs)}
+        problems += [f"attachments of {address} are left out: no instance of this host" for address in strangers]
+        with self._changed:
+            present: dict[IPv4Address, dict[str, Attachment]] = {}
+            for (address, subnet), item in found.items():
+                if address not in strangers:
+                    present.setdefault(address, {})[subnet] = item
+            self._present = dict(present)
+        return problems
+
+    def use(self, attached: AttachedSet) -> None:
+        """The kernel's set, as soon as it is there. Nothing is written before `publish`."""
+        with self._changed:
+            self._set = attached
+
+    # ---- the main loop -------------------------------------------------------------------------------------------
+
+    def publish(self, rules: Rules, entries: Mapping[Group, int], everyone: Group | None, why_not_ready: str) -> None:
+        """What attachments are checked against, and the entry (unshifted mark) of each group that is programmed.
+
+        `everyone`: the group of all instances that are attached to nothing, if they have one.
+
+        Raises:
+            TransientError: the set could not be brought up to date; `repair` does later.
+        """
+        with self._changed:
+            self._rules, self._entries, self._everyone, self._why_not_ready = rules, entries, everyone, why_not_ready
+            try:
+                self._update(self._wanted_entries())
+            finally:
+                self._changed.notify_all()
+
+    def groups(self, now: float, linger_s: float) -> frozenset[Group]:
+        """Groups that must be programmed: in use, waited for, or in use a short while ago."""
+        with self._changed:
+            if self._rules is None:
+                return frozenset()
+            used = {self._rules.group_of(present) for present in self._present.values()} | set(self._awaited)
+            for group in used:
+                self._used_at[group] = now
+            self._used_at = {group: at for group, at in self._used_at.items() if now - at <= linger_s}
+            return frozenset(used | set(self._used_at)) - {()}
+
+    def keep(self, groups: Iterable[Group], now: float) -> None:
+        """Groups that were programmed when we came: they linger as if they had been in use until now."""
+        with self._changed:
+            for group in groups:
+                self._used_at.setdefault(group, now)
+
+    def is_intact(self, now: float) -> bool:
+        """Whether the set is as it should be. A set of thousands is compared now and then only, and counted always.
+
+        Raises:
+            TransientError: the kernel refused.
+        """
+        with self._changed:
+            if self._set is None or self._rules is None:
+                return True
+            if self._set.count() != len(self._written):
+                return False
+            if len(self._written) > SMALL_SET and now < self._compare_due:
+                return True
+            self._compare_due = now + COMPARE_S
+            return self._set.read() == self._written
+
+    def repair(self) -> int:
+        """Compare the set with what it should hold, and put it right; how many entries were wrong.
+
+        Raises:
+            TransientError: the kernel refused.
+        """
+        with self._changed:
+            if self._set is None or self._rules is None:
+                return 0
+            found, wanted = self._set.read(), self._wanted_entries()
+            wrong = {network: mark for network, mark in wanted.items() if found.get(network) != mark}
+            strange = [network for network in found if network not in wanted]
+            self._set.put(wrong)
+            self._set.remove(strange)
+            self._written = wanted
+            return len(wrong) + len(strange)
+
+    def take_let_go(self) -> frozenset[tuple[IPv4Address, str]]:
+        """Attachments, by address and subnet, that ended since the last call: their connections are to be cut."""
+        with self._changed:
+            found, self._let_go = frozenset(self._let_go), set()
+            return found
+
+    def sync_log(self) -> None:
+        """Bring the file to the disk.
+
+        Raises:
+            TransientError: it cannot be written now.
+        """
+        with self._changed:
+            self._log.sync(item for present in self._present.values() for item in present.values())
+
+    def unknown_subnets(self) -> frozenset[str]:
+        """Subnets that somebody is attached to and the pool does not have."""
+        with self._changed:
+            known = self._rules.subnets if self._rules is not None else {}
+            named = {subnet for present in self._present.values() for subnet in present}
+            return frozenset(named - set(known)) if self._rules is not None else frozenset()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._changed:
+            self._log.close()
+
+    # ---- anybody -------------------------------------------------------------------------------------------------
+
+    def all(self) -> list[Attachment]:
+        """Every attachment, by address."""
+        with self._changed:
+            return [
+                self._present[address][name] for address in sorted(self._present) for name in self._present[address]
+            ]
+
+    def count(self) -> int:
+        """How many there are."""
+        with self._changed:
+            return sum(map(len, self._present.values()))
+
+    def attach(self, request: AttachRequest, timeout_s: float) -> list[Outcome]:
+        """Attach instances; returns when their packets can pass. All of the request, or nothing.
+
+        Raises:
+            AttachmentRefused: one of them cannot be.
+            NotReady: a subnet was not in use here and could not be brought into use within `timeout_s`.
+            TransientError: the pool is not known yet, or kernel or disk refused.
+        """
+        return self._change(lambda: self._plan_attach(request), timeout_s)
+
+    def detach(self, request: DetachRequest, timeout_s: float) -> list[Outcome]:
+        """Detach instances; what is not attached is fine. Where another attachment of the address stays it goes on.
+
+        Raises:
+            TransientError: kernel or disk refused.
+        """
+        return self._change(lambda: self._plan_detach(request.attachments), timeout_s, is_closing=True)
+
+    # ---- for a CNI plug-in ---------------------------------------------------------------------------------------
+
+    def own(self, owner: str, addresses: tuple[IPv4Address, ...], subnets: tuple[str, ...]) -> None:
+        """Make just these attachments for the addresses, in the owner's name; whoever had others loses them.
+
+        Raises:
+            AttachmentRefused, NotReady, TransientError: as `attach`; also when the owner was released meanwhile.
+        """
+        token = object()
+        with self._changed:
+            self._coming.setdefault(owner, set()).add(token)
+
+        def plan() -> _Plan:
+            if token not in self._coming.get(owner, ()):
+                raise TransientError(f"{owner} was released while it was being attached")
+            return self._plan({address: list(subnets) for address in addresses}, owner, replaces=True)
+
+        try:
+            self._change(plan, FIRST_USE_S)
+        finally:
+            with self._changed:
+                left = self._coming.get(owner, set()) - {token}
+                self._coming = {name: tokens for name, tokens in self._coming.items() if name != owner}
+                if left:
+                    self._coming[owner] = left
+
+    def release(self, owner: str) -> None:
+        """End all attachments of an owner, also those that are still being made: a runtime that gave up on one asks for
+        its end while the other request is still waiting.
+
+        Raises:
+            TransientError: kernel or disk refused.
+        """
+
+        def plan() -> _Plan:
+            self._coming.pop(owner, None)
+            owned = [
+                Unwanted(address=address, subnet=name)
+                for address, present in self._present.items()
+                for name, item in present.items()
+                if item.owner == owner
+            ]
+            return self._plan_detach(owned)
+
+        self._change(plan, FIRST_USE_S, is_closing=True)
+
+    def owned(self, owner: str) -> frozenset[tuple[IPv4Address, str]]:
+        """Attachments of an owner."""
+        return frozenset((item.address, item.subnet) for item in self.all() if item.owner == owner)
+
+    def owners(self) -> frozenset[str]:
+        """Everybody who has attachments, but for those that came without a name."""
+        return frozenset(item.owner for item in self.all() if item.owner)
+
+    # ---- under the lock ------------------------------------------------------------------------------------------
+
+    def _change(self, make_plan: Callable[[], _Plan], timeout_s: float, *, is_closing: bool = False) -> list[Outcome]:
+        """Wait until all groups of a plan are programmed, then carry it out. With `is_closing` that happens in any
+        case: an address whose remaining group is not programmed in time reaches nothing until it is.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                if self._rules is None or self._set is None:
+                    raise TransientError("the agent does not know the pool yet: is ZooKeeper there? Try again")
+                plan = make_plan()
+                missing = {self._rules.group_of(present) for present in plan.after.values()}
+                missing -= {*self._entries, ()}
+                if not missing or (is_closing and time.monotonic() >= deadline):
+                    break
+                self._await(missing, deadline)
+            self._commit(plan)
+            return plan.outcomes
+
+    def _await(self, groups: set[Group], deadline: float) -> None:
+        """Let the main loop program groups; returns at its next word."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            names = ", ".join(sorted({name for group in groups for name in group}))
+            raise NotReady(f"subnet {names} could not be brought into use on this host in time{self._why_not_ready}")
+        self._awaited.update(groups)
+        self._on_wanted()
+        try:
+            self._changed.wait(left)
+        finally:
+            self._awaited.subtract(groups)
+            self._awaited += Counter()
+
+    def _commit(self, plan: _Plan) -> None:
+        if not plan.begun and not plan.ended:
+            return
+        before = {address: self._present.get(address, {}) for address in plan.after}
+        self._replace(plan.after)
+        try:
+            self._update(self._wanted_entries(plan.after), only=plan.after)
+            self._log.append(plan.begun, plan.ended)
+        except ProxypoolError:
+            self._replace(before)
+            self._update(self._wanted_entries(before), only=before)
+            raise
+        now = time.monotonic()
+        if self._rules is not None:
+            for present in before.values():
+                self._used_at[self._rules.group_of(present)] = now
+        self._let_go |= {(item.address, item.subnet) for item in plan.ended}
+        self._let_go -= {(item.address, item.subnet) for item in plan.begun}
+
+    def _replace(self, after: Mapping[IPv4Address, Present]) -> None:
+        for address, present in after.items():
+            if present:
+                self._present[address] = present
+            else:
+                self._present.pop(address, None)
+
+    def _wanted_entries(self, only: Iterable[IPv4Address] | None = None) -> dict[IPv4Network, int]:
+        """What the set must hold: of everybody, or of some addresses."""
+        wanted: dict[IPv4Network, int] = {}
+        if self._rules is None:
+            return wanted
+        for address in self._present if only is None else only:
+            entry = self._entries.get(self._rules.group_of(self._present.get(address, {})))
+            if entry is not None:
+                wanted[IPv4Network(address)] = self._marks.of_path(entry)
+        everyone = self._entries.get(self._everyone) if self._everyone and only is None else None
+        if everyone is not None:
+            wanted |= dict.fromkeys(self._rules.instance_cidrs, self._marks.of_path(everyone))
+        return wanted
+
+    def _update(self, wanted: dict[IPv4Network, int], only: Iterable[IPv4Address] | None = None) -> None:
+        """Write what differs from what was written last."""
+        if self._set is None:
+            return
+        known = self._written if only is None else {IPv4Network(address) for address in only} & self._written.keys()
+        gone = [network for network in known if network not in wanted]
+        new = {network: mark for network, mark in wanted.items() if self._written.get(network) != mark}
+        self._set.put(new)
+        self._set.remove(gone)
+        self._written |= new
+        for network in gone:
+            del self._written[network]
+
+    # ---- plans ---------------------------------------------------------------------------------------------------
+
+    def _plan_attach(self, request: AttachRequest) -> _Plan:
+        wanted: dict[IPv4Address, list[str]] = {}
+        for item in request.attachments:
+            wanted.setdefault(item.address, []).append(item.subnet)
+        return self._plan(wanted, request.owner, replaces=request.replace)
+
+    def _plan(self, wanted: Mapping[IPv4Address, list[str]], owner: str, *, replaces: bool) -> _Plan:
+        assert self._rules is not None  # noqa: S101 - looked at before any plan is made, for mypy
+        plan, now = _Plan(), time.time()
+        for address, names in wanted.items():
+            present = self._present.get(address, {})
+            kept = {name: item for name, item in present.items() if not replaces or name in names}
+            # What the pool no longer has cannot be in the way.
+            living = [name for name in kept if name in self._rules.subnets]
+            self._rules.require(address, [*living, *names])
+            after = dict(kept)
+            for name in dict.fromkeys(names):
+                old = present.get(name)
+                is_same = old is not None and (not owner or old.owner == owner)
+                item = old if old is not None and is_same else Attachment(
+                    address=address, subnet=name, owner=owner, since=old.since if old is not None else now
+                )  # fmt: skip
+                after[name] = item
+                if item is not old:
+                    plan.begun.append(item)
+                plan.outcomes.append(Outcome(item, UNCHANGED if old is not None else ATTACHED))
+            plan.ended += [item for name, item in present.items() if name not in after]
+            plan.after[address] = after
+        return plan
+
+    def _plan_detach(self, unwanted: Iterable[Unwanted]) -> _Plan:
+        plan = _Plan()
+        for item in unwanted:
+            present = plan.after.get(item.address, self._present.get(item.address, {}))
+            named = [item.subnet] if item.subnet is not None else sorted(present) or [""]
+            after = {name: old for name, old in present.items() if name not in named}
+            for name in named:
+                old = present.get(name)
+                if old is not None:
+                    plan.ended.append(old)
+                missing = Attachment(address=item.address, subnet=name)
+                plan.outcomes.append(Outcome(old or missing, DETACHED if old is not None else ABSENT))
+            plan.after[item.address] = after
+        return plan

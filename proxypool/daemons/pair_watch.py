@@ -1,0 +1,88 @@
+"""Which HaVips answer: asked from time to time with an ICMP echo, on a thread of its own.
+
+ZooKeeper tells of a pair whose members have both died only when their sessions end, seconds later; and it tells of
+nothing when only their daemons died and traffic goes on. So the HaVip itself is asked. Silence moves no connection: new
+ones go elsewhere as long as another pair answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from proxypool.adapters.echo import EchoSocket
+
+log = logging.getLogger(__name__)
+
+MISSES = 4
+"""Rounds without an answer before a HaVip counts as silent: longer than a failover takes."""
+
+
+class PairWatch:
+    """Owner of the thread. `on_silent` is called on it with all silent HaVips when they are others than before."""
+
+    def __init__(self, interval_s: float, on_silent: Callable[[frozenset[IPv4Address]], None]) -> None:
+        """Nothing is started. `interval_s`: from one round to the next."""
+        self._interval_s, self._on_silent = interval_s, on_silent
+        self._changed = threading.Condition()
+        self._wanted: frozenset[IPv4Address] = frozenset()
+        self._misses: dict[IPv4Address, int] = {}
+        """Rounds since the last answer; a HaVip that never answered is not in there: echo may be filtered here."""
+        self._silent: frozenset[IPv4Address] = frozenset()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="pair-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        self._thread.join(timeout=5)
+
+    def want(self, havips: frozenset[IPv4Address]) -> None:
+        """The HaVips to ask."""
+        with self._changed:
+            self._wanted = havips
+            self._changed.notify()
+
+    def _run(self) -> None:
+        echo = EchoSocket()
+        try:
+            while True:
+                with self._changed:
+                    while not self._is_stopping and not self._wanted:
+                        self._misses.clear()
+                        self._changed.wait()
+                    if self._is_stopping:
+                        return
+                    wanted = self._wanted
+                echo.send(wanted)
+                self._sleep(time.monotonic() + self._interval_s)
+                self._count(wanted, echo.receive())
+        except Exception:
+            log.exception("the watch of HaVips failed; pairs that fall silent are noticed through ZooKeeper only")
+        finally:
+            echo.close()
+
+    def _sleep(self, until: float) -> None:
+        with self._changed:
+            while not self._is_stopping and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _count(self, asked: frozenset[IPv4Address], answered: frozenset[IPv4Address]) -> None:
+        self._misses = {
+            havip: 0 if havip in answered else self._misses[havip] + 1
+            for havip in asked
+            if havip in answered or havip in self._misses
+        }
+        silent = frozenset(havip for havip, misses in self._misses.items() if misses >= MISSES)
+        if silent != self._silent:
+            self._silent = silent
+            self._on_silent(silent)

@@ -1,0 +1,97 @@
+"""In which subnets' lists of hosts this host stands. Blocking work, on a thread of its own; level-triggered.
+
+A host joins a subnet with the first attachment. Nodes program the hosts of these lists, and of no others; so a join is
+done when the members of the subnet's pairs have said that they know us.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from proxypool.adapters.zookeeper import PoolSession
+from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
+from proxypool.core.errors import ProxypoolError
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+
+
+class Registrar:
+    """Owner of the thread. `on_joined` is called on it and must only pass on what it gets."""
+
+    def __init__(self, session: PoolSession, host: str, on_joined: Callable[[str], None]) -> None:
+        """Nothing is started."""
+        self._session, self._host, self._on_joined = session, host, on_joined
+        self._changed = threading.Condition()
+        self._wanted: frozenset[str] = frozenset()
+        self._listed: frozenset[str] = frozenset()
+        self._joined: set[str] = set()
+        self._is_stopping = False
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it after the request under way. The host stays where it is listed."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+
+    def want(self, subnets: frozenset[str], subnet_hosts: Mapping[str, frozenset[str]]) -> None:
+        """Where this host must be listed, and where the pool as last read lists it."""
+        listed = frozenset(subnet for subnet, hosts in subnet_hosts.items() if self._host in hosts)
+        with self._changed:
+            # Whoever was listed and is no longer was removed by somebody; whoever is not listed yet, by nobody.
+            self._joined = (self._joined - (self._listed - listed)) | (listed & subnets)
+            self._wanted, self._listed = subnets, listed
+            self._changed.notify()
+
+    @property
+    def joined(self) -> frozenset[str]:
+        """Wanted subnets whose nodes know this host, as far as we have heard."""
+        with self._changed:
+            return frozenset(self._joined & self._wanted)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the lists are not as wanted; None: they are, or work is under way."""
+        return self._problem
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                joins, leaves = self._todo()
+                while not self._is_stopping and not joins and not leaves:
+                    self._changed.wait()
+                    joins, leaves = self._todo()
+                if self._is_stopping:
+                    return
+            try:
+                self._work(joins, leaves)
+                self._problem = None
+            except ProxypoolError as error:
+                self._problem = f"cannot register in subnets: {error}"
+                with self._changed:
+                    self._changed.wait(RETRY_S)
+
+    def _todo(self) -> tuple[list[str], list[str]]:
+        return sorted(self._wanted - self._joined), sorted(self._listed - self._wanted)
+
+    def _work(self, joins: list[str], leaves: list[str]) -> None:
+        for subnet in joins:
+            join_subnet(self._session, self._host, subnet)
+        for subnet in joins:
+            with self._changed:
+                self._joined.add(subnet)
+            self._on_joined(subnet)
+        for subnet in leaves:
+            leave_subnet(self._session, self._host, subnet)
+            with self._changed:
+                self._listed -= {subnet}
+                self._joined.discard(subnet)

@@ -1,0 +1,243 @@
+"""From the pool and the attachments to what is programmed on this host, and to what attachments lead to.
+
+Runs on the main loop. What a path is and how new connections are shared is `core.steering`'s business, what it looks
+like in the kernel `core.host_scene`'s; here is only what the two are made from, and when the set of attached instances
+may follow: as soon as what an entry leads to is programmed, and the subnet's nodes know this host.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from proxypool.adapters.conntrack import Conntrack, Flow
+from proxypool.core.attachments import Rules
+from proxypool.core.errors import ProxypoolError
+from proxypool.core.host_scene import HostFacts, host_scene, path_legs, steering_of
+from proxypool.core.model import PairSpec, Snapshot
+from proxypool.core.scene import Scene
+from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
+from proxypool.daemons.attachments import Attachments
+from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.pair_watch import PairWatch
+from proxypool.daemons.registrar import Registrar
+
+log = logging.getLogger(__name__)
+
+RETIREMENT_CHECK_S = 10.0
+
+
+@dataclass
+class Steerer:
+    """Owner of the numbers of groups and paths. `conntrack` must be of the machine's own namespace."""
+
+    served: tuple[str, ...]
+    attaches_all: bool
+    linger_s: float
+    dataplane: Dataplane
+    attachments: Attachments
+    registrar: Registrar
+    pair_watch: PairWatch
+    conntrack: Conntrack
+    is_connected: Callable[[], bool]
+    """Whether what the pool says is what ZooKeeper says now."""
+    facts: HostFacts | None = None
+    found: Scene | None = None
+    """What a predecessor left; None: not looked yet."""
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    silent: frozenset[IPv4Address] = frozenset()
+    book: Book | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+    """Subnets that attach_all leaves out, and why."""
+    dead: frozenset[IPv4Address] = frozenset()
+    problem: str | None = None
+    cuts: int = 0
+    """Connections cut since the start: their pair was gone, or their instance was detached."""
+    _rules: Rules | None = None
+    is_programmed: bool = False
+    """Whether a wish of ours was in place once: until then a predecessor's set is not touched but for what is known."""
+    _wish: Scene | None = None
+    _wish_number: int = 0
+    _wish_book: Book = field(default_factory=Book)
+    _programmed: Book = field(default_factory=Book)
+    _entries: dict[Group, int] = field(default_factory=dict)
+    _joined: set[str] = field(default_factory=set)
+    """Subnets that were ready once: what is steered stays steered, whatever happens to the list."""
+    _retirement_due: float = 0.0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is not enough to begin with."""
+        return self.facts is None or self.found is None or self.snapshot.spec is None
+
+    @property
+    def subnets_in_use(self) -> frozenset[str]:
+        """Subnets with a programmed group."""
+        return frozenset(name for group in self._entries for name in group)
+
+    @property
+    def unknown_subnets(self) -> list[str]:
+        """Subnets this host is configured for that the pool does not have."""
+        return self._rules.unknown() if self._rules is not None else []
+
+    # ---- what comes ----------------------------------------------------------------------------------------------
+
+    def refresh(self, now: float) -> None:
+        """Work out everything anew: something that it depends on changed."""
+        facts, found, spec = self.facts, self.found, self.snapshot.spec
+        if facts is None or found is None or spec is None:
+            return
+        self._rules = Rules(facts.instance_cidrs, self.snapshot.subnets, self.served, facts.open_cidrs)
+        if self.book is None:
+            self.book = self._programmed = adopt(path_legs(found, self.snapshot.subnets))
+            self._entries = {}
+            self.attachments.keep(self.book.groups, now)
+        everyone = self._everyone(self._rules)
+        # The rules first: which groups there are depends on which subnets there are.
+        self._publish(everyone)
+        groups = self.attachments.groups(now, self.linger_s) | ({everyone} if everyone else set())
+        self.book = advance(self.book, wanted_shares(groups, self.snapshot.pairs, self.silent))
+        self._find_dead()
+        self._want(facts, groups)
+        self._publish(everyone)
+
+    def reconciled(self, result: Reconciled) -> None:
+        """The dataplane has looked at the machine."""
+        if result.mark == self._wish_number and not result.problems:
+            self._programmed, self.is_programmed = self._wish_book, True
+            self._publish(self._everyone(self._rules) if self._rules else None)
+
+    def joined(self, subnet: str) -> None:
+        """A subnet's nodes know this host."""
+        self._joined.add(subnet)
+        self._publish(self._everyone(self._rules) if self._rules else None)
+
+    def second_passed(self, now: float) -> None:
+        """Cut what was let go, drop paths without connections, mend the set."""
+        self._cut_detached()
+        if now >= self._retirement_due and self.book is not None:
+            self._retirement_due = now + RETIREMENT_CHECK_S
+            self._drop_empty_paths()
+            self.refresh(now)
+
+    # ---- what follows --------------------------------------------------------------------------------------------
+
+    def _everyone(self, rules: Rules) -> Group | None:
+        if not self.attaches_all:
+            return None
+        group, refused = rules.everything()
+        for name in sorted(refused.keys() - self.refused.keys()):
+            log.warning("subnet %s is not served to all instances here: %s", name, refused[name])
+        self.refused = refused
+        return group or None
+
+    def _pairs(self, subnet: str) -> Iterable[PairSpec]:
+        return self.snapshot.pairs.get(subnet, {}).values()
+
+    def _find_dead(self) -> None:
+        """Pairs that are gone from the pool; and those that are silent and, by what ZooKeeper says, without a member.
+
+        Neither alone is enough: with both daemons dead traffic goes on, and a HaVip that moves is silent for a moment.
+        """
+        legs = {leg for legs in self.book.paths.values() for leg in legs} if self.book else set()
+        known = {pair.havip for leg in legs for pair in self._pairs(leg.subnet)}
+        dead = {leg.havip for leg in legs} - known
+        if self.is_connected():
+            for subnet in {leg.subnet for leg in legs}:
+                for pair in self._pairs(subnet):
+                    is_empty = not self.snapshot.elections.get(f"{pair.subnet}/{pair.id}")
+                    dead |= {pair.havip} if is_empty and pair.havip in self.silent else set()
+        else:
+            dead |= self.dead & known
+        fresh = frozenset(dead) - self.dead
+        self.dead = frozenset(dead)
+        if fresh:
+            log.warning("no member of a pair lives behind %s: connections are cut", ", ".join(map(str, sorted(fresh))))
+            self._cut_paths(fresh)
+
+    def _want(self, facts: HostFacts, groups: Iterable[Group]) -> None:
+        assert self.book is not None and self.snapshot.spec is not None  # noqa: S101, PT018 - for mypy
+        steering = steering_of(self.book, groups, self.snapshot, self.dead)
+        customers = (cidr for subnet in self.snapshot.subnets.values() for cidr in subnet.cidrs)
+        scene = host_scene(facts, self.snapshot.spec, steering, customers)
+        if scene != self._wish:
+            self._wish = scene
+            self._wish_number += 1
+            self.dataplane.want(HOST_SCOPE, scene, self._wish_number)
+        self._wish_book = self.book
+        used = frozenset(name for group in groups for name in group if name in steering.subnets)
+        self.registrar.want(used, self.snapshot.subnet_hosts)
+        self._joined = (self._joined & used) | self.registrar.joined
+        self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
+
+    def _publish(self, everyone: Group | None) -> None:
+        """Tell the attachments what leads where."""
+        if self.book is None or self._rules is None:
+            return
+        entries = ready_entries(self.book, self._programmed, self._entries)
+        self._entries = {
+            group: entry for group, entry in entries.items() if group in self._entries or self._joined.issuperset(group)
+        }
+        try:
+            self.attachments.publish(self._rules, self._entries, everyone, self._why_not_ready())
+            self.problem = None
+        except ProxypoolError as error:
+            self.problem = str(error)
+
+    def _why_not_ready(self) -> str:
+        if self.registrar.problem:
+            return f": {self.registrar.problem}"
+        return "" if self.is_connected() else ": ZooKeeper does not answer"
+
+    # ---- connections ---------------------------------------------------------------------------------------------
+
+    def _drop_empty_paths(self) -> None:
+        if self.book is None or self.facts is None:
+            return
+        marks = self.facts.marks
+        try:
+            empty = {n for n in self.book.retired() if self.conntrack.count(marks.of_path(n), marks.mask) == 0}
+        except ProxypoolError as error:
+            log.warning("%s", error)
+            return
+        self.book = self.book.without(empty)
+
+    def _cut_paths(self, havips: frozenset[IPv4Address]) -> None:
+        """End the connections through pairs that are gone: what they send next is new, and finds another pair."""
+        if self.book is None or self.facts is None:
+            return
+        for number, legs in self.book.paths.items():
+            cidrs = self._cidrs(leg.subnet for leg in legs if leg.havip in havips)
+            if cidrs:
+                mark = self.facts.marks.of_path(number)
+                self._cut(flow for flow in self.conntrack.flows(mark, self.facts.marks.mask) if _goes_to(flow, cidrs))
+
+    def _cut_detached(self) -> None:
+        let_go = self.attachments.take_let_go()
+        if not let_go or self.facts is None:
+            return
+        mask = self.facts.marks.mask
+        targets: dict[IPv4Address, tuple[IPv4Network, ...]] = {}
+        for address, subnet in let_go:
+            targets[address] = (*targets.get(address, ()), *self._cidrs((subnet,)))
+        self._cut(
+            flow
+            for flow in self.conntrack.flows(0, 0)
+            if flow.mark & mask and _goes_to(flow, targets.get(flow.source, ()))
+        )
+
+    def _cidrs(self, subnets: Iterable[str]) -> tuple[IPv4Network, ...]:
+        known = self.snapshot.subnets
+        return tuple(cidr for name in subnets if name in known for cidr in known[name].cidrs)
+
+    def _cut(self, flows: Iterable[Flow]) -> None:
+        try:
+            self.cuts += self.conntrack.delete(list(flows))
+        except ProxypoolError as error:
+            log.warning("connections could not be cut: %s", error)
+
+
+def _goes_to(flow: Flow, cidrs: Iterable[IPv4Network]) -> bool:
+    return any(flow.destination in cidr for cidr in cidrs)
