@@ -136,6 +136,9 @@ class Steerer:
     def _pairs(self, subnet: str) -> Iterable[PairSpec]:
         return self.snapshot.pairs.get(subnet, {}).values()
 
+    def _living_pairs(self, subnet: str) -> tuple[str, ...]:
+        return tuple(pair.id for pair in self._pairs(subnet) if self.snapshot.elections.get(f"{subnet}/{pair.id}"))
+
     def _find_dead(self) -> None:
         """Pairs that are gone from the pool; and those that are silent and, by what ZooKeeper says, without a member.
 
@@ -168,7 +171,7 @@ class Steerer:
             self.dataplane.want(HOST_SCOPE, scene, self._wish_number)
         self._wish_book = self.book
         used = frozenset(name for group in groups for name in group if name in steering.subnets)
-        self.registrar.want(used, self.snapshot.subnet_hosts)
+        self.registrar.want({name: self._living_pairs(name) for name in used}, self.snapshot.subnet_hosts)
         self._joined = (self._joined & used) | self.registrar.joined
         self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
 
