@@ -33,8 +33,9 @@ from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import end
 from proxypool.lab.namespaces import in_network_of
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.processes import wait_until
-from proxypool.lab.topology import PAIR, ZOOKEEPER_PORT, SubnetPlan, Tunnel
+from proxypool.lab.topology import PAIR, ZOOKEEPER_PORT, Tunnel
 
 HOSTS, QUICK_HOSTS = 10_000, 500
 JOINS = 200
