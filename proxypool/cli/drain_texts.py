@@ -125,12 +125,11 @@ def _hosts(subnet: SubnetReport) -> str:
 def _now(pair: PairReport) -> str:
     if pair.connections_left is not None:
         return f"{connections(Left(pair.connections_left))} now"
-    tracked = [f"{one.conntrack} tracked by {one.node}" for one in pair.members if one.role == "master"]
-    return (
-        f"{', '.join(tracked)} now, ended ones among them"
-        if tracked
-        else "nobody can say how many, no member is master"
-    )
+    masters = [one for one in pair.members if one.role == "master"]
+    if not masters:
+        return "nobody can say how many, no member is master"
+    tracked = [f"{one.conntrack} tracked by {one.node}" for one in masters if one.conntrack is not None]
+    return f"{', '.join(tracked)} now, ended ones among them" if tracked else "how many is not known yet"
 
 
 def _names(names: Sequence[str]) -> str:
