@@ -81,6 +81,8 @@ class Attachments:
         self._log, self._marks, self._on_wanted = kept, marks, on_wanted
         self._changed = threading.Condition()
         self._present: dict[IPv4Address, Present] = {}
+        self._groups: dict[IPv4Address, Group] = {}
+        """Of everybody present, by the rules in force."""
         self._rules: Rules | None = None
         self._entries: Mapping[Group, int] = {}
         self._everyone: Group | None = None
@@ -88,6 +90,8 @@ class Attachments:
         self._written: dict[IPv4Network, int] = {}
         """What the set should hold, as far as it was told."""
         self._awaited: Counter[Group] = Counter()
+        self._is_asked_for = False
+        """Whether the main loop was told and has not looked yet."""
         self._used_at: dict[Group, float] = {}
         self._let_go: set[tuple[IPv4Address, str]] = set()
         self._why_not_ready = ""
@@ -130,7 +134,13 @@ class Attachments:
             TransientError: the set could not be brought up to date; `repair` does later.
         """
         with self._changed:
+            is_same = self._rules is not None and self._rules.subnets.keys() == rules.subnets.keys()
+            is_news = not is_same or (entries, everyone) != (self._entries, self._everyone)
             self._rules, self._entries, self._everyone, self._why_not_ready = rules, entries, everyone, why_not_ready
+            if not is_same:
+                self._groups = {address: rules.group_of(present) for address, present in self._present.items()}
+            if not is_news:
+                return
             try:
                 self._update(self._wanted_entries())
             finally:
@@ -141,7 +151,8 @@ class Attachments:
         with self._changed:
             if self._rules is None:
                 return frozenset()
-            used = {self._rules.group_of(present) for present in self._present.values()} | set(self._awaited)
+            self._is_asked_for = False
+            used = {*self._groups.values(), *self._awaited}
             for group in used:
                 self._used_at[group] = now
             self._used_at = {group: at for group, at in self._used_at.items() if now - at <= linger_s}
@@ -326,7 +337,10 @@ class Attachments:
             names = ", ".join(sorted({name for group in groups for name in group}))
             raise NotReady(f"subnet {names} could not be brought into use on this host in time{self._why_not_ready}")
         self._awaited.update(groups)
-        self._on_wanted()
+        if not self._is_asked_for:
+            # Once for all who wait; the main loop looks at all of them.
+            self._is_asked_for = True
+            self._on_wanted()
         try:
             self._changed.wait(left)
         finally:
@@ -354,10 +368,11 @@ class Attachments:
 
     def _replace(self, after: Mapping[IPv4Address, Present]) -> None:
         for address, present in after.items():
-            if present:
-                self._present[address] = present
+            if present and self._rules is not None:
+                self._present[address], self._groups[address] = present, self._rules.group_of(present)
             else:
                 self._present.pop(address, None)
+                self._groups.pop(address, None)
 
     def _wanted_entries(self, only: Iterable[IPv4Address] | None = None) -> dict[IPv4Network, int]:
         """What the set must hold: of everybody, or of some addresses."""
@@ -365,7 +380,7 @@ class Attachments:
         if self._rules is None:
             return wanted
         for address in self._present if only is None else only:
-            entry = self._entries.get(self._rules.group_of(self._present.get(address, {})))
+            entry = self._entries.get(self._groups.get(address, ()))
             if entry is not None:
                 wanted[IPv4Network(address)] = self._marks.of_path(entry)
         everyone = self._entries.get(self._everyone) if self._everyone and only is None else None
