@@ -20,7 +20,7 @@ from proxypool.adapters.netlink.namespaces import NAMESPACE_MARK
 from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.adapters.netlink.sets import observe_sets
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
-from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, Tunnel
+from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, Tunnel, flat
 
 ALIAS_PREFIX = "proxypool:"
 """Alias of a moved card: the prefix, then the name it had in the root namespace."""
@@ -88,7 +88,7 @@ class View:
             for link in self._links
             if link.name.startswith(TUNNEL_DEVICE_PREFIX) or (is_namespace_ours and link.name == ENI_DEVICE)
         ]
-        wanted = desired.objects
+        wanted = flat(desired.objects)
         found: dict[Key, AnyObject] = {}
         for link in ours:
             item = _link(link, desired)
