@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Mapping
 
 from proxypool.adapters.zookeeper import PoolSession
-from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
+from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet, wait_until_seen
 from proxypool.core.errors import ProxypoolError
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+SEEN_WITHIN_S = 1.0
+"""How long the word of a subnet's nodes is waited for. One that is slower programs us all the same."""
 
 
 class Registrar:
@@ -26,7 +28,7 @@ class Registrar:
         """Nothing is started."""
         self._session, self._host, self._on_joined = session, host, on_joined
         self._changed = threading.Condition()
-        self._wanted: frozenset[str] = frozenset()
+        self._wanted: Mapping[str, tuple[str, ...]] = {}
         self._listed: frozenset[str] = frozenset()
         self._joined: set[str] = set()
         self._is_stopping = False
@@ -43,12 +45,14 @@ class Registrar:
             self._is_stopping = True
             self._changed.notify()
 
-    def want(self, subnets: frozenset[str], subnet_hosts: Mapping[str, frozenset[str]]) -> None:
-        """Where this host must be listed, and where the pool as last read lists it."""
+    def want(self, subnets: Mapping[str, tuple[str, ...]], subnet_hosts: Mapping[str, frozenset[str]]) -> None:
+        """Where this host must be listed (subnet -> its pairs that have a member), and where the pool as last read
+        lists it.
+        """
         listed = frozenset(subnet for subnet, hosts in subnet_hosts.items() if self._host in hosts)
         with self._changed:
             # Whoever was listed and is no longer was removed by somebody; whoever is not listed yet, by nobody.
-            self._joined = (self._joined - (self._listed - listed)) | (listed & subnets)
+            self._joined = (self._joined - (self._listed - listed)) | (listed & subnets.keys())
             self._wanted, self._listed = subnets, listed
             self._changed.notify()
 
@@ -56,7 +60,7 @@ class Registrar:
     def joined(self) -> frozenset[str]:
         """Wanted subnets whose nodes know this host, as far as we have heard."""
         with self._changed:
-            return frozenset(self._joined & self._wanted)
+            return frozenset(self._joined & self._wanted.keys())
 
     @property
     def problem(self) -> str | None:
@@ -81,12 +85,17 @@ class Registrar:
                     self._changed.wait(RETRY_S)
 
     def _todo(self) -> tuple[list[str], list[str]]:
-        return sorted(self._wanted - self._joined), sorted(self._listed - self._wanted)
+        return sorted(self._wanted.keys() - self._joined), sorted(self._listed - self._wanted.keys())
 
     def _work(self, joins: list[str], leaves: list[str]) -> None:
-        for subnet in joins:
-            join_subnet(self._session, self._host, subnet)
-        for subnet in joins:
+        """All join before the first is waited for: their nodes work at the same time."""
+        zxids = {subnet: join_subnet(self._session, self._host, subnet) for subnet in joins}
+        for subnet, zxid in zxids.items():
+            pairs = self._wanted.get(subnet, ())
+            if zxid is not None and pairs:
+                is_seen = wait_until_seen(self._session, subnet, pairs, zxid, SEEN_WITHIN_S)
+                if not is_seen:
+                    log.warning("subnet %s: not all of its nodes have said that they know this host", subnet)
             with self._changed:
                 self._joined.add(subnet)
             self._on_joined(subnet)

@@ -47,6 +47,8 @@ class Steerer:
     found: Scene | None = None
     """What a predecessor left; None: not looked yet."""
     snapshot: Snapshot = field(default_factory=Snapshot)
+    is_remembered: bool = False
+    """Whether the snapshot is from before the start, and may be old."""
     silent: frozenset[IPv4Address] = frozenset()
     book: Book | None = None
     refused: dict[str, str] = field(default_factory=dict)
@@ -136,11 +138,16 @@ class Steerer:
     def _pairs(self, subnet: str) -> Iterable[PairSpec]:
         return self.snapshot.pairs.get(subnet, {}).values()
 
+    def _living_pairs(self, subnet: str) -> tuple[str, ...]:
+        return tuple(pair.id for pair in self._pairs(subnet) if self.snapshot.elections.get(f"{subnet}/{pair.id}"))
+
     def _find_dead(self) -> None:
         """Pairs that are gone from the pool; and those that are silent and, by what ZooKeeper says, without a member.
 
         Neither alone is enough: with both daemons dead traffic goes on, and a HaVip that moves is silent for a moment.
         """
+        if self.is_remembered:
+            return
         legs = {leg for legs in self.book.paths.values() for leg in legs} if self.book else set()
         known = {pair.havip for leg in legs for pair in self._pairs(leg.subnet)}
         dead = {leg.havip for leg in legs} - known
@@ -168,7 +175,7 @@ class Steerer:
             self.dataplane.want(HOST_SCOPE, scene, self._wish_number)
         self._wish_book = self.book
         used = frozenset(name for group in groups for name in group if name in steering.subnets)
-        self.registrar.want(used, self.snapshot.subnet_hosts)
+        self.registrar.want({name: self._living_pairs(name) for name in used}, self.snapshot.subnet_hosts)
         self._joined = (self._joined & used) | self.registrar.joined
         self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
 
