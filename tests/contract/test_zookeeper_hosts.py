@@ -8,12 +8,13 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
+from proxypool.adapters.zookeeper import PoolMirror
 from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet, wait_until_seen
 from proxypool.core.documents import encode
-from proxypool.core.model import MemberSpec, MemberStatus
+from proxypool.core.model import MemberSpec, MemberStatus, Snapshot
 from proxypool.core.requests import PairRequest
 from tests.contract.conftest import Connect
-from tests.contract.zk import PoolClient, wait_until
+from tests.contract.zk import PoolClient, subnet_request, wait_until
 
 QUICK_S, PATIENT_S = 0.3, 10.0
 
@@ -82,6 +83,33 @@ def test_what_did_not_change_is_the_same_object_in_the_next_snapshot(connect: Co
     operator.put("hosts/h1", b'{"v":1,"id":"h1","underlay":"192.168.80.9","tunnel_address":"100.64.0.1"}')
     wait_until(lambda: str(watcher.mirror.snapshot.hosts["h1"].underlay) == "192.168.80.9", "another document")
     assert watcher.mirror.snapshot.subnet_hosts["s1"] is after.subnet_hosts["s1"]
+
+
+def test_a_hosts_mirror_knows_its_own_place_in_the_lists_and_no_other_host(
+    connect: Connect, operator: PoolClient
+) -> None:
+    """What ten thousand agents would all have to read again whenever one of them joins a subnet."""
+    client = connect()
+    snapshots: list[Snapshot] = []
+    mirror = PoolMirror(client.session, snapshots.append, host="h1")
+    mirror.start()
+    try:
+        wait_until(mirror.loaded.is_set, "loaded")
+        count = len(snapshots)
+        operator.make("hosts/h2", b'{"v":1,"id":"h2","underlay":"192.168.80.2","tunnel_address":"100.64.0.2"}')
+        join_subnet(operator.session, "h2", "s1")
+        for _ in range(2):
+            join_subnet(operator.session, "h1", "s1")
+            wait_until(lambda: mirror.snapshot.subnet_hosts["s1"] == {"h1"}, "it is in the list")
+            leave_subnet(operator.session, "h1", "s1")
+            wait_until(lambda: mirror.snapshot.subnet_hosts["s1"] == frozenset(), "it is out of it")
+        assert len(snapshots) == count + 4
+        assert not mirror.snapshot.hosts
+        operator.store.add_subnet(subnet_request(2))
+        join_subnet(operator.session, "h1", "s2")
+        wait_until(lambda: mirror.snapshot.subnet_hosts.get("s2") == frozenset(("h1",)), "in another one's")
+    finally:
+        mirror.stop()
 
 
 def test_both_members_must_have_seen_it(connect: Connect, operator: PoolClient) -> None:
