@@ -36,6 +36,7 @@ from proxypool.core.scene import (
     Scene,
     Sysctl,
     Tunnel,
+    flat,
 )
 
 
@@ -111,13 +112,14 @@ def plan(desired: Scene, observed: Scene) -> tuple[Operation, ...]:
     if not observed.exists and desired.namespace is not None:
         operations.append(MakeNamespace(desired.namespace))
     wanted, found = _what_may_differ(desired.objects, observed.objects)
-    doomed = [item for key, item in found.items() if _must_go(item, wanted.get(key))]
+    # Most of what was observed is the wanted object itself; comparing all fields of ten thousand takes its time.
+    doomed = [item for key, item in found.items() if (asked := wanted.get(key)) is not item and _must_go(item, asked)]
     doomed.sort(key=lambda item: (REMOVE_PHASES.index(item.key[0]), item.key))
     operations += [Remove(item) for item in doomed]
     if any(isinstance(item, Eni | Tunnel | Address) for item in doomed):
         # They may take along what is otherwise as it must be.
-        wanted, found = desired.objects, _survivors(observed, doomed)
-    missing = [(key, item) for key, item in wanted.items() if _differs(found.get(key), item)]
+        wanted, found = flat(desired.objects), _survivors(observed, doomed)
+    missing = [(key, item) for key, item in wanted.items() if (is_now := found.get(key)) is not item and is_now != item]
     missing.sort(key=lambda entry: (_PUT_PHASE[entry[0][0]], entry[0]))
     operations += [_put(item, found.get(key)) for key, item in missing]
     return tuple(operations)
@@ -134,12 +136,7 @@ def _what_may_differ(desired: Objects, observed: Objects) -> tuple[Objects, Obje
     """Without the parts that both have: one more host among ten thousand is a matter of its own few objects."""
     if isinstance(desired, Composite) and isinstance(observed, Composite):
         return desired.unlike(observed), observed.unlike(desired)
-    return desired, observed
-
-
-def _differs(found: AnyObject | None, wanted: AnyObject) -> bool:
-    """Most of what was observed is the wanted object itself; comparing all fields of ten thousand takes its time."""
-    return found is not wanted and found != wanted
+    return flat(desired), flat(observed)
 
 
 def _must_go(item: AnyObject, wanted: AnyObject | None) -> bool:

@@ -365,6 +365,11 @@ class Composite(Mapping[Key, AnyObject]):
         return self.flat().values()
 
 
+def flat(objects: Mapping[Key, AnyObject]) -> Mapping[Key, AnyObject]:
+    """The same as one dictionary, for whoever asks for thousands of keys."""
+    return objects.flat() if isinstance(objects, Composite) else objects
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Our objects in one namespace. `namespace` None: the namespace the daemon itself runs in."""

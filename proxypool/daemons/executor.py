@@ -65,10 +65,9 @@ class KernelDriver:
                 if ownership is netlink.Ownership.UNMARKED:
                     return Scene.absent(desired.namespace)
             found = view.objects(desired)
-            sysctls = [item for item in desired.objects.values() if isinstance(item, Sysctl)]
-            tables = [item for item in desired.objects.values() if isinstance(item, Table)]
-            found |= {item.key: item for item in observe_sysctls(sysctls)}
-            found |= {item.key: iptables.observe_table(item) for item in tables}
+            others = [item for item in desired.objects.values() if isinstance(item, Sysctl | Table)]
+            found |= {item.key: item for item in observe_sysctls([item for item in others if isinstance(item, Sysctl)])}
+            found |= {item.key: iptables.observe_table(item) for item in others if isinstance(item, Table)}
         return Scene(desired.namespace, found)
 
     def _memory(self, namespace: str | None) -> netlink.Memory:

@@ -116,7 +116,9 @@ class HostDaemon:
         )
         self.presence = Presence(self.session)
         self.registration = HostRegistration(self.session, self.presence, self.name, self.underlay.address, listen)
-        self.mirror = PoolMirror(self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)))
+        self.mirror = PoolMirror(
+            self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), host=self.name
+        )
         self.cache = PoolCache(self.state_dir / f"pool-{self.config.pool}.json", self.name)
         self.dataplane = Dataplane(on_result=self.inbox.put)
         self.watcher = Watcher(TICK_S, self._tick)

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from proxypool.adapters.netlink import encode
 from proxypool.adapters.netlink.encode import (
     ADDRESS_BODY,
+    LINK_BODY,
     NEIGHBOUR_BODY,
     NUD_PERMANENT,
     ROUTE_BODY,
@@ -38,12 +39,6 @@ from proxypool.core.scene import (
 )
 
 NO_SUPPRESSION = 0xFFFFFFFF
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 18, 20
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
-IFLA_GRE_IKEY, IFLA_GRE_LOCAL = 4, 6
-IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_PORT = 1, 4, 15
-_LINK_BODY = struct.Struct("=BxHiII")
-"""ifinfomsg: family, type, index, flags, change."""
 _U32, _BE32, _BE16 = struct.Struct("=I"), struct.Struct(">I"), struct.Struct(">H")
 _TYPE_MASK = 0x3FFF
 """Without the flags for nested and big-endian attributes."""
@@ -107,18 +102,18 @@ class Link:
 
 def parse_link(message: bytes) -> Link:
     """Of a whole message."""
-    _, _, index, flags, _ = _LINK_BODY.unpack_from(message, HEADER.size)
-    found = attributes(message, HEADER.size + _LINK_BODY.size)
-    info = attributes(found.get(IFLA_LINKINFO, b""), 0)
+    _, _, index, flags, _ = LINK_BODY.unpack_from(message, HEADER.size)
+    found = attributes(message, HEADER.size + LINK_BODY.size)
+    info = attributes(found.get(encode.IFLA_LINKINFO, b""), 0)
     return Link(
         index=index,
-        name=_text(found[IFLA_IFNAME]),
+        name=_text(found[encode.IFLA_IFNAME]),
         is_up=bool(flags & 1),
-        mtu=int(_U32.unpack(found[IFLA_MTU])[0]),
-        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
-        alias=_text(found.get(IFLA_IFALIAS, b"")),
-        kind=_text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None,
-        data=attributes(info.get(IFLA_INFO_DATA, b""), 0),
+        mtu=int(_U32.unpack(found[encode.IFLA_MTU])[0]),
+        mac=found.get(encode.IFLA_ADDRESS, b"").hex(":"),
+        alias=_text(found.get(encode.IFLA_IFALIAS, b"")),
+        kind=_text(info[encode.IFLA_INFO_KIND]) if encode.IFLA_INFO_KIND in info else None,
+        data=attributes(info.get(encode.IFLA_INFO_DATA, b""), 0),
     )
 
 

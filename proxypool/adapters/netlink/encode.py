@@ -17,21 +17,33 @@ from proxypool.core.scene import (
     Route,
     RouteKind,
     RuleAction,
+    Tunnel,
 )
 
 Batched: TypeAlias = Address | Route | PolicyRule | Neighbour | ForwardingEntry
 BATCHED = (Address, Route, PolicyRule, Neighbour, ForwardingEntry)
 """What is one message each."""
 
+RTM_NEWLINK = 16
 RTM_NEWADDR, RTM_DELADDR = 20, 21
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 RTM_NEWRULE, RTM_DELRULE = 32, 33
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 18, 20
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_GRE_IFLAGS, IFLA_GRE_OFLAGS, IFLA_GRE_IKEY, IFLA_GRE_OKEY, IFLA_GRE_LOCAL, IFLA_GRE_TTL = 2, 3, 4, 5, 6, 8
+IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_TTL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT = 1, 4, 5, 7, 15
+IFF_UP = 1
+GRE_KEY = b"\x20\0"
+"""The key-present bit of GRE flags (RFC 2890), in network order."""
+TUNNEL_TTL = 64
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_FLOW, RTA_TABLE = 1, 4, 5, 6, 11, 15
 NDA_DST, NDA_LLADDR = 1, 2
 FRA_SRC, FRA_GOTO, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 2, 4, 6, 10, 14, 15, 16
 FRA_PROTOCOL = 21
+LINK_BODY = struct.Struct("=BxHiII")
+"""ifinfomsg: family, type, index, flags, change."""
 ROUTE_BODY = struct.Struct("=8BI")
 """rtmsg: family, destination and source length, tos, table, protocol, scope, type, flags."""
 RULE_BODY = ROUTE_BODY
@@ -46,7 +58,7 @@ RTNH_F_ONLINK = 4
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_ANY = 0, 253, 255
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_SELF = 2
-_U32 = struct.Struct("=I")
+_U32, _BE32, _BE16 = struct.Struct("=I"), struct.Struct(">I"), struct.Struct(">H")
 
 IndexOf: TypeAlias = Callable[[str], int]
 
@@ -142,3 +154,25 @@ def _rule(rule: PolicyRule) -> bytes:
 
 def _u32(kind: int, value: int) -> bytes:
     return attribute(kind, _U32.pack(value))
+
+
+def encode_tunnel(tunnel: Tunnel, *, is_up: bool) -> Request:
+    """Make a tunnel device, whole: the kernel gives it its MTU and takes it up in the same step. One that is there is
+    refused.
+    """
+    flags = IFF_UP if is_up else 0
+    body = LINK_BODY.pack(socket.AF_UNSPEC, 0, 0, flags, IFF_UP)
+    body += attribute(IFLA_IFNAME, tunnel.device.encode() + b"\0") + _u32(IFLA_MTU, tunnel.mtu)
+    ttl, local = bytes((TUNNEL_TTL,)), tunnel.local.packed
+    if tunnel.kind == "gre":
+        key = _BE32.pack(tunnel.tunnel_key)
+        data = attribute(IFLA_GRE_LOCAL, local) + attribute(IFLA_GRE_IKEY, key) + attribute(IFLA_GRE_OKEY, key)
+        data += attribute(IFLA_GRE_IFLAGS, GRE_KEY) + attribute(IFLA_GRE_OFLAGS, GRE_KEY)
+        data += attribute(IFLA_GRE_TTL, ttl)
+    else:
+        body += attribute(IFLA_ADDRESS, _link_address(tunnel.mac or ""))
+        data = _u32(IFLA_VXLAN_ID, tunnel.tunnel_key) + attribute(IFLA_VXLAN_LOCAL, local)
+        data += attribute(IFLA_VXLAN_PORT, _BE16.pack(tunnel.port or 0))
+        data += attribute(IFLA_VXLAN_LEARNING, b"\0") + attribute(IFLA_VXLAN_TTL, ttl)
+    info = attribute(IFLA_INFO_KIND, tunnel.kind.encode()) + attribute(IFLA_INFO_DATA, data)
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + attribute(IFLA_LINKINFO, info))

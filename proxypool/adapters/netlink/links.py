@@ -9,16 +9,15 @@ from typing import Any
 
 from pyroute2 import IPRoute, netns
 
+from proxypool.adapters.netlink.encode import encode_tunnel
 from proxypool.adapters.netlink.inventory import index_of, link_by_name
 from proxypool.adapters.netlink.namespaces import Home, namespace_path
 from proxypool.adapters.netlink.observe import ALIAS_PREFIX
+from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.core.addressing import ENI_DEVICE
 from proxypool.core.errors import PermanentError, TransientError
 from proxypool.core.scene import Eni, Tunnel
 
-GRE_KEY = 0x2000
-"""The key-present bit of GRE flags (RFC 2890), in network order as the kernel's attribute wants it."""
-TTL = 64
 IFF_UP = 1
 
 
@@ -103,11 +102,10 @@ def make_tunnel(tunnel: Tunnel, namespace: str | None, home: Home) -> None:
     """
     if index_of(tunnel.device) is None:
         if namespace is None:
-            with IPRoute() as ip:
-                _add(ip, tunnel)
-        else:
-            with _visit(home, namespace), IPRoute() as ip:
-                _make_at_home(ip, tunnel, namespace)
+            _add(tunnel, is_up=tunnel.is_up)
+            return
+        with _visit(home, namespace), IPRoute() as ip:
+            _make_at_home(ip, tunnel, namespace)
     index = index_of(tunnel.device)
     if index is None:
         raise TransientError(f"tunnel {tunnel.device} did not arrive in {namespace}")
@@ -119,7 +117,7 @@ def _make_at_home(ip: IPRoute, tunnel: Tunnel, namespace: str) -> None:
     left_over = index_of(tunnel.device)
     if left_over is not None:
         ip.link("del", index=left_over)
-    _add(ip, tunnel)
+    _add(tunnel, is_up=False)
     target = os.open(namespace_path(namespace), os.O_RDONLY | os.O_CLOEXEC)
     try:
         ip.link("set", index=index_of(tunnel.device), net_ns_fd=target)
@@ -127,26 +125,12 @@ def _make_at_home(ip: IPRoute, tunnel: Tunnel, namespace: str) -> None:
         os.close(target)
 
 
-def _add(ip: IPRoute, tunnel: Tunnel) -> None:
-    if tunnel.kind == "gre":
-        options: dict[str, Any] = {
-            "gre_local": str(tunnel.local),
-            "gre_ikey": tunnel.tunnel_key,
-            "gre_okey": tunnel.tunnel_key,
-            "gre_iflags": GRE_KEY,
-            "gre_oflags": GRE_KEY,
-            "gre_ttl": TTL,
-        }
-    else:
-        options = {
-            "vxlan_id": tunnel.tunnel_key,
-            "vxlan_local": str(tunnel.local),
-            "vxlan_port": tunnel.port,
-            "vxlan_learning": 0,
-            "vxlan_ttl": TTL,
-            "address": tunnel.mac,
-        }
-    ip.link("add", ifname=tunnel.device, kind=tunnel.kind, **options)
+def _add(tunnel: Tunnel, *, is_up: bool) -> None:
+    """On a function host it stands in the way of an instance's first packet, so it is one message and no library."""
+    with RawSocket() as netlink:
+        (code,) = netlink.change([encode_tunnel(tunnel, is_up=is_up)])
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 @contextmanager

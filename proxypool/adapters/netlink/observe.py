@@ -12,7 +12,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 from typing import Self
 
-from proxypool.adapters.netlink import decode
+from proxypool.adapters.netlink import decode, encode
 from proxypool.adapters.netlink.decode import Link, Memory, What
 from proxypool.adapters.netlink.encode import ADDRESS_BODY, NEIGHBOUR_BODY, ROUTE_BODY, RULE_BODY
 from proxypool.adapters.netlink.errors import translated
@@ -20,7 +20,7 @@ from proxypool.adapters.netlink.namespaces import NAMESPACE_MARK
 from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.adapters.netlink.sets import observe_sets
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
-from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, Tunnel
+from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, Tunnel, flat
 
 ALIAS_PREFIX = "proxypool:"
 """Alias of a moved card: the prefix, then the name it had in the root namespace."""
@@ -88,7 +88,7 @@ class View:
             for link in self._links
             if link.name.startswith(TUNNEL_DEVICE_PREFIX) or (is_namespace_ours and link.name == ENI_DEVICE)
         ]
-        wanted = desired.objects
+        wanted = flat(desired.objects)
         found: dict[Key, AnyObject] = {}
         for link in ours:
             item = _link(link, desired)
@@ -118,17 +118,17 @@ def _link(link: Link, desired: Scene) -> Eni | Tunnel:
     if link.name == ENI_DEVICE:
         return Eni(link.name, _eni_match(link, desired), link.is_up)
     if link.kind == "gre" and link.data:
-        local = link.address(decode.IFLA_GRE_LOCAL)
-        return Tunnel(link.name, "gre", local, link.number(decode.IFLA_GRE_IKEY), link.mtu, is_up=link.is_up)
+        local = link.address(encode.IFLA_GRE_LOCAL)
+        return Tunnel(link.name, "gre", local, link.number(encode.IFLA_GRE_IKEY), link.mtu, is_up=link.is_up)
     if link.kind == "vxlan" and link.data:
         return Tunnel(
             link.name,
             "vxlan",
-            link.address(decode.IFLA_VXLAN_LOCAL),
-            link.own_number(decode.IFLA_VXLAN_ID),
+            link.address(encode.IFLA_VXLAN_LOCAL),
+            link.own_number(encode.IFLA_VXLAN_ID),
             link.mtu,
             mac=link.mac,
-            port=link.port(decode.IFLA_VXLAN_PORT),
+            port=link.port(encode.IFLA_VXLAN_PORT),
             is_up=link.is_up,
         )
     # Our name, but not a tunnel: replaced by hand. Shown as what it is, so that it differs from any wish.

@@ -21,7 +21,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_DUMP_INTR = 0x10
 """In an answer: what was being listed changed meanwhile."""
-_ERROR, _DONE = 2, 3
+_ERROR, _DONE, _FIRST_OF_PROTOCOL = 2, 3, 16
 _SOL_NETLINK, _CAP_ACK, _STRICT_CHECK = 270, 10, 12
 OWN_PORT = 0xC0000000 | os.getpid()
 """Port of our sockets, and so the sender in the notifications of what they changed. The kernel gives out others."""
@@ -122,21 +122,28 @@ class RawSocket:
         self._sequence += 1
         found: list[bytes] = []
         is_whole = True
+        unpack = HEADER.unpack_from
         with _answered():
             header = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0)
             self._socket.send(header + body)
             while True:
-                for answer, flags, sequence, message in split(self._socket.recv(_RECEIVE_BYTES)):
+                data = self._socket.recv(_RECEIVE_BYTES)
+                offset, end = 0, len(data)
+                while offset < end:
+                    length, answer, flags, sequence, _ = unpack(data, offset)
+                    message = data[offset : offset + length]
+                    offset += (length + 3) & ~3
                     if sequence != self._sequence:
                         continue
                     is_whole = is_whole and not flags & NLM_F_DUMP_INTR
-                    if answer == _DONE:
+                    if answer >= _FIRST_OF_PROTOCOL:
+                        found.append(message)
+                    elif answer == _DONE:
                         _require_done(message)
                         return found if is_whole else None
-                    if answer == _ERROR:
+                    elif answer == _ERROR:
                         code = -struct.unpack_from("=i", message, HEADER.size)[0]
                         raise OSError(code, os.strerror(code))
-                    found.append(message)
 
 
 class _answered:  # noqa: N801 - a context manager, read as a verb

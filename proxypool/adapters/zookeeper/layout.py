@@ -102,6 +102,8 @@ class Facet(StrEnum):
     DATA = "data"
     CHILDREN = "children"
     STAT = "stat"
+    PRESENCE = "presence"
+    """Whether it is there."""
 
 
 ROOTS: tuple[Parts, ...] = (("version",), ("spec",), ("subnets",), ("nodes",), ("hosts",))
@@ -123,6 +125,8 @@ def facet_of(parts: Parts) -> Facet | None:
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):
             return Facet.STAT
+        case ("subnets", _, "hosts", _):
+            return Facet.PRESENCE
         case _:
             return None
 

@@ -54,10 +54,19 @@ def load(session: PoolSession, tree: PoolTree, start: Iterable[Parts], *, all_be
 class PoolMirror:
     """See the module's text. `on_change` runs on the mirror's own thread, only when the snapshot differs."""
 
-    def __init__(self, session: PoolSession, on_change: Callable[[Snapshot], None], *, node: str | None = None) -> None:
-        """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed."""
+    def __init__(
+        self,
+        session: PoolSession,
+        on_change: Callable[[Snapshot], None],
+        *,
+        node: str | None = None,
+        host: str | None = None,
+    ) -> None:
+        """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed; with
+        `host`, no other host.
+        """
         self._session, self._on_change = session, on_change
-        self._tree = PoolTree(session.layout, node=node)
+        self._tree = PoolTree(session.layout, node=node, host=host)
         self._snapshot = Snapshot()
         self._wake = threading.Condition()
         self._changed: set[Parts] = set()

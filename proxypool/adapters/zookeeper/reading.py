@@ -26,6 +26,8 @@ class Node:
 Answer: TypeAlias = Node | RawListing | None
 """None: there is no such node."""
 Read: TypeAlias = tuple[Facet, str]
+_WATCHED_IF_THERE = (Facet.DATA, Facet.CHILDREN)
+"""Of these a read that finds nothing leaves no watch behind."""
 Watch: TypeAlias = Callable[[Any], None]
 
 
@@ -38,7 +40,7 @@ def read_all(session: PoolSession, reads: Iterable[Read], watch: Watch | None = 
     wanted = list(reads)
     answers = _collect(session, wanted, [_send(session, facet, path, watch) for facet, path in wanted])
     if watch is not None:
-        missing = [at for at, answer in enumerate(answers) if answer is None and wanted[at][0] is not Facet.STAT]
+        missing = [at for at, answer in enumerate(answers) if answer is None and wanted[at][0] in _WATCHED_IF_THERE]
         made = [session.client.exists_async(wanted[at][1], watch=watch) for at in missing]
         late = [at for at, result in zip(missing, made, strict=True) if session.wait(result) is not None]
         again = [_send(session, *wanted[at], watch) for at in late]
@@ -55,6 +57,8 @@ def _send(session: PoolSession, facet: Facet, path: str, watch: Watch | None) ->
             return list_async(session.client, path, watch)
         case Facet.STAT:
             return session.client.exists_async(path)
+        case Facet.PRESENCE:
+            return session.client.exists_async(path, watch=watch)
 
 
 def _collect(session: PoolSession, reads: Sequence[Read], results: Sequence[Any]) -> list[Answer]:
@@ -77,7 +81,7 @@ def _answer(session: PoolSession, facet: Facet, result: Any) -> Answer:
             return listing
         case Facet.DATA:
             data, stat = value
-        case Facet.STAT:
+        case Facet.STAT | Facet.PRESENCE:
             data, stat = b"", value
     return Node(data, stat.version, stat.czxid, stat.ephemeralOwner)
 

@@ -51,9 +51,13 @@ class Entry:
 class PoolTree:
     """See the module's text. Not safe with several threads."""
 
-    def __init__(self, layout: Layout, *, with_status: bool = False, node: str | None = None) -> None:
-        """With `node`, elections are followed only for pairs that have a member there."""
-        self._layout, self._with_status, self._node = layout, with_status, node
+    def __init__(
+        self, layout: Layout, *, with_status: bool = False, node: str | None = None, host: str | None = None
+    ) -> None:
+        """With `node`, elections are followed only for pairs that have a member there; with `host`, of all hosts only
+        whether this one is in a subnet's list: ten thousand agents must not all read anew when one of them joins.
+        """
+        self._layout, self._with_status, self._node, self._host = layout, with_status, node, host
         self._entries: dict[Parts, Entry] = {}
         self._lists: dict[Parts, Listing] = {}
         self._candidates: dict[Parts, Node] = {}
@@ -66,7 +70,7 @@ class PoolTree:
 
     def roots(self) -> list[Parts]:
         """Where reading begins."""
-        return list(ROOTS)
+        return [parts for parts in ROOTS if self._host is None or parts != ("hosts",)]
 
     def knows(self, parts: Parts) -> bool:
         """Whether a change of this node matters: it is a root, or what was read so far leads to it."""
@@ -76,12 +80,17 @@ class PoolTree:
 
     def _is_due(self, parts: Parts) -> bool:
         above = parts[:-1]
+        if facet_of(parts) is Facet.PRESENCE:
+            return parts[-1] == self._host and parts[:2] in self._entries
         if facet_of(above) is Facet.CHILDREN:
             return parts[-1] in self._names(above)
         return above in self._entries and parts in self._below(above)
 
     def take(self, parts: Parts, answer: Answer, *, all_below: bool) -> list[Parts]:
         """Store an answer; returns what to read next: what is new below, or with `all_below` everything below."""
+        if facet_of(parts) is Facet.PRESENCE:
+            listing = Listing(frozenset((parts[-1],) if answer is not None else ()))
+            return self._take_list(parts[:-1], listing, all_below=all_below)
         if isinstance(answer, RawListing):
             listing = answer.after(self._lists.get(parts) or Listing())
             return self._take_list(parts, listing, all_below=all_below)
@@ -127,6 +136,9 @@ class PoolTree:
 
     def _below(self, parts: Parts) -> tuple[Parts, ...]:
         containers = containers_below(parts, with_status=self._with_status)
+        if self._host is not None:
+            # Not the list, but our place in it.
+            containers = tuple((*at, self._host) if at[-1] == "hosts" else at for at in containers)
         pair = self._entries[parts].document
         if self._node is not None and isinstance(pair, PairSpec) and pair.member(self._node) is None:
             return tuple(container for container in containers if container[-1] != "election")
