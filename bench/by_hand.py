@@ -114,6 +114,18 @@ class ByHand:
         """The host's tunnel."""
         return self._tunnel(self.lab.topology.machines[HOST].ip, HOST_INNER, NODE_INNER, self.subnet.havip)
 
+    def first_use(self) -> tuple[list[str], list[str]]:
+        """Commands on the node and on the host, as soon as the host's first instance needs the customer."""
+        reach = self._reach(HOST_INNER, self.lab.topology.machines[HOST].ip)
+        host = self.host_script().splitlines()
+        return reach.splitlines(), [line for line in host if line.startswith(("ip", "bridge"))]
+
+    def undo_first_use(self) -> tuple[list[str], list[str]]:
+        """And back."""
+        # Without its neighbour the node asks for one, and gets no answer.
+        node = [f"ip neigh del {HOST_INNER} dev {DEVICE}"]
+        return node, [f"ip link del {DEVICE}", f"{IPTABLES} -t nat -F"]
+
     def keepalived_text(self) -> str:
         """All defaults: state BACKUP, priority 100, VRRP version 2, an advertisement a second, by multicast."""
         return (
@@ -125,19 +137,23 @@ class ByHand:
         kind, key = self.lab.topology.tunnel, self.subnet.key
         if kind is Tunnel.GRE:
             make = f"ip link add {DEVICE} type gre local {local} key {key} ttl 64\n"
-            reach = f"ip neigh replace {peer} lladdr {remote} dev {DEVICE} nud permanent\n"
         else:
             # Both nodes have the same MAC, as both have the same address: a failover changes nothing on the host.
             make = (
                 f"ip link add {DEVICE} address {mac_of(IPv4Address(own))} "
                 f"type vxlan id {key} local {local} dstport {VXLAN_PORT} nolearning ttl 64\n"
             )
-            mac = mac_of(IPv4Address(peer))
-            reach = (
-                f"ip neigh replace {peer} lladdr {mac} dev {DEVICE} nud permanent\n"
-                f"bridge fdb replace {mac} dev {DEVICE} dst {remote}\n"
-            )
-        return f"set -e\n{make}ip addr add {own}/24 dev {DEVICE}\nip link set {DEVICE} mtu {MTU[kind]} up\n{reach}"
+        address = f"ip addr add {own}/24 dev {DEVICE}\nip link set {DEVICE} mtu {MTU[kind]} up\n"
+        return f"set -e\n{make}{address}{self._reach(peer, remote)}"
+
+    def _reach(self, peer: str, remote: str) -> str:
+        if self.lab.topology.tunnel is Tunnel.GRE:
+            return f"ip neigh replace {peer} lladdr {remote} dev {DEVICE} nud permanent\n"
+        mac = mac_of(IPv4Address(peer))
+        return (
+            f"ip neigh replace {peer} lladdr {mac} dev {DEVICE} nud permanent\n"
+            f"bridge fdb replace {mac} dev {DEVICE} dst {remote}\n"
+        )
 
     def _card(self, node: str) -> tuple[str, str]:
         member = next(member for member in self.subnet.members if member.node == node)
