@@ -35,7 +35,8 @@ _REMOVE = """
 import sys
 from proxypool.cli.main import app
 for subnet in sys.argv[1:]:
-    app(["pair", "remove", subnet, "%s", "--yes"], standalone_mode=False)
+    risks = ["--accept-risk=drop-connections", "--accept-risk=stop-new-connections"]
+    app(["pair", "remove", subnet, "%s", "--yes", *risks], standalone_mode=False)
     app(["subnet", "remove", subnet, "--yes"], standalone_mode=False)
 """
 """The product's own commands, in one process: starting 200 of them takes a minute."""

@@ -49,4 +49,9 @@ def _code_of(error: ProxypoolError) -> ExitCode:
 
         if isinstance(error, ZooKeeperUnreachable):
             return ExitCode.UNREACHABLE
+    if "proxypool.core.draining" in sys.modules:
+        from proxypool.core.draining import RiskNotAccepted
+
+        if isinstance(error, RiskNotAccepted):
+            return ExitCode.NOT_CONFIRMED
     return ExitCode.FAILED

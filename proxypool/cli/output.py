@@ -203,13 +203,14 @@ def scaled(value: float) -> str:
 
 def ago(then: float | None, now: float) -> str:
     """How long ago, in the two largest units that matter."""
-    if not then:
-        return ""
-    seconds = max(0, int(now - then))
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds}s"
+    return duration(now - then) if then else ""
+
+
+def duration(seconds: float) -> str:
+    """So long, in the two largest units that matter."""
+    whole = max(0, int(seconds))
     for size, unit, smaller, smaller_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if seconds >= size:
-            rest = seconds % size // smaller
-            return f"{seconds // size}{unit}{rest}{smaller_unit}" if rest else f"{seconds // size}{unit}"
-    return ""
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size}{unit}{rest}{smaller_unit}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"

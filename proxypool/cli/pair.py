@@ -9,22 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from proxypool.cli import drain as draining
+from proxypool.cli import rehearsal
 from proxypool.cli.confirm import YesOption, require_confirmation
+from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
+from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
+from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
-from proxypool.cli.status import read_status
+from proxypool.cli.status import find_pair, read_status
 from proxypool.cli.subnet import SubnetArgument
 from proxypool.cli.views import check_lines, member_table, pair_table
+from proxypool.cli.views import draining as draining_since
 from proxypool.core.documents import to_builtins
+from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
+from proxypool.core.model import MAX_WEIGHT, PairState, require_weight
 from proxypool.core.requests import PairRequest, parse_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxypool.adapters.zookeeper import PoolStore
-    from proxypool.core.model import PairSpec
     from proxypool.core.status import PairReport, PoolStatus, SubnetReport
 
 app = typer.Typer(
@@ -37,6 +44,10 @@ app = typer.Typer(
 
 PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="Its id within the subnet.", show_default=False)]
 TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")]
+WeightOption = Annotated[
+    int | None,
+    typer.Option("--weight", help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}. Default: 1."),
+]
 
 
 @app.command()
@@ -57,28 +68,33 @@ def add(
     egress_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Floating address in the customer's subnet.")
     ] = None,
+    weight: WeightOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False,
     timeout: TimeoutOption = 30.0,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Add a pair to a subnet. The same again changes nothing."""
+    """Add a pair to a subnet. The same again changes nothing. No connection that exists moves."""
     settings: Settings = context.obj
+    if weight is not None:
+        require_weight(weight)
     request = PairRequest(
         id=pair,
         havip=_address(havip, "--havip"),
         members=tuple(parse_member(text) for text in member),
         vrid=vrid,
         egress_address=_address(egress_address, "--egress-address") if egress_address else None,
+        weight=weight,
     )
     with settings.store() as store:
+        if dry_run:
+            rehearsal.addition(store, subnet, request)
+            _warn_of_unknown_nodes(store, (place.node for place in request.members))
+            return
         spec = store.add_pair(subnet, request)
-        typer.echo(f"pair {subnet}/{spec.id}: HaVip {spec.havip}, VRRP id {spec.vrid}, {_nodes(spec)}")
+        typer.echo(f"pair {subnet}/{spec.id}: {numbers_text(spec)}")
         _warn_of_unknown_nodes(store, (place.node for place in spec.members))
         if wait:
             _wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
-
-
-def _nodes(spec: PairSpec) -> str:
-    return " and ".join(place.node for place in spec.members)
 
 
 def _address(text: str, option: str) -> IPv4Address:
@@ -125,13 +141,8 @@ def show_pair(
     context: typer.Context, subnet: SubnetArgument, pair: PairArgument, output: OutputOption = Format.TABLE
 ) -> None:
     """Show a pair and its members."""
-    from proxypool.adapters.zookeeper import NotFound
-
     status = _status(context.obj, subnet)
-    (one,) = status.subnets
-    found = next((item for item in one.pairs if item.id == pair), None)
-    if found is None:
-        raise NotFound("pair", pair, (item.id for item in one.pairs), f"in subnet {subnet}")
+    one, found = find_pair(status, pair)
     show(single("Pair", _document(one, found)), output, lambda wide: _text(status, one, found, wide=wide))
 
 
@@ -154,6 +165,8 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("VRRP id", str(pair.vrid)),
             ("egress address", str(pair.egress_address or "")),
             ("state", pair.state),
+            ("weight", str(pair.weight)),
+            *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
             ("elected", pair.elected or ""),
             ("epoch", str(pair.epoch or "")),
             ("last change", ago(pair.last_change, status.at)),
@@ -163,15 +176,95 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
     return "\n\n".join(part for part in (about, check_lines(pair.checks), member_table(only, wide=wide)) if part)
 
 
-@app.command()
-def remove(context: typer.Context, subnet: SubnetArgument, pair: PairArgument, yes: YesOption = False) -> None:
-    """Remove a pair. Its HaVip goes, and with it every connection through it."""
+@app.command("set")
+def set_pair(
+    context: typer.Context,
+    subnet: SubnetArgument,
+    pair: PairArgument,
+    weight: Annotated[int, typer.Option(help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}.")],
+) -> None:
+    """Change a pair's share of new connections. No connection that exists moves."""
     settings: Settings = context.obj
     with settings.store() as store:
+        is_changed = store.set_weight(subnet, pair, weight).what == "changed"
+    typer.echo(f"pair {subnet}/{pair}: weight {weight}" if is_changed else f"pair {subnet}/{pair} has weight {weight}")
+
+
+@app.command()
+def drain(
+    context: typer.Context,
+    subnet: SubnetArgument,
+    pair: PairArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Until no connection is left, and show how far it is.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help=f"Wait so long; else with --wait {DEFAULT_WAIT_S:g}."),
+    ] = None,
+    dry_run: DryRunOption = False,
+    accept_risk: RiskOption = None,
+) -> None:
+    """Send a pair no new connections; those it has go on. Again is no error, and `undrain` takes it back."""
+    settings: Settings = context.obj
+    wait_s = timeout if timeout is not None else DEFAULT_WAIT_S if wait else None
+    with settings.store() as store:
+        if dry_run:
+            rehearsal.drain(store, subnet, pair, wait_s, accept_risk or ())
+            return
+        draining.begin(store, subnet, pair, accept_risk or ())
+        if wait_s is not None:
+            left = draining.wait(store, subnet, pair, wait_s)
+            if left.count != 0:
+                raise draining.give_up(subnet, pair, left, wait_s)
+
+
+@app.command()
+def undrain(context: typer.Context, subnet: SubnetArgument, pair: PairArgument) -> None:
+    """Send a pair new connections again."""
+    settings: Settings = context.obj
+    with settings.store() as store:
+        is_changed = store.undrain_pair(subnet, pair).what == "changed"
+    now = "takes new connections again" if is_changed else "is not draining"
+    typer.echo(f"pair {subnet}/{pair} {now}")
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    subnet: SubnetArgument,
+    pair: PairArgument,
+    yes: YesOption = False,
+    drain_first: Annotated[
+        bool, typer.Option("--drain", help="Drain it, wait until no connection is left, then remove it.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="With --drain: wait so long; then the pair stays draining, or goes if drop-connections is accepted.",
+        ),
+    ] = DEFAULT_WAIT_S,
+    dry_run: DryRunOption = False,
+    accept_risk: RiskOption = None,
+) -> None:
+    """Remove a pair. Its HaVip goes, and with it every connection that it still has."""
+    settings: Settings = context.obj
+    accepted = frozenset(accept_risk or ())
+    with settings.store() as store:
         store.require_pair(subnet, pair)
-        question = f"remove pair {subnet}/{pair}? Every connection through it breaks."
-        require_confirmation(question, yes=yes)
-        store.remove_pair(subnet, pair)
+        if dry_run:
+            rehearsal.removal(store, subnet, pair, timeout if drain_first else None)
+        rehearsal.require_removable(store, subnet, pair, accepted, will_drain=drain_first)
+        if dry_run:
+            return
+        breaks = "It is drained first." if drain_first else "Every connection through it breaks."
+        require_confirmation(f"remove pair {subnet}/{pair}? {breaks}", yes=yes)
+        if drain_first:
+            # Whether its subnet can do without it was asked above.
+            draining.begin(store, subnet, pair, {Risk.STOP_NEW_CONNECTIONS})
+            left = draining.wait(store, subnet, pair, timeout)
+            if left.count != 0 and Risk.DROP_CONNECTIONS not in accepted:
+                raise draining.give_up(subnet, pair, left, timeout)
+        store.remove_pair(subnet, pair, accepted)
     typer.echo(f"removed pair {subnet}/{pair}")
 
 

@@ -15,7 +15,7 @@ from proxypool.cli.exits import ExitCode
 from proxypool.cli.output import Format, OutputOption, render, to_json, wants_colour
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import TransientError
-from proxypool.core.status import Level, PoolStatus, assemble
+from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore
@@ -71,6 +71,21 @@ def read_status(store: PoolStore, subnet: str | None = None) -> PoolStatus:
         hosts=tuple(host for host in whole.hosts if host.id in one.hosts),
         checks=(),
     )
+
+
+def find_pair(status: PoolStatus, pair: str) -> tuple[SubnetReport, PairReport]:
+    """A pair of the one subnet of a status.
+
+    Raises:
+        NotFound: there is no such pair.
+    """
+    from proxypool.adapters.zookeeper import NotFound
+
+    (subnet,) = status.subnets
+    found = next((one for one in subnet.pairs if one.id == pair), None)
+    if found is None:
+        raise NotFound("pair", pair, (one.id for one in subnet.pairs), f"in subnet {subnet.id}")
+    return subnet, found
 
 
 def _text(found: PoolStatus, output: Format) -> str:

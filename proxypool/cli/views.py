@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from proxypool.cli.output import Colour, ago, paint, rate, scaled, table, yes
+from proxypool.core.model import PairState
 from proxypool.core.status import (
     Check,
     HostReport,
@@ -42,6 +43,7 @@ def status_text(status: PoolStatus, *, wide: bool, colour: bool) -> str:
     parts = (
         health_line(status, colour=colour),
         check_lines(all_checks(status), colour=colour),
+        drain_lines(status),
         member_table(status, wide=wide, colour=colour),
     )
     return "\n\n".join(part for part in parts if part)
@@ -54,6 +56,32 @@ def check_lines(checks: Iterable[Check], *, colour: bool = False) -> str:
         f"{check.subject}: {check.message}"
         for check in checks
     )
+
+
+def drain_lines(status: PoolStatus) -> str:
+    """The pairs that drain, one per line: no fault, but not for ever."""
+    return "\n".join(
+        f"draining {subnet.id}/{pair.id}: {draining(pair, status.at)}"
+        for subnet in status.subnets
+        for pair in subnet.pairs
+        if pair.state == PairState.DRAINING
+    )
+
+
+def draining(pair: PairReport, now: float) -> str:
+    """For how long, and what is left."""
+    left = (
+        "connections left not known" if pair.connections_left is None else f"{pair.connections_left} connections left"
+    )
+    since = ago(pair.draining_since, now)
+    return f"for {since}, {left}" if since else left
+
+
+def _state(pair: PairReport, now: float) -> str:
+    if pair.state != PairState.DRAINING:
+        return pair.state
+    left = "?" if pair.connections_left is None else str(pair.connections_left)
+    return f"{pair.state} {ago(pair.draining_since, now)}, {left} left".replace(" ,", ",")
 
 
 def member_table(status: PoolStatus, *, wide: bool, colour: bool = False) -> str:
@@ -79,6 +107,8 @@ _MEMBER_WIDE = (
     "CIDRS",
     "REPAIRS",
     "SEEN",
+    "STATE",
+    "WEIGHT",
 )
 
 
@@ -140,6 +170,8 @@ def _member_more(subnet: SubnetReport, pair: PairReport, member: MemberReport, n
         _joined(subnet.cidrs),
         "" if member.repairs is None else str(member.repairs),
         ago(member.observed_at, now),
+        _state(pair, now),
+        str(pair.weight),
     )
 
 
@@ -164,17 +196,17 @@ def subnet_table(subnets: Sequence[SubnetReport], *, wide: bool) -> str:
 def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, wide: bool) -> str:
     """Pairs, one per line."""
     header: tuple[str, ...] = ("SUBNET", "PAIR", "LEVEL", "HAVIP", "VRID", "STATE", "ELECTED", "MASTER", "CHANGED")
-    header = (*header, "HOLDS", "EPOCH", "EGRESS", "MEMBERS") if wide else header
+    header = (*header, "WEIGHT", "HOLDS", "EPOCH", "EGRESS", "MEMBERS") if wide else header
     rows = []
     for subnet, pair in pairs:
         row: tuple[str, ...] = (
-            *(subnet.id, pair.id, pair.level.value, str(pair.havip), str(pair.vrid), pair.state),
+            *(subnet.id, pair.id, pair.level.value, str(pair.havip), str(pair.vrid), _state(pair, now)),
             *(pair.elected or "", pair.master or "", ago(pair.last_change, now)),
         )
         if wide:
             members = _joined([f"{member.node}:{member.eni}:{member.address}" for member in pair.members])
             egress = str(pair.egress_address or "")
-            row = (*row, _joined(pair.havip_holders), str(pair.epoch or ""), egress, members)
+            row = (*row, str(pair.weight), _joined(pair.havip_holders), str(pair.epoch or ""), egress, members)
         rows.append(row)
     return table(header, rows)
 

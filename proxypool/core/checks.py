@@ -10,7 +10,7 @@ from enum import Enum, StrEnum
 
 from msgspec import Struct
 
-from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec
+from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
 from proxypool.core.role import Role
 
 STALE_AFTER_S = 15.0
@@ -50,6 +50,7 @@ class Code(Enum):
     NO_PAIR = ("PP014", "no-pair", Level.DEGRADED)
     CONNTRACK_HIGH = ("PP015", "conntrack-high", Level.DEGRADED)
     TAKING_OVER = ("PP016", "taking-over", Level.DEGRADED)
+    NO_ACTIVE_PAIR = ("PP017", "no-active-pair", Level.DEGRADED)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -91,6 +92,20 @@ class Member(Struct, frozen=True):
     def is_ready(self) -> bool:
         """Whether it could take over now."""
         return self.status is not None and self.status.role == Role.BACKUP and not self.status.health
+
+
+def check_subnet(subnet: str, pairs: Iterable[PairSpec]) -> Iterator[Check]:
+    """What is wrong with a subnet beside its pairs. A pair that drains is no fault, unless no other one is active."""
+    found = sorted(pairs, key=lambda pair: pair.id)
+    if not found:
+        yield Check.of(Code.NO_PAIR, subnet, f"no pair serves it: add one with `proxypool pair add {subnet} …`")
+    elif all(pair.state is PairState.DRAINING for pair in found):
+        yield Check.of(
+            Code.NO_ACTIVE_PAIR,
+            subnet,
+            "every pair drains, so new connections have nowhere to go: add one with "
+            f"`proxypool pair add {subnet} …`, or `proxypool pair undrain {subnet} {found[-1].id}`",
+        )
 
 
 def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterator[Check]:

@@ -216,6 +216,16 @@ def require_name(kind: str, name: str) -> None:
         raise InvalidInput(f"{kind} name {name!r} is not valid: {NAME_RULE}")
 
 
+def require_weight(weight: int) -> None:
+    """Refuse a weight that a pair cannot have.
+
+    Raises:
+        InvalidInput: it is out of range.
+    """
+    if not 1 <= weight <= MAX_WEIGHT:
+        raise InvalidInput(f"weight {weight} is out of range: choose 1 to {MAX_WEIGHT}")
+
+
 def validate_pool(spec: PoolSpec, subnets: Iterable[SubnetSpec]) -> None:
     """A tunnel range must not collide with any customer's CIDR.
 

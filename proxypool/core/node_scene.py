@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from msgspec.structs import replace
+
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
-from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     WORST_METRIC,
     Address,
@@ -83,7 +85,7 @@ class SubnetScenes:
     _scene: Scene | None = None
     _parts: dict[str, Part] = field(default_factory=dict)
     _about: tuple[PoolSpec, SubnetSpec, PairSpec] | None = None
-    """What the frame was made of, and how hosts are reached."""
+    """What the frame was made of, and how hosts are reached. Whether the pair drains, and its weight, are for hosts."""
     _names: frozenset[str] = frozenset()
     _specs: Mapping[str, HostSpec] = field(default_factory=dict)
 
@@ -93,8 +95,9 @@ class SubnetScenes:
         if spec is None or member is None:
             raise KeyError(pair.subnet)
         names = snapshot.subnet_hosts.get(subnet.id, frozenset())
-        if self._about != (spec, subnet, pair):
-            self._about = (spec, subnet, pair)
+        about = (spec, subnet, replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1))
+        if self._about != about:
+            self._about = about
             self._parts = {FRAME: _part(_frame(self.facts, spec, subnet, pair, member))}
             self._names, self._specs, self._scene = frozenset(), snapshot.hosts, None
         changed = names ^ self._names

@@ -1,7 +1,8 @@
 """What an operator asks for: subnets and pairs without the numbers that proxypool chooses itself. Pure.
 
 `PoolRequest` is the form of `proxypool pool apply`; `resolve_*` turn a request into a spec, keeping what the pool
-has already: the tunnel key of a subnet and the VRRP id of a pair stay as they are unless the request names others.
+has already: the tunnel key of a subnet and the VRRP id and weight of a pair stay as they are unless the request names
+others. Whether a pair drains is no part of a request: describing it again does not end its drain.
 """
 
 from __future__ import annotations
@@ -16,10 +17,21 @@ from msgspec import Meta, Struct
 from proxypool.core.addressing import KEY_RANGE, VRID_RANGE, allocate_key, allocate_vrid
 from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MemberSpec, Name, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec, TunnelKind
+from proxypool.core.model import (
+    MAX_WEIGHT,
+    MemberSpec,
+    Name,
+    PairSpec,
+    PairState,
+    PoolSpec,
+    Snapshot,
+    SubnetSpec,
+    TunnelKind,
+)
 
 _Key = Annotated[int, Meta(ge=KEY_RANGE.start, lt=KEY_RANGE.stop)]
 _Vrid = Annotated[int, Meta(ge=VRID_RANGE.start, lt=VRID_RANGE.stop)]
+_Weight = Annotated[int, Meta(ge=1, le=MAX_WEIGHT)]
 
 
 class PairRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +42,8 @@ class PairRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     members: tuple[MemberSpec, ...]
     vrid: _Vrid | None = None
     egress_address: IPv4Address | None = None
+    weight: _Weight | None = None
+    """None: what it has, or 1."""
 
 
 class SubnetRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +130,10 @@ def resolve_subnet(request: SubnetRequest, subnets: Mapping[str, SubnetSpec]) ->
 
 
 def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairSpec:
-    """A pair's spec, with the smallest VRRP id that is free on both of its nodes unless it has or asks for one."""
+    """A pair's spec, with the smallest VRRP id that is free on both of its nodes unless it has or asks for one.
+
+    A drain that was begun goes on.
+    """
     current = snapshot.pairs.get(subnet, {}).get(request.id)
     nodes = {member.node for member in request.members}
     others = [pair for pair in snapshot.all_pairs() if pair is not current]
@@ -124,6 +141,9 @@ def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairS
     vrid = request.vrid
     if vrid is None:
         vrid = current.vrid if current and current.vrid not in taken else allocate_vrid(taken)
+    weight = request.weight
+    if weight is None:
+        weight = current.weight if current else 1
     return PairSpec(
         id=request.id,
         subnet=subnet,
@@ -132,4 +152,6 @@ def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairS
         vrid=vrid,
         egress_address=request.egress_address,
         state=current.state if current else PairState.ACTIVE,
+        weight=weight,
+        draining_since=current.draining_since if current else None,
     )

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 from msgspec import Struct, field
 
-from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, worst
-from proxypool.core.model import Alive, MemberStatus, PairSpec, Snapshot, SubnetSpec
+from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, check_subnet, worst
+from proxypool.core.draining import pair_left
+from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot, SubnetSpec
 
 API_VERSION = "proxypool/v1"
 
@@ -57,6 +58,8 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     """Last change of role, seconds since the epoch."""
     observed_at: float | None = None
     repairs: int | None = None
+    connections: int | None = None
+    """Living connections; counted by a master whose pair drains."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -68,6 +71,11 @@ class PairReport(Struct, frozen=True, kw_only=True):
     vrid: int
     egress_address: IPv4Address | None
     state: str
+    weight: int
+    draining_since: float | None
+    """Seconds since the epoch; None: it is not draining."""
+    connections_left: int | None
+    """Of a pair that drains; None: it does not drain, or nobody knows."""
     elected: str | None
     epoch: int | None
     """Of the elected candidate: the fencing token."""
@@ -180,11 +188,7 @@ def _malformed(why: str) -> str:
 def _subnet(view: PoolView, spec: SubnetSpec, now: float) -> SubnetReport:
     found = view.snapshot.pairs.get(spec.id, {})
     pairs = tuple(_pair(view, found[name], now) for name in sorted(found))
-    checks = []
-    if not pairs:
-        checks.append(
-            Check.of(Code.NO_PAIR, spec.id, f"no pair serves it: add one with `proxypool pair add {spec.id} …`")
-        )
+    checks = tuple(check_subnet(spec.id, found.values()))
     return SubnetReport(
         id=spec.id,
         level=worst([pair.level for pair in pairs] + [check.level for check in checks]),
@@ -193,7 +197,7 @@ def _subnet(view: PoolView, spec: SubnetSpec, now: float) -> SubnetReport:
         key=spec.key,
         hosts=tuple(sorted(view.snapshot.subnet_hosts.get(spec.id, ()))),
         pairs=pairs,
-        checks=tuple(checks),
+        checks=checks,
     )
 
 
@@ -209,6 +213,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
     masters = [member.node for member in members if member.is_master]
     checks = tuple(check_pair(spec, members, now))
     changes = [member.status.since for member in members if member.status and member.status.since]
+    is_draining = spec.state is PairState.DRAINING
     return PairReport(
         id=spec.id,
         level=worst(check.level for check in checks),
@@ -216,6 +221,11 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
         vrid=spec.vrid,
         egress_address=spec.egress_address,
         state=spec.state.value,
+        weight=spec.weight,
+        draining_since=spec.draining_since if is_draining else None,
+        connections_left=pair_left(view.snapshot, view.statuses, spec.subnet, spec.id, now).count
+        if is_draining
+        else None,
         elected=elected,
         epoch=election[0].epoch if election else None,
         master=masters[0] if len(masters) == 1 else None,
@@ -228,6 +238,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
+    "connections",
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

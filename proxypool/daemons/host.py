@@ -14,35 +14,32 @@ import queue
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from ipaddress import IPv4Address
 from pathlib import Path
 
-from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.agent import SOCKET_NAME
 from proxypool.adapters.attachment_log import AttachmentLog
 from proxypool.adapters.conntrack import Conntrack
-from proxypool.adapters.ip_masq_agent import read_non_masquerade_cidrs
 from proxypool.adapters.iptables import TableProbe
+from proxypool.adapters.pool_cache import PoolCache
 from proxypool.adapters.sysctl import read_sysctl
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
-from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.host_firewall import ATTACHED_SET
 from proxypool.core.host_scene import HostFacts
-from proxypool.core.model import HostSpec, Snapshot, TunnelKind
+from proxypool.core.model import Snapshot, TunnelKind
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
 from proxypool.core.steering import MarkLayout
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.attachments import Attachments
-from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.host_api import HostApi
+from proxypool.daemons.host_registration import HostRegistration
+from proxypool.daemons.host_report import HostReport
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
     CoordinatorMoved,
@@ -54,6 +51,7 @@ from proxypool.daemons.messages import (
     SnapshotArrived,
     SubnetJoined,
 )
+from proxypool.daemons.open_cidrs import OpenCidrs
 from proxypool.daemons.pair_watch import PairWatch
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.registrar import Registrar
@@ -61,18 +59,15 @@ from proxypool.daemons.steerer import Steerer
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
-from proxypool.telemetry.metrics import HostMetrics, HostView
+from proxypool.telemetry.metrics import HostMetrics
 from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
 HOST_TABLES = ("mangle", "filter", "nat")
-RETRY_S = 1.0
-REGISTRATION_CHECK_S = 30.0
 TICK_S = 1.0
-BEAT_S = 60.0
-"""Hosts are many: a beat of each is a write to ZooKeeper."""
-MASQ_AGENT_CHECK_S = 60.0
+REMEMBER_AFTER_S = 3.0
+"""Without ZooKeeper for so long after the start, the agent begins with what it last knew."""
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from an attach that waits for it; Python's default is ten times that."""
 
@@ -84,15 +79,16 @@ class HostDaemon:
         """Nothing is started."""
         self.config, self.host = config, host
         self.name = host.name or socket.gethostname()
-        self.run_dir = Path(config.run_dir)
+        self.run_dir, self.state_dir = Path(config.run_dir), Path(host.state_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.started_at = time.monotonic()
-        self.snapshot = Snapshot()
+        self.snapshot: Snapshot | None = None
+        """The pool as ZooKeeper has it; None: not read yet."""
         self.problems = Problems()
-        self.tunnel_address: IPv4Address | None = None
-        self.open_cidrs = host.open_cidrs
-        self.is_ready = False
-        self._registration_due = self._masq_agent_due = 0.0
+        self.open_cidrs = OpenCidrs(host.open_cidrs, host.ip_masq_agent)
+        self.marks = MarkLayout(host.mark_shift)
+        self.has_attachments = False
+        """Whether the file was read: before that nothing is programmed, as everybody would be cut off."""
         self._probed: TunnelKind | None = None
 
     def run(self) -> int:
@@ -110,6 +106,7 @@ class HostDaemon:
         return 0
 
     def _compose(self) -> None:
+        listen = self.config.metrics.listen or HOST_METRICS
         self.session = PoolSession(
             self.config.zookeeper,
             self.config.pool,
@@ -117,24 +114,24 @@ class HostDaemon:
             identity=f"host:{self.name}",
             on_state=lambda state: self.inbox.put(CoordinatorMoved(state)),
         )
-        self.registry = Registry(self.session)
         self.presence = Presence(self.session)
-        self.beat = Beat(self.presence, f"hosts/{self.name}/alive", self.underlay.address, BEAT_S)
+        self.registration = HostRegistration(self.session, self.presence, self.name, self.underlay.address, listen)
         self.mirror = PoolMirror(self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)))
-        self.metrics = HostMetrics(self._view)
+        self.cache = PoolCache(self.state_dir / f"pool-{self.config.pool}.json", self.name)
         self.dataplane = Dataplane(on_result=self.inbox.put)
         self.watcher = Watcher(TICK_S, self._tick)
         self._compose_steering()
-        self.listen = self.config.metrics.listen or HOST_METRICS
+        self.metrics = HostMetrics(self.report.view)
+        self.api = HostApi(self.attachments, self.report.status, self.metrics.attach_answered)
+        self.api_server: ApiServer | None = None
         self.server: MetricsServer | None = None
         try:
-            self.server = MetricsServer(self.listen, self.metrics.registry)
+            self.server = MetricsServer(listen, self.metrics.registry)
         except ProxypoolError as error:
             self.problems.note("metrics", str(error))
 
     def _compose_steering(self) -> None:
-        self.marks = MarkLayout(self.host.mark_shift)
-        kept = AttachmentLog(Path(self.host.state_dir) / f"attachments-{self.config.pool}.jsonl")
+        kept = AttachmentLog(self.state_dir / f"attachments-{self.config.pool}.jsonl")
         self.attachments = Attachments(kept, self.marks, lambda: self.inbox.put(GroupsWanted()))
         self.attachments.use(netlink.MarkedSetHandle(ATTACHED_SET, self.marks.mask))
         self.registrar = Registrar(self.session, self.name, lambda subnet: self.inbox.put(SubnetJoined(subnet)))
@@ -152,8 +149,11 @@ class HostDaemon:
             conntrack=Conntrack(),
             is_connected=lambda: self.session.state is Coordinator.CONNECTED,
         )
-        self.api = HostApi(self.attachments, self._describe, self.metrics.attach_answered)
-        self.api_server: ApiServer | None = None
+        self.report = HostReport(
+            *(self.name, self.session, self.registration, self.steerer, self.attachments, self.registrar),
+            problems=self.problems,
+            started_at=self.started_at,
+        )
 
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -174,9 +174,15 @@ class HostDaemon:
         run_until_stopped(self.inbox.get, self._dispatch)
 
     def _load_attachments(self) -> None:
-        """Before anything is programmed: what is not known to be attached would be cut off."""
-        for sentence in self.attachments.load(self.host.instance_cidrs):
-            log.warning("%s", sentence)
+        if self.has_attachments:
+            return
+        try:
+            for sentence in self.attachments.load(self.host.instance_cidrs):
+                log.warning("%s", sentence)
+        except ProxypoolError as error:
+            self.problems.note("attachments", str(error))
+            return
+        self.has_attachments = True
 
     def _serve_api(self) -> None:
         if self.api_server is not None and self.api_server.is_reachable():
@@ -217,11 +223,12 @@ class HostDaemon:
         match message:
             case SnapshotArrived(snapshot):
                 self.snapshot = self.steerer.snapshot = snapshot
+                self.steerer.is_remembered = False
                 self._register(now)
                 self._serve(now)
             case CoordinatorMoved(state):
                 log.info("ZooKeeper %s", state.value)
-                self._registration_due = now
+                self.registration.hasten()
                 self._register(now)
             case MachineSeen(scene):
                 self.steerer.found = scene
@@ -241,80 +248,66 @@ class HostDaemon:
                 return
 
     def _second_passed(self, now: float) -> None:
+        self._load_attachments()
         self._register(now)
-        self._read_masq_agent(now)
+        self._remember(now)
+        if self.open_cidrs.refresh():
+            self._serve(now)
+        self.problems.note("ip-masq-agent", self.open_cidrs.problem)
         self.steerer.second_passed(now)
         self._mend_set(now)
         self._serve_api()
-        try:
-            self.attachments.sync_log()
-            self.problems.note("attachments", None)
-        except ProxypoolError as error:
-            self.problems.note("attachments", str(error))
+        self._keep_files()
         self._check_machine()
-        self._publish(now)
+        if self.snapshot is not None:
+            self.registration.publish(self.report.findings(), self.snapshot, now)
 
     def _register(self, now: float) -> None:
-        """Get our tunnel address and tell the pool who we are; again from time to time, should somebody remove it."""
-        spec = self.snapshot.spec
-        if self.session.state is not Coordinator.CONNECTED or now < self._registration_due or spec is None:
-            return
-        self._registration_due = now + RETRY_S
-        try:
-            address = self.registry.allocate_tunnel_address(self.name, spec.tunnel_range)
-            self.registry.register_host(
-                HostSpec(
-                    id=self.name,
-                    underlay=self.underlay.address,
-                    tunnel_address=address,
-                    metrics=self.listen.replace("0.0.0.0", str(self.underlay.address)),  # noqa: S104 - only read
-                    version=__version__,
-                ),
-                self.beat.alive,
-            )
-        except ProxypoolError as error:
-            self.problems.note("registration", str(error))
-            return
-        self.problems.note("registration", None)
-        self._registration_due = now + REGISTRATION_CHECK_S
-        if address != self.tunnel_address:
-            log.info("registered as %s, tunnel address %s", self.name, address)
-            self.tunnel_address = address
+        spec = self.snapshot.spec if self.snapshot is not None else None
+        if self.registration.refresh(spec, now):
             self._serve(now)
+        self.problems.note("registration", self.registration.problem)
 
     def _serve(self, now: float) -> None:
         """Program what the documents say. Without the pool's spec, or before we have an address, nothing changes."""
-        spec = self.snapshot.spec
-        if spec is None or self.tunnel_address is None or not self._can_tunnel(spec.tunnel):
+        spec, address = self.steerer.snapshot.spec, self.registration.address
+        if spec is None or address is None or not self.has_attachments or not self._can_tunnel(spec.tunnel):
             return
         self.steerer.facts = HostFacts(
             self.name,
             self.underlay.address,
             self.underlay.mtu,
-            self.tunnel_address,
+            address,
             self.host.instance_cidrs,
             self.marks,
-            self.open_cidrs,
-            masquerades=self.host.ip_masq_agent is not None,
+            self.open_cidrs.value,
+            masquerades=self.open_cidrs.masquerades,
         )
         self.steerer.refresh(now)
 
-    def _read_masq_agent(self, now: float) -> None:
-        """An ip-masq-agent reads its configuration every minute, and so do we in its place."""
-        path = self.host.ip_masq_agent
-        if path is None or now < self._masq_agent_due:
+    def _remember(self, now: float) -> None:
+        """Begin with what was known before the start, when ZooKeeper is away. What a pair is then, nobody can tell; so
+        nothing is taken for dead.
+        """
+        if self.snapshot is not None or self.steerer.is_remembered or now < self.started_at + REMEMBER_AFTER_S:
             return
-        self._masq_agent_due = now + MASQ_AGENT_CHECK_S
-        try:
-            found = read_non_masquerade_cidrs(Path(path))
-        except ProxypoolError as error:
-            self.problems.note("ip-masq-agent", str(error))
-            return
-        self.problems.note("ip-masq-agent", None)
-        both = tuple(sorted({*self.host.open_cidrs, *found}))
-        if both != self.open_cidrs:
-            self.open_cidrs = both
+        known = self.cache.load()
+        if known is not None:
+            log.warning("ZooKeeper is away: beginning with what was known of the pool before")
+            self.steerer.snapshot, self.steerer.is_remembered = known.snapshot, True
+            self.registration.address = known.tunnel_address
             self._serve(now)
+
+    def _keep_files(self) -> None:
+        if not self.has_attachments:
+            return
+        try:
+            self.attachments.sync_log()
+            if self.snapshot is not None and self.registration.address is not None:
+                self.cache.save(self.snapshot, self.registration.address, self.steerer.subnets_in_use)
+            self.problems.note("attachments", None)
+        except ProxypoolError as error:
+            self.problems.note("attachments", str(error))
 
     def _mend_set(self, now: float) -> None:
         """ipsets send no notifications."""
@@ -349,7 +342,7 @@ class HostDaemon:
             now=time.time(),
         )
         self.steerer.reconciled(result)
-        if not self.is_ready and self.steerer.is_programmed:
+        if not self.report.is_ready and self.steerer.is_programmed:
             self._become_ready()
         self.problems.note("dataplane", "; ".join(result.problems) or None)
         self.events.neighbour_devices = frozenset(
@@ -358,7 +351,7 @@ class HostDaemon:
 
     def _become_ready(self) -> None:
         """What a predecessor's set holds is compared once, whatever its size."""
-        self.is_ready = True
+        self.report.is_ready = True
         self.metrics.ready.set(time.time())
         try:
             wrong = self.attachments.repair()
@@ -379,51 +372,6 @@ class HostDaemon:
         self.problems.note("ip_forward", problem)
         silence = silence_of(self.session, self.config.zookeeper.hosts, self.started_at, "traffic goes on")
         self.problems.note("zookeeper", silence)
-
-    def _publish(self, now: float) -> None:
-        if self.tunnel_address is not None:
-            self.beat.publish((*self.problems, *self._findings()), self.snapshot, now)
-
-    def _findings(self) -> Iterator[str]:
-        """What is wrong with single subnets."""
-        for name, why in sorted(self.steerer.refused.items()):
-            yield f"subnet {name} is not served to all instances: {why}"
-        for name in self.steerer.unknown_subnets:
-            yield f"subnet {name} of this host's configuration: the pool has no such subnet"
-        for name in sorted(self.attachments.unknown_subnets()):
-            yield f"instances are attached to subnet {name}, which the pool does not have: detach them"
-        for group in self.steerer.book.crowded if self.steerer.book is not None else ():
-            yield f"subnet {', '.join(group)}: too many pairs or ways of sharing; some get no new connections"
-        if self.registrar.problem is not None and "zookeeper" not in self.problems:
-            yield self.registrar.problem
-
-    def _describe(self) -> dict[str, object]:
-        """For the local API, on its threads: reads values that the loop replaces whole."""
-        return {
-            "host": self.name,
-            "ready": self.is_ready,
-            "zookeeper": self.session.state.value,
-            "tunnelAddress": str(self.tunnel_address) if self.tunnel_address else None,
-            "subnets": sorted(self.steerer.subnets_in_use),
-            "problems": [*self.problems, *self._findings()],
-        }
-
-    def _view(self) -> HostView:
-        """For the metrics, on the server's thread."""
-        book = self.steerer.book
-        return HostView(
-            is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
-            zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_at),
-            subnets_served=len(self.steerer.subnets_in_use),
-            subnets_refused=len(self.steerer.refused),
-            malformed_documents=len(self.snapshot.malformed),
-            attachments=self.attachments.count(),
-            paths=len(book.paths) if book is not None else 0,
-            retired_paths=len(book.retired()) if book is not None else 0,
-            havips_silent=len(self.steerer.silent),
-            havips_dead=len(self.steerer.dead),
-            connections_cut=self.steerer.cuts,
-        )
 
     def _close(self) -> None:
         log.info("host %s: stopping; traffic goes on", self.name)

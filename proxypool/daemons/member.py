@@ -15,7 +15,7 @@ from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
 from proxypool.core.keepalived import track_file
-from proxypool.core.model import MemberStatus, PairSpec
+from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
     Effect,
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 COUNTERS_INTERVAL_S = 1.5
 """Time between two looks at the counters, at the least: every second tick."""
+COUNT_HOLDS_S = 3.0
+"""Connections are counted every second; an older number than this is not published."""
 
 
 @dataclass
@@ -68,6 +70,9 @@ class Member:
     rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Bytes per second in and out, packets per second."""
     counters_at: float = 0.0
+    connections: int | None = None
+    """Living ones, of a master whose pair drains; None: not counted, or not lately."""
+    connections_at: float = 0.0
     role_since_wall: float = 0.0
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
@@ -191,6 +196,23 @@ class Member:
             )
         self.counters, self.counters_at = counters, now
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether its connections are to be counted: somebody waits for them to end, and they pass here."""
+        return self.pair.state is PairState.DRAINING and self.state.role is Role.MASTER
+
+    def saw_connections(self, count: int | None, now: float) -> None:
+        """Its connections were counted; None: they could not be."""
+        count = count if self.is_counted else None
+        # That there is a number, or none any more, is told at once.
+        self.is_touched = self.is_touched or (count is None) is not (self.connections is None)
+        self.connections, self.connections_at = count, now
+
+    def expire_connections(self, now: float) -> None:
+        """Forget a number that may no longer be so."""
+        if self.connections is not None and (not self.is_counted or now - self.connections_at > COUNT_HOLDS_S):
+            self.saw_connections(None, now)
+
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
         counters = self.counters
@@ -215,6 +237,7 @@ class Member:
             since=self.role_since_wall,
             at=self.wall(),
             repairs=self.repairs,
+            connections=self.connections,
             hosts_seen=self.acknowledgement.seen,
         )
 

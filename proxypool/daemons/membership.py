@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from proxypool.adapters import netlink
@@ -27,10 +28,12 @@ from proxypool.core.role import (
     Timers,
 )
 from proxypool.core.scene import Scene
+from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
+    ConnectionsCounted,
     GateTouched,
     KeepalivedFilesTouched,
     Message,
@@ -63,10 +66,12 @@ class Membership:
     own_session: Callable[[], int | None]
     clock: FailoverClock
     metrics: NodeMetrics
+    post: Callable[[Message], None]
     members: dict[str, Member] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
+    counting: Counting = field(init=False)
     wishes: Wishes = field(init=False)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
@@ -77,11 +82,12 @@ class Membership:
     _probed: TunnelKind | None = None
 
     def __post_init__(self) -> None:
-        """The two sides that work on the same members."""
+        """The sides that work on the same members."""
         self.vrrp = VrrpSide(
             self.keepalived, self.members, self.dataplane, self.control, self.clock, self._look_at_health
         )
         self.publisher = Publisher(self.facts.name, self.presence)
+        self.counting = Counting(self.members, self.dataplane, self.post)
         self.wishes = Wishes(self.dataplane)
         self._root = RootScenes(self.facts, self._changes)
 
@@ -211,16 +217,21 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
+            case ConnectionsCounted():
+                self.counting.counted(message, now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
-                for member in self.members.values():
-                    peer = member.pair.peer_of(self.facts.name)
-                    spec = self.snapshot.nodes.get(peer.node) if peer else None
-                    if member.state.is_aside and spec is not None and spec.underlay in peers:
-                        member.handle(HeartbeatHeard(), now)
+                self._peers_heard(peers, now)
             case _:
                 return
+
+    def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
+        for member in self.members.values():
+            peer = member.pair.peer_of(self.facts.name)
+            spec = self.snapshot.nodes.get(peer.node) if peer else None
+            if member.state.is_aside and spec is not None and spec.underlay in peers:
+                member.handle(HeartbeatHeard(), now)
 
     def _reconciled(self, result: Reconciled, now: float) -> None:
         self.metrics.reconciled(
@@ -278,6 +289,7 @@ class Membership:
         self.watch.listen_for_peers(any(member.state.is_aside for member in self.members.values()))
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
+        self.counting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)
 
     def next_deadline(self) -> float | None:

@@ -118,6 +118,15 @@ class GateTouched:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionsCounted:
+    """The living connections in a subnet's namespace; None: they could not be counted, and why."""
+
+    subnet: str
+    count: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PeerHeard:
     """VRRP advertisements from these addresses arrive."""
 
@@ -177,6 +186,7 @@ Message: TypeAlias = (
     | NamespaceOpened
     | NamespaceGone
     | GateTouched
+    | ConnectionsCounted
     | PeerHeard
     | MachineSeen
     | GroupsWanted

@@ -1,7 +1,8 @@
 """The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
-files), `dataplane` (programs the kernel), the ZooKeeper client's and the metrics server's own.
+files), `dataplane` (programs the kernel), `counting` (while a pair drains), the ZooKeeper client's and the metrics
+server's own.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class NodeDaemon:
             own_session=lambda: self.session.session_id,
             clock=FailoverClock(self.metrics, time.monotonic),
             metrics=self.metrics,
+            post=self.inbox.put,
         )
         self.is_registered = self.is_ready = False
         self._registration_due = 0.0
@@ -255,6 +257,7 @@ class NodeDaemon:
         log.info("node %s: stopping; traffic goes on", self.name)
         self.watch.stop()
         self.dataplane.stop()
+        self.membership.counting.stop()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)

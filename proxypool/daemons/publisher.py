@@ -14,6 +14,9 @@ HOSTS_INTERVAL_S = 0.05
 """Which hosts are programmed is published at once, but not more often: many may join at the same time."""
 NUMBERS_INTERVAL_S = 5.0
 """Counters are published at most this often; a change of role at once."""
+DRAINING_INTERVAL_S = 0.9
+"""While the connections of a pair are counted: with every tick of a second, also when nothing changed, as somebody
+waits for the number and must know that it is fresh."""
 
 
 @dataclass
@@ -55,10 +58,11 @@ class Publisher:
             if last is None:
                 continue
             has_gate_moved = member.gate != last[0].gate
-            if not has_gate_moved and now < last[1] + NUMBERS_INTERVAL_S:
+            interval_s = DRAINING_INTERVAL_S if member.is_counted else NUMBERS_INTERVAL_S
+            if not has_gate_moved and now < last[1] + interval_s:
                 continue
             status = member.status()
-            if has_gate_moved or _numbers(status) != _numbers(last[0]):
+            if has_gate_moved or member.is_counted or _numbers(status) != _numbers(last[0]):
                 self._publish(subnet, member, status, now)
 
     def _publish(self, subnet: str, member: Member, status: MemberStatus, now: float) -> None:
@@ -73,7 +77,8 @@ class Publisher:
 
 def _essence(status: MemberStatus) -> tuple[object, ...]:
     """What matters at 3 a.m."""
-    return (status.role, status.vrrp, status.gate, status.has_havip, status.epoch, status.health)
+    is_counted = status.connections is not None
+    return (status.role, status.vrrp, status.gate, status.has_havip, status.epoch, status.health, is_counted)
 
 
 def _numbers(status: MemberStatus) -> tuple[object, ...]:

@@ -47,6 +47,8 @@ class Steerer:
     found: Scene | None = None
     """What a predecessor left; None: not looked yet."""
     snapshot: Snapshot = field(default_factory=Snapshot)
+    is_remembered: bool = False
+    """Whether the snapshot is from before the start, and may be old."""
     silent: frozenset[IPv4Address] = frozenset()
     book: Book | None = None
     refused: dict[str, str] = field(default_factory=dict)
@@ -144,6 +146,8 @@ class Steerer:
 
         Neither alone is enough: with both daemons dead traffic goes on, and a HaVip that moves is silent for a moment.
         """
+        if self.is_remembered:
+            return
         legs = {leg for legs in self.book.paths.values() for leg in legs} if self.book else set()
         known = {pair.havip for leg in legs for pair in self._pairs(leg.subnet)}
         dead = {leg.havip for leg in legs} - known

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from proxypool import __version__
-from proxypool.core.model import MemberStatus, PairSpec
+from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.role import Role
 from proxypool.telemetry.failovers import Kind, Observer, Phase
 
@@ -188,6 +188,9 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     role = GaugeMetricFamily(
         "proxypool_member_role", "Role of this node in the pair: 1 for the current one.", labels=(*labels, "role")
     )
+    draining = GaugeMetricFamily(
+        "proxypool_pair_draining", "Whether hosts send the pair no new connections, as it drains.", labels=labels
+    )
     families = {
         name: GaugeMetricFamily(f"proxypool_member_{name}", text, labels=labels)
         for name, text in (
@@ -212,7 +215,9 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
         families["fit"].add_metric(where, float(not status.health))
         families["epoch"].add_metric(where, float(status.epoch))
         families["role_since_timestamp_seconds"].add_metric(where, status.since)
+        draining.add_metric(where, float(member.pair.state is PairState.DRAINING))
     yield role
+    yield draining
     yield from families.values()
 
 
@@ -223,6 +228,11 @@ def _member_counters(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     )
     limit = GaugeMetricFamily(
         "proxypool_conntrack_limit_entries", "Most connections the kernel will track.", labels=labels
+    )
+    living = GaugeMetricFamily(
+        "proxypool_pair_connections",
+        "Connections that are not over, of a pair that drains; counted where this node is its master, else no series.",
+        labels=labels,
     )
     traffic = {
         (direction, unit): CounterMetricFamily(
@@ -238,12 +248,15 @@ def _member_counters(members: tuple[MemberView, ...]) -> Iterator[Metric]:
             entries.add_metric(where, status.conntrack)
         if status.conntrack_limit is not None:
             limit.add_metric(where, status.conntrack_limit)
+        if status.connections is not None:
+            living.add_metric(where, status.connections)
         traffic["receive", "bytes"].add_metric(where, status.rx_bytes)
         traffic["receive", "packets"].add_metric(where, status.rx_packets)
         traffic["transmit", "bytes"].add_metric(where, status.tx_bytes)
         traffic["transmit", "packets"].add_metric(where, status.tx_packets)
     yield entries
     yield limit
+    yield living
     yield from traffic.values()
 
 

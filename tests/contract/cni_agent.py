@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:  # the base class' name
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.paths.append(self.path)
-        status, kind, answer = self.server.answer(self.headers, body)  # type: ignore[arg-type]  # finds and lists names
+        status, kind, answer = self.server.answer({name.lower(): value for name, value in self.headers.items()}, body)
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(answer)))

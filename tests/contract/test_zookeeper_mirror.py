@@ -9,6 +9,7 @@ import time
 import pytest
 
 from proxypool.adapters.zookeeper import PoolMirror
+from proxypool.core.draining import Risk
 from proxypool.core.model import Snapshot, TunnelKind
 from tests.contract.conftest import Connect
 from tests.contract.zk import PoolClient, pair_request, pool_request, subnet_request, wait_until
@@ -26,7 +27,7 @@ def test_the_mirror_sees_what_is_added_and_removed(connect: Connect, operator: P
     wait_until(lambda: "p1" in watcher.mirror.snapshot.pairs.get("s2", {}), "a new pair")
     operator.make("subnets/s2/hosts/host1")
     wait_until(lambda: watcher.mirror.snapshot.subnet_hosts["s2"] == {"host1"}, "a host of the subnet")
-    operator.store.remove_pair("s2", "p1")
+    operator.store.remove_pair("s2", "p1", tuple(Risk))
     wait_until(lambda: "s2" not in watcher.mirror.snapshot.pairs, "the pair is gone")
     assert "s2/p1" not in watcher.mirror.snapshot.elections
     operator.store.remove_subnet("s2")

@@ -12,6 +12,7 @@ import pytest
 
 from proxypool.adapters.zookeeper import LayoutTooNew, NotFound, PoolMissing, PoolStore
 from proxypool.adapters.zookeeper import store as store_module
+from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import TunnelKind
 from proxypool.core.requests import PoolRequest, SubnetRequest
@@ -141,7 +142,7 @@ def test_a_subnet_with_pairs_is_not_removed(operator: PoolClient) -> None:
         operator.store.remove_subnet("s1")
     operator.presence.contend("s1", "p1", "node-a")
     operator.make("subnets/s1/hosts/host1")
-    operator.store.remove_pair("s1", "p1")
+    operator.store.remove_pair("s1", "p1", tuple(Risk))
     operator.store.remove_subnet("s1")
     assert operator.store.read_snapshot().subnets == {}
 

@@ -660,6 +660,7 @@ def spare_cards(lab: Lab, *names: str) -> Iterator[None]:
                 lab.machine(node).run(["ip", "link", "del", f"{name}-far"], check=False)
 
 
+ACCEPT_ALL = ("--accept-risk=drop-connections", "--accept-risk=stop-new-connections")
 CLIENT_CONFIG = 'pool = "lab"\n\n[zookeeper]\nhosts = ["192.168.2.1:2181"]\n'
 
 
@@ -687,7 +688,7 @@ def another_subnet(lab: Lab, name: str, *, enis: tuple[str, str], havip: str = "
         lab.proxypool("pair", "add", name, PAIR, "--havip", havip, *options, timeout=60 * PATIENCE)
         yield plan
     finally:
-        lab.proxypool("pair", "remove", name, PAIR, "--yes", check=False, timeout=60 * PATIENCE)
+        lab.proxypool("pair", "remove", name, PAIR, "--yes", *ACCEPT_ALL, check=False, timeout=60 * PATIENCE)
         lab.proxypool("subnet", "remove", name, "--yes", timeout=60 * PATIENCE)
 
 

@@ -23,6 +23,7 @@ from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
 from proxypool.lab.topology import PAIR
 from tests.lab.observe import (
+    ACCEPT_ALL,
     CLIENT_CONFIG,
     PATIENCE,
     PROBE_MS,
@@ -165,7 +166,7 @@ def change_pool(lab: Lab, churn: SubnetPlan, stop: threading.Event, seen: set[st
     commands = (
         ("subnet", "add", "churn", "--cidr", "172.20.0.0/24", "--tenant", "churn"),
         ("pair", "add", "churn", PAIR, "--havip", "192.168.4.200", *members),
-        ("pair", "remove", "churn", PAIR, "--yes"),
+        ("pair", "remove", "churn", PAIR, "--yes", *ACCEPT_ALL),
         ("subnet", "remove", "churn", "--yes"),
     )
     while not stop.is_set():

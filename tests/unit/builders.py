@@ -55,8 +55,11 @@ def pair(
     vrid: int = 1,
     state: PairState = PairState.ACTIVE,
     egress: str | None = None,
+    *,
+    weight: int = 1,
+    since: float | None = None,
 ) -> PairSpec:
-    """A pair of the nodes n1 and n2."""
+    """A pair of the nodes n1 and n2; `since`: when it began to drain."""
     return PairSpec(
         id=name,
         subnet=subnet,
@@ -65,6 +68,8 @@ def pair(
         vrid=vrid,
         state=state,
         egress_address=None if egress is None else IPv4Address(egress),
+        weight=weight,
+        draining_since=since,
     )
 
 

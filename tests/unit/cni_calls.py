@@ -45,13 +45,13 @@ def variables(call: Environment) -> dict[str, str]:
 
 
 def headers(call: Environment) -> dict[str, str]:
-    """The same as the plug-in sends them."""
+    """The same as the server hands them on: names in lower case."""
     return {
-        "CNI-Command": call.command,
-        "CNI-ContainerID": call.container_id,
-        "CNI-Netns": call.netns,
-        "CNI-IfName": call.ifname,
-        "CNI-Args": call.args,
+        "cni-command": call.command,
+        "cni-containerid": call.container_id,
+        "cni-netns": call.netns,
+        "cni-ifname": call.ifname,
+        "cni-args": call.args,
     }
 
 

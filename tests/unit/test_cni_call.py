@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from email.message import Message
 from typing import Any
 
 import pytest
@@ -89,14 +88,3 @@ def test_gc_releases_as_many_as_it_can_and_then_reports() -> None:
     assert set(pods.of) == {stale[0], OWNER, "api"}
     assert call(pods, "GC", cniVersion="1.1.0", **{"cni.dev/valid-attachments": valid}) == (200, None)
     assert set(pods.of) == {OWNER, "api"}
-
-
-def test_headers_are_found_however_they_are_written() -> None:
-    """`http.server` hands over a message, which does not mind the case."""
-    message = Message()
-    for name, value in headers(environment("DEL")).items():
-        message[name.lower()] = value
-    pods = FakeAttachments()
-    pods.of = {OWNER: frozenset({(ADDRESS, "s1")})}
-    assert handle(message, body(), pods) == (200, b"")  # type: ignore[arg-type]  # a mapping in all we use
-    assert pods.of == {}

@@ -161,3 +161,27 @@ def test_a_defect_is_answered_and_ends_nothing(tmp_path: Path, agent: Agent) -> 
         client.close()
     finally:
         server.close()
+
+
+def test_a_container_runtimes_call_is_carried_out(place: Path, agent: Agent) -> None:
+    """However the names of its headers are written."""
+    body = json.dumps(
+        {
+            "cniVersion": "1.0.0",
+            "name": "cbr0",
+            "type": "proxypool",
+            "subnets": ["s1"],
+            "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.2/24"}]},
+        }
+    )
+    for command, left in (("ADD", [("10.244.1.2", "s1")]), ("DEL", [])):
+        head = (
+            f"POST /v1/cni HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncni-COMMAND: {command}\r\n"
+            f"CNI-ContainerID: c1\r\ncni-netns: /run/netns/x\r\nCNI-IFNAME: eth0\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.connect(str(place))
+            link.sendall((head + body).encode())
+            answer = b"".join(iter(lambda: link.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert agent.names() == left

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from proxypool.core.planner import MakeNamespace, Operation, Put, Remove, RemoveNamespace, plan
+from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, RemoveNamespace, plan
 from proxypool.core.scene import (
     Address,
     AddressSet,
@@ -82,7 +82,12 @@ def test_a_new_namespace_is_made_first_and_filled_from_the_tables_up() -> None:
 @pytest.mark.parametrize("other", [MarkedSet(PEERS.name), UnknownSet(PEERS.name, "hash:ip,port")], ids=repr)
 def test_a_set_of_another_type_goes_before_its_successor_comes(other: MarkedSet | UnknownSet) -> None:
     assert plan(scene(PEERS), scene(other)) == (Remove(other), Put(PEERS))
-    assert plan(scene(PEERS), scene(replace(PEERS, members=frozenset()))) == (Put(PEERS),)
+
+
+def test_of_a_set_that_is_there_only_members_come_and_go() -> None:
+    fewer = replace(PEERS, members=frozenset())
+    assert plan(scene(PEERS), scene(fewer)) == (ChangeSet(PEERS.name, PEERS.members, frozenset()),)
+    assert plan(scene(fewer), scene(PEERS)) == (ChangeSet(PEERS.name, frozenset(), PEERS.members),)
 
 
 def test_what_hangs_on_a_link_goes_before_the_link() -> None:

@@ -13,7 +13,7 @@ from proxypool.core.firewall import PEERS_SET
 from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM
 from proxypool.core.host_scene import MAIN_TABLE, path_legs
 from proxypool.core.model import PairState, PoolSpec, Snapshot
-from proxypool.core.node_scene import root_scene, subnet_scene
+from proxypool.core.node_scene import SubnetScenes, root_scene, subnet_scene
 from proxypool.core.scene import (
     GUARD_TABLE,
     PATH_TABLES,
@@ -307,3 +307,13 @@ def test_a_tunnel_becomes_only_what_the_kernel_can_change() -> None:
     assert tunnel.can_become(replace(tunnel, mtu=1400, is_up=False))
     assert not tunnel.can_become(replace(tunnel, tunnel_key=2))
     assert not tunnel.can_become(replace(tunnel, local=IPv4Address("192.168.4.101")))
+
+
+def test_a_drain_and_a_weight_are_nothing_to_the_nodes() -> None:
+    """Ten thousand hosts' parts are not made anew for them: it is the same scene."""
+    scenes, hosts = SubnetScenes(make.node_facts()), [make.host()]
+    first = scenes.next(make.snapshot(pairs=[make.pair()], hosts=hosts), make.pair())
+    changed = make.pair(state=PairState.DRAINING, since=5.0, weight=3)
+    assert scenes.next(make.snapshot(pairs=[changed], hosts=hosts), changed) is first
+    moved = make.pair(havip="192.168.4.101")
+    assert scenes.next(make.snapshot(pairs=[moved], hosts=hosts), moved) is not first

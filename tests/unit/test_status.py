@@ -8,9 +8,10 @@ import re
 import msgspec
 import pytest
 
+from proxypool.cli.views import pair_table, status_text
 from proxypool.core.checks import CONNTRACK_HIGH, STALE_AFTER_S, Code, Level, worst
 from proxypool.core.documents import to_builtins
-from proxypool.core.model import Alive, MemberStatus, Snapshot
+from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot
 from proxypool.core.status import PoolStatus, PoolView, all_checks, assemble
 from tests.unit.builders import candidates, host, pair, snapshot, subnet
 
@@ -140,6 +141,35 @@ def test_a_subnet_without_pair_is_not_served() -> None:
     assert "proxypool pair add s1" in check.message
 
 
+def draining_view(*pairs: PairSpec, connections: int | None = 5) -> PoolView:
+    documents = snapshot(pairs=pairs, hosts=[host()], elections={"s1/p1": candidates("n1", "n2")})
+    return view(replace(MASTER, connections=connections), BACKUP, documents=documents)
+
+
+def test_a_pair_that_drains_is_no_alarm_and_shows_what_is_left() -> None:
+    """Not while another one takes new connections."""
+    first, second = pair("p1", state=PairState.DRAINING, since=NOW - 182, weight=3), pair("p2")
+    status = assemble(draining_view(first, second), NOW)
+    (found, other) = status.subnets[0].pairs
+    assert (found.state, found.draining_since, found.connections_left, found.weight) == ("draining", NOW - 182, 5, 3)
+    assert (other.state, other.draining_since, other.connections_left, other.weight) == ("active", None, None, 1)
+    assert found.level is Level.OK
+    assert status.subnets[0].checks == ()
+    assert "draining s1/p1: for 3m2s, 5 connections left" in status_text(status, wide=False, colour=False)
+    table = pair_table([(status.subnets[0], found)], NOW, wide=False)
+    assert "draining 3m2s, 5 left" in table
+
+
+def test_a_subnet_without_active_pair_is_named() -> None:
+    """New connections have nowhere to go: it says how to change that."""
+    status = assemble(draining_view(pair("p1", state=PairState.DRAINING, since=NOW - 60), connections=None), NOW)
+    (check,) = status.subnets[0].checks
+    assert (check.code, check.name, check.subject, check.level) == ("PP017", "no-active-pair", "s1", Level.DEGRADED)
+    assert "proxypool pair undrain s1 p1" in check.message
+    assert re.fullmatch(r"[^\n]{10,200}", check.message)
+    assert "draining s1/p1: for 1m, connections left not known" in status_text(status, wide=False, colour=False)
+
+
 def test_what_is_wrong_with_a_machine_or_document_is_said_once() -> None:
     """With the pool, not with every pair."""
     documents = snapshot(pairs=[pair()], elections={"s1/p1": candidates("n1", "n2")})
@@ -175,6 +205,7 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP014", "no-pair"),
         ("PP015", "conntrack-high"),
         ("PP016", "taking-over"),
+        ("PP017", "no-active-pair"),
     ]
 
 

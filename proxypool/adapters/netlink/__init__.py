@@ -20,9 +20,8 @@ from proxypool.adapters.netlink.namespaces import (
 )
 from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
-from proxypool.adapters.netlink.set_change import change_set
 from proxypool.adapters.netlink.set_probe import SetProbe
-from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle
+from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle, change_set
 
 __all__ = [
     "BATCHED",

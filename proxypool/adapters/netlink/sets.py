@@ -59,6 +59,19 @@ def put_set(item: AddressSet | MarkedSet) -> None:
             _alter(link, ipset.DELETE, item.name, sorted(present - item.members), _address_body)
 
 
+def change_set(name: str, added: Iterable[IPv4Address], removed: Iterable[IPv4Address]) -> None:
+    """Add and remove members of an address set that is there, without reading the others: there may be ten thousand.
+
+    Adding what is there, and removing what is not, is fine.
+
+    Raises:
+        TransientError, PermanentError: what the kernel refused, with set and member in the text.
+    """
+    with closing(NetfilterSocket()) as link, _told(f"set {name}"):
+        _alter(link, ipset.ADD, name, sorted(added), _address_body)
+        _alter(link, ipset.DELETE, name, sorted(removed), _address_body)
+
+
 def remove_set(name: str) -> None:
     """Destroy a set of ours; an absent one is fine.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from proxypool.adapters.zookeeper.errors import NotFound
 from proxypool.adapters.zookeeper.layout import Parts
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write
 from proxypool.core.documents import encode
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import PoolSpec, Snapshot, validate_pair, validate_pool, validate_subnet
+from proxypool.core.model import PairSpec, PoolSpec, Snapshot, validate_pair, validate_pool, validate_subnet
 from proxypool.core.requests import PoolRequest, resolve_pair, resolve_pool, resolve_subnet
 
 UNCHANGED = "unchanged"
@@ -112,3 +113,42 @@ def _creation(path: str, data: bytes, containers: Sequence[str]) -> Iterator[Wri
     yield Create(path, data)
     for container in containers:
         yield Create(f"{path}/{container}")
+
+
+def require_subnet(tree: PoolTree, subnet: str) -> None:
+    """Make sure that there is such a subnet, even one that cannot be read.
+
+    Raises:
+        NotFound: there is none.
+    """
+    known = tree.names(("subnets",))
+    if subnet not in known:
+        raise NotFound("subnet", subnet, known)
+
+
+def require_pair(tree: PoolTree, subnet: str, pair: str) -> None:
+    """Make sure that there is such a pair, even one that cannot be read.
+
+    Raises:
+        NotFound: there is none.
+    """
+    require_subnet(tree, subnet)
+    known = tree.names(("subnets", subnet, "pairs"))
+    if pair not in known:
+        raise NotFound("pair", pair, known, f"in subnet {subnet}")
+
+
+def pair_change(tree: PoolTree, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
+    """Change one pair that is there.
+
+    Raises:
+        NotFound: there is no such subnet or pair.
+        InvalidInput: its document cannot be read, so that most of it would be lost.
+    """
+    require_pair(tree, subnet, pair)
+    parts = ("subnets", subnet, "pairs", pair)
+    snapshot = tree.snapshot()
+    spec = snapshot.pairs.get(subnet, {}).get(pair)
+    if spec is None:
+        raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
+    return _change(tree, "pair", f"{subnet}/{pair}", parts, alter(spec, snapshot), ())

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from kazoo.exceptions import NoNodeError
 
 from proxypool.adapters.zookeeper.layout import Facet
+from proxypool.adapters.zookeeper.listing import Listing, RawListing, list_async
 from proxypool.adapters.zookeeper.session import PoolSession
 
 
@@ -22,15 +23,7 @@ class Node:
     owner: int
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Names of a node's children, and the zxid of the last change of the list."""
-
-    names: frozenset[str] = frozenset()
-    pzxid: int = 0
-
-
-Answer: TypeAlias = Node | Listing | None
+Answer: TypeAlias = Node | RawListing | None
 """None: there is no such node."""
 Read: TypeAlias = tuple[Facet, str]
 Watch: TypeAlias = Callable[[Any], None]
@@ -59,7 +52,7 @@ def _send(session: PoolSession, facet: Facet, path: str, watch: Watch | None) ->
         case Facet.DATA:
             return session.client.get_async(path, watch=watch)
         case Facet.CHILDREN:
-            return session.client.get_children_async(path, watch=watch, include_data=True)
+            return list_async(session.client, path, watch)
         case Facet.STAT:
             return session.client.exists_async(path)
 
@@ -80,8 +73,8 @@ def _answer(session: PoolSession, facet: Facet, result: Any) -> Answer:
         return None
     match facet:
         case Facet.CHILDREN:
-            names, stat = value
-            return Listing(frozenset(names), stat.pzxid)
+            listing: RawListing = value
+            return listing
         case Facet.DATA:
             data, stat = value
         case Facet.STAT:
@@ -98,7 +91,9 @@ def read_nodes(session: PoolSession, paths: Iterable[str], watch: Watch | None =
 def read_children(session: PoolSession, paths: Iterable[str]) -> list[tuple[str, ...] | None]:
     """Names of the children of many nodes, sorted; None where there is no such node."""
     answers = read_all(session, [(Facet.CHILDREN, path) for path in paths])
-    return [tuple(sorted(answer.names)) if isinstance(answer, Listing) else None for answer in answers]
+    return [
+        tuple(sorted(answer.after(Listing()).names)) if isinstance(answer, RawListing) else None for answer in answers
+    ]
 
 
 def watch_existing(session: PoolSession, paths: Iterable[str], watch: Watch) -> frozenset[str]:

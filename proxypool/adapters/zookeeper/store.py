@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
 
-from proxypool.adapters.zookeeper.changes import Change, pool_changes
+from proxypool.adapters.zookeeper.changes import Change, pair_change, pool_changes, require_pair, require_subnet
 from proxypool.adapters.zookeeper.errors import Conflict, LayoutTooNew, NotFound
 from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.members import read_pair
 from proxypool.adapters.zookeeper.mirror import load
 from proxypool.adapters.zookeeper.reading import Node, read_nodes, read_subtree
 from proxypool.adapters.zookeeper.registry import TUNNEL_ADDRESSES, pool_missing
@@ -23,9 +24,18 @@ from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.switchover import Elections
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit, write_all
+from proxypool.core.draining import (
+    Risk,
+    drain_refusals,
+    drained,
+    pair_left,
+    removal_refusals,
+    require_accepted,
+    undrained,
+)
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import PairSpec, Snapshot, SubnetSpec
-from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest
+from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight
+from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest, resolve_pair
 from proxypool.core.status import PoolView
 
 ATTEMPTS = 40
@@ -65,6 +75,10 @@ class PoolStore:
             nodes_alive=tree.alive("nodes"),
             hosts_alive=tree.alive("hosts"),
         )
+
+    def read_pair(self, subnet: str, pair: str) -> tuple[PairSpec, Mapping[str, MemberStatus]]:
+        """One pair and what its members publish; see `members`."""
+        return read_pair(self._session, subnet, pair)
 
     def _read(self, *, with_status: bool) -> PoolTree:
         tree = PoolTree(self._layout, with_status=with_status)
@@ -135,17 +149,18 @@ class PoolStore:
             NotFound: there is no such subnet.
             InvalidInput: it cannot be, or there is another one of that name.
         """
-
-        def change(tree: PoolTree) -> Sequence[Change]:
-            known = tree.snapshot().subnets
-            spec = known.get(subnet)
-            if spec is None:
-                raise NotFound("subnet", subnet, known)
-            wanted = SubnetRequest(id=subnet, cidrs=spec.cidrs, tenant=spec.tenant, key=spec.key, pairs=(request,))
-            return pool_changes(PoolRequest(subnets=(wanted,)), tree, is_addition=True)
-
-        self._edit(change)
+        self._edit(lambda tree: _addition(subnet, request, tree))
         return self.read_snapshot().pairs[subnet][request.id]
+
+    def plan_pair(self, subnet: str, request: PairRequest) -> tuple[PairSpec, Change]:
+        """What `add_pair` would do: the pair as it would be, and whether it is there already. Nothing is written.
+
+        Raises:
+            NotFound, InvalidInput: as `add_pair` would.
+        """
+        tree = self._read(with_status=False)
+        *_, change = _addition(subnet, request, tree)
+        return resolve_pair(request, subnet, tree.snapshot()), change
 
     def require_subnet(self, subnet: str) -> None:
         """Make sure that there is such a subnet, even one that cannot be read.
@@ -153,7 +168,7 @@ class PoolStore:
         Raises:
             NotFound: there is none.
         """
-        _require_subnet(self._read(with_status=False), subnet)
+        require_subnet(self._read(with_status=False), subnet)
 
     def require_pair(self, subnet: str, pair: str) -> None:
         """Make sure that there is such a pair, even one that cannot be read.
@@ -161,7 +176,7 @@ class PoolStore:
         Raises:
             NotFound: there is none.
         """
-        _require_pair(self._read(with_status=False), subnet, pair)
+        require_pair(self._read(with_status=False), subnet, pair)
 
     def remove_subnet(self, subnet: str) -> None:
         """Remove a subnet without pairs.
@@ -172,7 +187,7 @@ class PoolStore:
         """
 
         def change(tree: PoolTree) -> Sequence[Change]:
-            _require_subnet(tree, subnet)
+            require_subnet(tree, subnet)
             pairs = tree.names(("subnets", subnet, "pairs"))
             if pairs:
                 raise InvalidInput(
@@ -183,29 +198,68 @@ class PoolStore:
 
         self._edit(change)
 
-    def remove_pair(self, subnet: str, pair: str) -> None:
-        """Remove a pair with its election and what its members publish.
+    def drain_pair(self, subnet: str, pair: str, at: float, accepted: Collection[Risk] = ()) -> Change:
+        """Have hosts send the pair no new connections, from wall time `at` on. A pair that drains already is unchanged.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+            RiskNotAccepted: it is the last active pair of its subnet.
+        """
+
+        def alter(spec: PairSpec, snapshot: Snapshot) -> PairSpec:
+            require_accepted(drain_refusals(spec, snapshot.pairs[subnet]), accepted)
+            return drained(spec, at)
+
+        return self._edit_pair(subnet, pair, alter)
+
+    def undrain_pair(self, subnet: str, pair: str) -> Change:
+        """Have hosts send the pair new connections again. A pair that does not drain is unchanged.
 
         Raises:
             NotFound: there is no such subnet or pair.
         """
+        return self._edit_pair(subnet, pair, lambda spec, _: undrained(spec))
+
+    def set_weight(self, subnet: str, pair: str, weight: int) -> Change:
+        """Set the pair's share of its subnet's new connections, 1 to `MAX_WEIGHT`.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+            InvalidInput: no such weight.
+        """
+        require_weight(weight)
+        return self._edit_pair(subnet, pair, lambda spec, _: msgspec.structs.replace(spec, weight=weight))
+
+    def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
+        (change,) = self._edit(lambda tree: (pair_change(tree, subnet, pair, alter),))
+        return change
+
+    def remove_pair(self, subnet: str, pair: str, accepted: Collection[Risk] = ()) -> None:
+        """Remove a pair with its election and what its members publish.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+            RiskNotAccepted: connections would break, or new ones would have nowhere to go.
+        """
 
         def change(tree: PoolTree) -> Sequence[Change]:
-            _require_pair(tree, subnet, pair)
+            require_pair(tree, subnet, pair)
+            left = pair_left(tree.snapshot(), tree.statuses(), subnet, pair, time.time())
+            require_accepted(removal_refusals(subnet, pair, tree.snapshot(), left), accepted)
             return (self._removal("pair", f"{subnet}/{pair}", pair_suffix(subnet, pair)),)
 
-        self._edit(change)
+        self._edit(change, with_status=True)
 
     def _removal(self, kind: str, name: str, suffix: str) -> Change:
         doomed = read_subtree(self._session, self._layout.path(suffix))
         return Change(kind, name, "removed", tuple(Delete(path) for path in doomed))
 
-    def _edit(self, plan: Callable[[PoolTree], Sequence[Change]]) -> Sequence[Change]:
+    def _edit(self, plan: Callable[[PoolTree], Sequence[Change]], *, with_status: bool = False) -> Sequence[Change]:
         for attempt in range(ATTEMPTS):
             (version,) = read_nodes(self._session, (self._version_path,))
             if version is None:
                 raise pool_missing(self._layout.pool)
-            changes = plan(self._read(with_status=False))
+            changes = plan(self._read(with_status=with_status))
             if self._commit(version, [write for change in changes for write in change.writes]):
                 return changes
             time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - spreads rivals, keeps no secret
@@ -222,17 +276,13 @@ class PoolStore:
         return True
 
 
-def _require_subnet(tree: PoolTree, subnet: str) -> None:
-    known = tree.names(("subnets",))
-    if subnet not in known:
+def _addition(subnet: str, request: PairRequest, tree: PoolTree) -> Sequence[Change]:
+    known = tree.snapshot().subnets
+    spec = known.get(subnet)
+    if spec is None:
         raise NotFound("subnet", subnet, known)
-
-
-def _require_pair(tree: PoolTree, subnet: str, pair: str) -> None:
-    _require_subnet(tree, subnet)
-    known = tree.names(("subnets", subnet, "pairs"))
-    if pair not in known:
-        raise NotFound("pair", pair, known, f"in subnet {subnet}")
+    wanted = SubnetRequest(id=subnet, cidrs=spec.cidrs, tenant=spec.tenant, key=spec.key, pairs=(request,))
+    return pool_changes(PoolRequest(subnets=(wanted,)), tree, is_addition=True)
 
 
 def _parts(writes: Sequence[Write]) -> Iterator[list[Write]]:

@@ -14,7 +14,8 @@ from typing import Any
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from proxypool.adapters.zookeeper.layout import Facet, statuses_suffix, subnet_host_suffix
-from proxypool.adapters.zookeeper.reading import Listing, Node, Watch, read_all
+from proxypool.adapters.zookeeper.listing import Listing, RawListing
+from proxypool.adapters.zookeeper.reading import Node, Watch, read_all
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Delete, commit
 from proxypool.core.documents import decode
@@ -87,7 +88,7 @@ def _read_seen(session: PoolSession, subnet: str, pairs: Iterable[str], watch: W
     listings = read_all(session, [(Facet.CHILDREN, place) for place in places], watch)
     found: list[list[int]] = []
     for place, listing in zip(places, listings, strict=True):
-        names = sorted(listing.names) if isinstance(listing, Listing) else []
+        names = sorted(listing.after(Listing()).names) if isinstance(listing, RawListing) else []
         paths = [f"{place}/{name}" for name in names]
         nodes = read_all(session, [(Facet.DATA, path) for path in paths], watch)
         said = [_hosts_seen(node, path) for node, path in zip(nodes, paths, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kazoo.exceptions import NoNodeError
@@ -14,13 +15,13 @@ from proxypool.adapters.zookeeper.layout import (
     election_suffix,
     member_status_suffix,
     node_alive_suffix,
-    pair_suffix,
 )
+from proxypool.adapters.zookeeper.members import read_statuses
 from proxypool.adapters.zookeeper.reading import read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Delete, commit
 from proxypool.core.documents import decode
-from proxypool.core.errors import InvalidInput, PermanentError
+from proxypool.core.errors import PermanentError
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot
 from proxypool.core.role import Role
 
@@ -112,7 +113,7 @@ class Elections:
         """
         began = time.monotonic()
         while True:
-            statuses = self._statuses(subnet, pair)
+            statuses = read_statuses(self._session, subnet, pair)
             passed = time.monotonic() - began
             for member in statuses if node is None else (node,):
                 if is_master(statuses, member):
@@ -121,23 +122,8 @@ class Elections:
                 return None
             time.sleep(min(POLL_S, timeout_s - passed))
 
-    def _statuses(self, subnet: str, pair: str) -> dict[str, MemberStatus]:
-        container = self._session.layout.path(f"{pair_suffix(subnet, pair)}/status")
-        (names,) = read_children(self._session, (container,))
-        if names is None:
-            raise NotFound("pair", pair, (), f"in subnet {subnet}")
-        found = zip(names, read_nodes(self._session, [f"{container}/{name}" for name in names]), strict=True)
-        statuses = {}
-        for name, node in found:
-            try:
-                if node is not None:
-                    statuses[name] = decode(node.data, MemberStatus, what=name)
-            except InvalidInput:
-                continue
-        return statuses
 
-
-def is_master(statuses: dict[str, MemberStatus], node: str) -> bool:
+def is_master(statuses: Mapping[str, MemberStatus], node: str) -> bool:
     """Whether a member serves, and it alone."""
     found = statuses.get(node)
     if found is None or found.role != Role.MASTER or not found.gate or not found.has_havip:

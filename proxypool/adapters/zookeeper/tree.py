@@ -23,8 +23,9 @@ from proxypool.adapters.zookeeper.layout import (
     facet_of,
     has_readable_children,
 )
+from proxypool.adapters.zookeeper.listing import Listing, RawListing
 from proxypool.adapters.zookeeper.parsing import parse_document
-from proxypool.adapters.zookeeper.reading import Answer, Listing, Node
+from proxypool.adapters.zookeeper.reading import Answer, Node
 from proxypool.adapters.zookeeper.snapshots import SnapshotMaker
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
@@ -81,8 +82,9 @@ class PoolTree:
 
     def take(self, parts: Parts, answer: Answer, *, all_below: bool) -> list[Parts]:
         """Store an answer; returns what to read next: what is new below, or with `all_below` everything below."""
-        if isinstance(answer, Listing):
-            return self._take_list(parts, answer, all_below=all_below)
+        if isinstance(answer, RawListing):
+            listing = answer.after(self._lists.get(parts) or Listing())
+            return self._take_list(parts, listing, all_below=all_below)
         if answer is None:
             if facet_of(parts) is Facet.CHILDREN:
                 return self._take_list(parts, Listing(), all_below=all_below)
@@ -96,10 +98,10 @@ class PoolTree:
 
     def _take_list(self, parts: Parts, now: Listing, *, all_below: bool) -> list[Parts]:
         before = self._lists.get(parts)
-        if now != before:
+        names_before = before.names if before else frozenset()
+        if before is None or before.pzxid != now.pzxid or names_before is not now.names:
             self._touched.add(parts)
         self._lists[parts] = now
-        names_before = before.names if before else frozenset()
         for name in names_before - now.names:
             self._forget((*parts, name))
         if not has_readable_children(parts):
