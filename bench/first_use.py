@@ -50,8 +50,8 @@ class Host:
         if gone:
             self.agent.detach([_pair(subnet) for subnet in gone])
             wait_until(lambda: not self._left(gone), GONE_S, lambda: f"{self._left(gone)[:3]} to go", interval_s=0.5)
-        if new:
-            self.agent.attach([_pair(subnet) for subnet in new])
+        for subnet in new:
+            self.agent.attach([_pair(subnet)])
         self.used = set(subnets)
 
     def measure(self, times: Times, subnets: Sequence[SubnetPlan]) -> None:
