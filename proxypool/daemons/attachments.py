@@ -305,7 +305,7 @@ class Attachments:
         """Wait until all groups of a plan are programmed, then carry it out. With `is_closing` that happens in any
         case: an address whose remaining group is not programmed in time reaches nothing until it is.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline, asked = time.monotonic() + timeout_s, frozenset[Group]()
         with self._changed:
             while True:
                 if self._rules is None or self._set is None:
@@ -315,18 +315,22 @@ class Attachments:
                 missing -= {*self._entries, ()}
                 if not missing or (is_closing and time.monotonic() >= deadline):
                     break
-                self._await(missing, deadline)
+                self._await(missing, deadline, is_asked=missing <= asked)
+                asked |= missing
             self._commit(plan)
             return plan.outcomes
 
-    def _await(self, groups: set[Group], deadline: float) -> None:
-        """Let the main loop program groups; returns at its next word."""
+    def _await(self, groups: set[Group], deadline: float, *, is_asked: bool) -> None:
+        """Let the main loop program groups; returns at its next word. Asked once: each answer of the main loop to a
+        question is a word, too, and the two would keep each other busy.
+        """
         left = deadline - time.monotonic()
         if left <= 0:
             names = ", ".join(sorted({name for group in groups for name in group}))
             raise NotReady(f"subnet {names} could not be brought into use on this host in time{self._why_not_ready}")
         self._awaited.update(groups)
-        self._on_wanted()
+        if not is_asked:
+            self._on_wanted()
         try:
             self._changed.wait(left)
         finally:
