@@ -90,8 +90,6 @@ class Attachments:
         self._written: dict[IPv4Network, int] = {}
         """What the set should hold, as far as it was told."""
         self._awaited: Counter[Group] = Counter()
-        self._is_asked_for = False
-        """Whether the main loop was told and has not looked yet."""
         self._used_at: dict[Group, float] = {}
         self._let_go: set[tuple[IPv4Address, str]] = set()
         self._why_not_ready = ""
@@ -151,7 +149,6 @@ class Attachments:
         with self._changed:
             if self._rules is None:
                 return frozenset()
-            self._is_asked_for = False
             used = {*self._groups.values(), *self._awaited}
             for group in used:
                 self._used_at[group] = now
@@ -316,7 +313,7 @@ class Attachments:
         """Wait until all groups of a plan are programmed, then carry it out. With `is_closing` that happens in any
         case: an address whose remaining group is not programmed in time reaches nothing until it is.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline, asked = time.monotonic() + timeout_s, frozenset[Group]()
         with self._changed:
             while True:
                 if self._rules is None or self._set is None:
@@ -326,20 +323,21 @@ class Attachments:
                 missing -= {*self._entries, ()}
                 if not missing or (is_closing and time.monotonic() >= deadline):
                     break
-                self._await(missing, deadline)
+                self._await(missing, deadline, is_asked=missing <= asked)
+                asked |= missing
             self._commit(plan)
             return plan.outcomes
 
-    def _await(self, groups: set[Group], deadline: float) -> None:
-        """Let the main loop program groups; returns at its next word."""
+    def _await(self, groups: set[Group], deadline: float, *, is_asked: bool) -> None:
+        """Let the main loop program groups; returns at its next word. Asked once: each answer of the main loop to a
+        question is a word, too, and the two would keep each other busy.
+        """
         left = deadline - time.monotonic()
         if left <= 0:
             names = ", ".join(sorted({name for group in groups for name in group}))
             raise NotReady(f"subnet {names} could not be brought into use on this host in time{self._why_not_ready}")
         self._awaited.update(groups)
-        if not self._is_asked_for:
-            # Once for all who wait; the main loop looks at all of them.
-            self._is_asked_for = True
+        if not is_asked:
             self._on_wanted()
         try:
             self._changed.wait(left)
