@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from proxypool.core.addressing import tunnel_device_of
-from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, HostRules, host_tables
+from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, LOOPBACK, HostRules, host_tables
 from proxypool.core.model import PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     GUARD_TABLE,
@@ -123,7 +123,7 @@ def _tunnel(facts: HostFacts, spec: PoolSpec, subnet: SubnetSpec, havips: Iterab
 
 def _path(number: int, subnets: Iterable[str], legs: Legs, steering: Steering) -> Iterable[Route]:
     """A path's table, for its subnets with a leg and those without. Below each route stands an `unreachable` one: a
-    tunnel that is missing leads nowhere else.
+    tunnel that is missing leads nowhere else. A subnet that no pair can reach is refused as in the guard's table.
     """
     table = PATH_TABLES + number
     by_subnet = {leg.subnet: leg for leg in legs}
@@ -132,7 +132,9 @@ def _path(number: int, subnets: Iterable[str], legs: Legs, steering: Steering) -
         for cidr in subnet.cidrs if subnet is not None else ():
             yield Route(cidr, RouteKind.UNREACHABLE, table=table, metric=WORST_METRIC)
             leg = by_subnet.get(name)
-            if leg is not None:
+            if leg is None:
+                yield Route(cidr, device=LOOPBACK, table=table, realm=DEAD_REALM)
+            else:
                 yield Route(
                     cidr,
                     device=tunnel_device_of(name),
@@ -172,11 +174,18 @@ def _policy_rules(facts: HostFacts, paths: Iterable[int]) -> Iterable[PolicyRule
 
 
 def _guard(facts: HostFacts, customers: Iterable[IPv4Network]) -> Iterable[Route]:
-    """Every customer's CIDR is unreachable, whoever asks; but for open CIDRs, which are nobody's."""
+    """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's.
+
+    Nowhere is the loopback device, and not an `unreachable` route: so the packet comes to the filter table, which
+    answers TCP with a RST. An ICMP error would neither end a connection that is established (RFC 1122, 4.2.3.9), nor
+    come for each packet (`icmp_ratelimit`). With the filter table flushed a packet goes round until its time to live is
+    over, and never leaves.
+    """
     opened = tuple(collapse_addresses(facts.open_cidrs))
     closed = [cidr for cidr in customers if not any(cidr.subnet_of(one) for one in opened)]
     for cidr in collapse_addresses(closed):
-        yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE)
+        yield Route(cidr, device=LOOPBACK, table=GUARD_TABLE, realm=DEAD_REALM)
+        yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC)
     for one in opened:
         if any(one.subnet_of(cidr) for cidr in closed):
             yield Route(one, RouteKind.THROW, table=GUARD_TABLE)
