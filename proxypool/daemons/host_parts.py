@@ -114,7 +114,7 @@ def compose(
         is_connected=lambda: session.state is Coordinator.CONNECTED,
     )
     report = HostReport(
-        name, session, registration, steerer, attachments, registrar, problems, started_at=time.monotonic()
+        name, session, registration, steerer, attachments, registrar, pair_watch, problems, time.monotonic()
     )
     metrics = HostMetrics(report.view)
     return HostParts(

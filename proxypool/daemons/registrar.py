@@ -83,10 +83,14 @@ class Registrar:
             try:
                 self._work(joins, leaves)
                 self._problem = None
+                continue
             except ProxypoolError as error:
                 self._problem = f"cannot register in subnets: {error}"
-                with self._changed:
-                    self._changed.wait(RETRY_S)
+            except Exception as error:
+                log.exception("registering in subnets failed")
+                self._problem = f"cannot register in subnets: {type(error).__name__}: {error}"
+            with self._changed:
+                self._changed.wait(RETRY_S)
 
     def _todo(self) -> tuple[list[str], list[str]]:
         return sorted(self._wanted.keys() - self._joined), sorted(self._listed - self._wanted.keys())
