@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -55,7 +56,9 @@ class RawSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.settimeout(_TIMEOUT_S)
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        self._socket.setsockopt(_SOL_NETLINK, _STRICT_CHECK, 1)
+        with suppress(OSError):
+            # A kernel before 4.20 has no such thing, and lists more than was asked for.
+            self._socket.setsockopt(_SOL_NETLINK, _STRICT_CHECK, 1)
         try:
             self._socket.bind((OWN_PORT, 0))
         except OSError:
