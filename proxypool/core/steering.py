@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from ipaddress import IPv4Address
 from itertools import pairwise
 from math import gcd, lcm
@@ -159,12 +160,16 @@ def usable(pairs: Iterable[PairSpec], silent: Container[IPv4Address]) -> tuple[t
 
 
 def shares_of(options: Iterable[Sequence[tuple[Leg, int]]]) -> tuple[Share, ...]:
-    """Paths of a group and their shares, from the options of each of its subnets.
+    """Paths of a group and their shares, from the options of each of its subnets. Remembered: most groups keep theirs.
 
     Every subnet's own shares come out exactly (the quantile coupling of its distribution with the others'), with no
     more paths than all subnets together have options. Beyond sixteen, shares are rounded to sixteenths.
     """
-    choices = [list(option) for option in options if option]
+    return _shares_of(tuple(tuple(option) for option in options if option))
+
+
+@lru_cache(maxsize=len(GROUPS))
+def _shares_of(choices: tuple[tuple[tuple[Leg, int], ...], ...]) -> tuple[Share, ...]:
     edges = {Fraction(0)}
     for option in choices:
         edges |= {edge for _, edge in _cumulative(option)}
@@ -235,7 +240,8 @@ def _lowest(numbers: Iterable[int], taken: Container[int]) -> int | None:
 
 def _number_paths(paths: dict[int, Legs], group: int, shares: tuple[Share, ...]) -> dict[int, int] | None:
     """Index -> weight of each share, new paths numbered in `paths`; None (and nothing new) when indexes run out."""
-    known = {legs: number & INDEXES[-1] for number, legs in paths.items() if number >> INDEX_BITS == group}
+    places = ((index, paths.get(group << INDEX_BITS | index)) for index in INDEXES)
+    known = {legs: index for index, legs in places if legs is not None}
     free = [index for index in INDEXES if index not in known.values()]
     fresh = [share.legs for share in shares if share.legs not in known]
     if len(fresh) > len(free):
