@@ -11,6 +11,7 @@ from proxypool.adapters.zookeeper import member_status_suffix
 from proxypool.adapters.zookeeper.layout import subnet_host_suffix
 from proxypool.core.documents import encode
 from proxypool.core.model import MemberStatus
+from proxypool.daemons import registrar
 from proxypool.daemons.registrar import Registrar
 from tests.contract.conftest import Connect
 from tests.contract.zk import PoolClient, wait_until
@@ -92,3 +93,16 @@ def test_an_entry_that_somebody_removed_is_made_anew(host: Host) -> None:
     host.registrar.want(WANTED, NOBODYS)
     assert host.registrar.joined == set()
     wait_until(host.is_listed, "the host in the list again")
+
+
+def test_a_subnet_without_a_living_pair_is_joined_at_once(host: Host) -> None:
+    """There is nobody to wait for."""
+    host.registrar.want({"s1": ()}, NOBODYS)
+    assert host.told.get(timeout=10) == "s1"
+    assert host.is_listed()
+
+
+def test_nodes_that_say_nothing_are_not_waited_for_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar, "SEEN_WITHIN_S", 0.2)
+    host.registrar.want(WANTED, NOBODYS)
+    assert host.told.get(timeout=10) == "s1"
