@@ -197,7 +197,8 @@ class HostDaemon:
         self._keep_files()
         self._check_machine()
         if self.snapshot is not None:
-            self.parts.registration.publish(self.parts.report.findings(), self.snapshot, now)
+            count = self.parts.attachments.count()
+            self.parts.registration.publish(self.parts.report.findings(), self.snapshot, count, now)
 
     def _register(self, now: float) -> None:
         spec = self.snapshot.spec if self.snapshot is not None else None
