@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +122,25 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(place: Path, client: Cl
 
 def test_only_root_may_use_the_socket_unless_a_group_is_named(place: Path) -> None:
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
+
+
+def test_a_group_that_is_named_may_use_it_too(tmp_path: Path, agent: Agent) -> None:
+    path = tmp_path / "host.sock"
+    server = ApiServer(path, HostApi(agent.all, dict), grp.getgrgid(os.getgid()).gr_name)
+    try:
+        assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o660, os.getgid())
+    finally:
+        server.close()
+
+
+def test_the_client_in_the_documentation_works(place: Path, agent: Agent) -> None:
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    program = code.replace("/run/proxypool/host.sock", str(place))
+    assert program != code
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "attached\n"
+    assert agent.names() == [("10.244.1.2", "s1")]
 
 
 def test_a_group_that_does_not_exist_is_named(tmp_path: Path, agent: Agent) -> None:
