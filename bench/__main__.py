@@ -19,7 +19,18 @@ from bench.settings import Settings
 from proxypool.lab import preflight
 from proxypool.lab.errors import LabError
 
-NAMES = ("datapath", "blackout", "switchover", "onboard", "restart", "footprint", "many-hosts")
+NAMES = (
+    "datapath",
+    "blackout",
+    "switchover",
+    "onboard",
+    "restart",
+    "footprint",
+    "many-hosts",
+    "attach",
+    "first-use",
+    "sticky",
+)
 
 
 class Bench(Protocol):

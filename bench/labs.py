@@ -10,7 +10,7 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,22 +67,40 @@ def hand_subnet(lab: Lab) -> SubnetPlan:
     return lab.topology.subnet_plans[-1]
 
 
-@contextmanager
-def bench_lab(settings: Settings, *, subnets: int = 1, by_hand: bool) -> Iterator[Lab]:
-    """A lab with an empty pool whose daemons run; gone afterwards, whatever happens."""
+def require_none() -> None:
+    """`LabError` when a lab of our name is up."""
     if Lab.exists(NAME):
         raise LabError(f"lab {NAME!r} is up: another bench runs, or one was killed; `proxypool lab down --name {NAME}`")
+
+
+@contextmanager
+def bench_lab(
+    settings: Settings,
+    *,
+    subnets: int = 1,
+    by_hand: bool,
+    attach_all: bool = True,
+    host_options: Mapping[str, str] | None = None,
+) -> Iterator[Lab]:
+    """A lab with an empty pool whose daemons run; gone afterwards, whatever happens.
+
+    `host_options`: what else stands in the section `host` of our host's configuration, as TOML.
+    """
+    require_none()
     topology = BenchTopology(
         NAME,
         nodes=4 if by_hand else 2,
         hosts=2 if by_hand else 1,
         subnets=subnets + (1 if by_hand else 0),
         tunnel=settings.tunnel,
-        attach_all=True,
+        attach_all=attach_all,
     )
     with Lab.up(topology, settings.progress, start_daemons=False, apply=False, timeout_s=UP_TIMEOUT_S) as lab:
         for node in OUR_NODES:
             start_node(lab, node)
+        for key, value in (host_options or {}).items():
+            edit = f"/^{key} = /d; /^\\[host\\]/a {key} = {value}"
+            lab.machine("host1").run(["sed", "-i", edit, "/etc/proxypool/proxypool.toml"])
         lab.machine("host1").start("daemon")
         for machine in (*OUR_NODES, "host1"):
             wait_until(lambda machine=machine: bool(metrics(lab, machine)), 20.0, f"the daemon of {machine}")  # type: ignore[misc]

@@ -20,6 +20,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Self
 
+from bench import big_agent
 from bench.footprint import cpu_s, resident_mib
 from bench.joins import host
 from bench.labs import OUR_NODES, apply, bench_lab, metrics, subnets_of
@@ -68,6 +69,7 @@ def run(settings: Settings) -> Report:
         report.compare(
             f"node daemon, {many} hosts: resident memory", "MiB", [_resident_mib(lab)], [empty_mib], "1 host"
         )
+    big_agent.measure(report, settings)
     return report
 
 

@@ -22,7 +22,9 @@ ATTACHED_SET = f"{SET_PREFIX}attached"
 ANY_TUNNEL = f"{TUNNEL_DEVICE_PREFIX}+"
 STEER_CHAIN, OUT_CHAIN, DEAD_CHAIN = (f"{CHAIN_PREFIX}{name}" for name in ("STEER", "OUT", "DEAD"))
 DEAD_REALM = 177
-"""Realm of the routes of a pair that is gone: `rt_realms` leaves it free."""
+"""Realm of routes that lead nowhere, as those of a pair that is gone: `rt_realms` leaves it free."""
+LOOPBACK = "lo"
+"""Where the guard's routes lead, and no other packet that is forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,13 @@ def _filter(rules: HostRules) -> Table:
     """What leaves by a tunnel, and what must not leave by anything else.
 
     A connection of a path that is about to leave by another card (somebody removed routes or rules) is refused, and so
-    is whatever a tunnel brings that nobody asked for. What has to do with a pair that is gone gets a RST or an ICMP
-    error at once. Nothing is accepted here: the host's other rules still have their say.
+    is whatever a tunnel brings that nobody asked for. What has to do with a pair that is gone, and what the guard holds
+    back, gets a RST or an ICMP error at once; but for a connection of a path, which goes on when the mangle table is as
+    it must be again. Nothing is accepted here: the host's other rules still have their say.
     """
     marks = rules.marks
+    has_no_path = Match("connmark", (("mark", _masked(0, marks.mask)),))
+    leads_nowhere = Match("realm", (("realm", str(DEAD_REALM)),))
     astray = Rule(
         "REJECT",
         (("reject-with", "icmp-host-unreachable"),),
@@ -150,6 +155,7 @@ def _filter(rules: HostRules) -> Table:
                 "FORWARD",
                 (
                     Rule(OUT_CHAIN, out_device=ANY_TUNNEL),
+                    Rule(DEAD_CHAIN, out_device=LOOPBACK, matches=(leads_nowhere, has_no_path)),
                     Rule("DROP", in_device=ANY_TUNNEL, matches=(in_state("NEW"),)),
                     astray,
                 ),
@@ -157,7 +163,7 @@ def _filter(rules: HostRules) -> Table:
             Chain(
                 OUT_CHAIN,
                 None,
-                (Rule(DEAD_CHAIN, matches=(Match("realm", (("realm", str(DEAD_REALM)),)),)), clamp_mss(), save),
+                (Rule(DEAD_CHAIN, matches=(leads_nowhere,)), clamp_mss(), save),
             ),
             Chain(
                 DEAD_CHAIN,

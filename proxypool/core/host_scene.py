@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from proxypool.core.addressing import tunnel_device_of
-from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, HostRules, host_tables
+from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, LOOPBACK, HostRules, host_tables
 from proxypool.core.model import PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     GUARD_TABLE,
@@ -83,10 +83,16 @@ def steering_of(book: Book, groups: Iterable[Group], snapshot: Snapshot, dead: C
 def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, customers: Iterable[IPv4Network]) -> Scene:
     """Sets, tables, tunnels, routes and rules of one host. `customers`: every CIDR of the pool."""
     objects: list[AnyObject] = [MarkedSet(ATTACHED_SET), *host_tables(_rules_of(facts, steering.book))]
+    reached = {name: set(havips) for name, havips in steering.havips.items()}
+    for legs in steering.book.paths.values():
+        for leg in legs:
+            reached.setdefault(leg.subnet, set()).add(leg.havip)
     for name in sorted(steering.subnets):
-        objects += _tunnel(facts, spec, steering, steering.subnets[name])
+        objects += _tunnel(facts, spec, steering.subnets[name], reached.get(name, ()))
+    groups = steering.book.group_names()
     for number, legs in sorted(steering.book.paths.items()):
-        objects += _path(number, _subnets_of(steering.book, number, legs), legs, steering)
+        subnets = {*groups.get(number >> INDEX_BITS, ()), *(leg.subnet for leg in legs)}
+        objects += _path(number, sorted(subnets), legs, steering)
     objects += _policy_rules(facts, sorted(steering.book.paths))
     objects += _guard(facts, customers)
     return Scene.of(None, objects)
@@ -104,27 +110,21 @@ def _rules_of(facts: HostFacts, book: Book) -> HostRules:
     )
 
 
-def _tunnel(facts: HostFacts, spec: PoolSpec, steering: Steering, subnet: SubnetSpec) -> Iterable[AnyObject]:
+def _tunnel(facts: HostFacts, spec: PoolSpec, subnet: SubnetSpec, havips: Iterable[IPv4Address]) -> Iterable[AnyObject]:
     """One device for all pairs of a subnet. Its marks are valid for the reverse path filter: see `host_firewall`."""
     tunnel = tunnel_of(spec, subnet, local=facts.underlay, own=facts.tunnel_address, underlay_mtu=facts.underlay_mtu)
     yield tunnel
     yield Address(tunnel.device, IPv4Interface(facts.tunnel_address))
     yield Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1")
     yield Sysctl(f"ipv4/conf/{tunnel.device}/src_valid_mark", "1")
-    reached = set(steering.havips.get(subnet.id, ()))
-    reached |= {leg.havip for legs in steering.book.paths.values() for leg in legs if leg.subnet == subnet.id}
-    for havip in sorted(reached):
+    for havip in sorted(havips):
         yield from reach(spec, tunnel.device, havip, havip)
 
 
-def _subnets_of(book: Book, number: int, legs: Legs) -> Group:
-    """All subnets of a path, with and without a leg."""
-    group = next((group for group, known in book.groups.items() if known == number >> INDEX_BITS), ())
-    return tuple(sorted({*group, *(leg.subnet for leg in legs)}))
-
-
-def _path(number: int, subnets: Group, legs: Legs, steering: Steering) -> Iterable[Route]:
-    """A path's table. Below each route stands an `unreachable` one: a tunnel that is missing leads nowhere else."""
+def _path(number: int, subnets: Iterable[str], legs: Legs, steering: Steering) -> Iterable[Route]:
+    """A path's table, for its subnets with a leg and those without. Below each route stands an `unreachable` one: a
+    tunnel that is missing leads nowhere else. A subnet that no pair can reach is refused as in the guard's table.
+    """
     table = PATH_TABLES + number
     by_subnet = {leg.subnet: leg for leg in legs}
     for name in subnets:
@@ -132,7 +132,9 @@ def _path(number: int, subnets: Group, legs: Legs, steering: Steering) -> Iterab
         for cidr in subnet.cidrs if subnet is not None else ():
             yield Route(cidr, RouteKind.UNREACHABLE, table=table, metric=WORST_METRIC)
             leg = by_subnet.get(name)
-            if leg is not None:
+            if leg is None:
+                yield Route(cidr, device=LOOPBACK, table=table, realm=DEAD_REALM)
+            else:
                 yield Route(
                     cidr,
                     device=tunnel_device_of(name),
@@ -172,11 +174,18 @@ def _policy_rules(facts: HostFacts, paths: Iterable[int]) -> Iterable[PolicyRule
 
 
 def _guard(facts: HostFacts, customers: Iterable[IPv4Network]) -> Iterable[Route]:
-    """Every customer's CIDR is unreachable, whoever asks; but for open CIDRs, which are nobody's."""
+    """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's.
+
+    Nowhere is the loopback device, and not an `unreachable` route: so the packet comes to the filter table, which
+    answers TCP with a RST. An ICMP error would neither end a connection that is established (RFC 1122, 4.2.3.9), nor
+    come for each packet (`icmp_ratelimit`). With the filter table flushed a packet goes round until its time to live is
+    over, and never leaves.
+    """
     opened = tuple(collapse_addresses(facts.open_cidrs))
     closed = [cidr for cidr in customers if not any(cidr.subnet_of(one) for one in opened)]
     for cidr in collapse_addresses(closed):
-        yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE)
+        yield Route(cidr, device=LOOPBACK, table=GUARD_TABLE, realm=DEAD_REALM)
+        yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC)
     for one in opened:
         if any(one.subnet_of(cidr) for cidr in closed):
             yield Route(one, RouteKind.THROW, table=GUARD_TABLE)

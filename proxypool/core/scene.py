@@ -18,7 +18,7 @@ Key: TypeAlias = tuple[str, ...]
 ROUTE_PROTOCOL = 177
 """Our number in rtnetlink's `rtm_protocol` of routes and rules: how we recognise them (free in rt_protos)."""
 GUARD_TABLE = 7700
-"""Routing table of a function host in which every customer's CIDR is unreachable."""
+"""Routing table of a function host in which every customer's CIDR leads nowhere."""
 PATH_TABLES = 7_700_000
 """Routing tables of a function host's paths: this plus the path's number. See `steering`."""
 WORST_METRIC = 4278198272

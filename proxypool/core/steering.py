@@ -102,25 +102,34 @@ class Book:
     crowded: tuple[Group, ...] = ()
     """Groups whose new shares could not be numbered or shared as wanted: an old path or distribution stays."""
 
-    def is_taken(self, number: int) -> bool:
-        """Whether new connections may take a path."""
-        group = next((group for group, known in self.groups.items() if known == number >> INDEX_BITS), None)
-        entry = self.entries.get(group) if group is not None else None
-        if entry is None or not entry & CHOOSE:
-            return entry == number
-        distribution = entry & INDEXES[-1]
-        weights = next((w for w, known in self.distributions.items() if known == distribution), ())
-        index = number & INDEXES[-1]
-        return index < len(weights) and weights[index] > 0
+    def taken(self) -> frozenset[int]:
+        """Paths that new connections may take."""
+        by_number = {number: weights for weights, number in self.distributions.items()}
+        found: set[int] = set()
+        for entry in self.entries.values():
+            if entry & CHOOSE:
+                found |= _paths_of_choice(entry, by_number[entry & INDEXES[-1]])
+            else:
+                found.add(entry)
+        return frozenset(found)
 
     def retired(self) -> tuple[int, ...]:
         """Paths that no new connection takes."""
-        return tuple(number for number in sorted(self.paths) if not self.is_taken(number))
+        return tuple(sorted(self.paths.keys() - self.taken()))
+
+    def group_names(self) -> dict[int, Group]:
+        """Number of a group -> its subnets."""
+        return {number: group for group, number in self.groups.items()}
 
     def without(self, numbers: Container[int]) -> Book:
         """The same without paths that have no connection left; those that are taken stay."""
         gone = {number for number in self.retired() if number in numbers}
         return replace(self, paths={number: legs for number, legs in self.paths.items() if number not in gone})
+
+
+def _paths_of_choice(entry: int, weights: Weights) -> set[int]:
+    place = (entry & ~CHOOSE) >> INDEX_BITS << INDEX_BITS
+    return {place | index for index, weight in enumerate(weights) if weight}
 
 
 def ready_entries(book: Book, programmed: Book, before: Mapping[Group, int]) -> dict[Group, int]:
@@ -138,8 +147,7 @@ def ready_entries(book: Book, programmed: Book, before: Mapping[Group, int]) -> 
             if programmed.distributions.get(weights) != entry & INDEXES[-1]:
                 needed = set()
             else:
-                place = (entry & ~CHOOSE) >> INDEX_BITS << INDEX_BITS
-                needed = {place | index for index, weight in enumerate(weights) if weight}
+                needed = _paths_of_choice(entry, weights)
         if needed and all(programmed.paths.get(number) == book.paths.get(number) for number in needed):
             found[group] = entry
         elif group in before:
@@ -205,37 +213,45 @@ def advance(book: Book, wanted: Mapping[Group, tuple[Share, ...]]) -> Book:
     Paths that lost their share stay until `without` drops them; groups that are no longer wanted stay as long as a path
     of theirs does. `crowded` names the groups for which numbers ran out.
     """
+    numbers = _number_groups(book, wanted)
     paths = dict(book.paths)
-    used = {number >> INDEX_BITS for number in paths}
-    groups = {group: number for group, number in book.groups.items() if group in wanted or number in used}
-    distributions = dict(book.distributions)
+    by_group: dict[int, dict[Legs, int]] = {}
+    for path, legs in paths.items():
+        by_group.setdefault(path >> INDEX_BITS, {})[legs] = path & INDEXES[-1]
     wishes: dict[Group, Weights | int] = {}
-    crowded = []
-    for group in sorted(wanted):
-        number = groups.get(group) or _lowest(GROUPS, {*groups.values(), *used})
-        if number is None:
-            crowded.append(group)
-            continue
-        groups[group] = number
-        indexes = _number_paths(paths, number, wanted[group])
-        if indexes is None:
-            crowded.append(group)
-            continue
-        wishes[group] = _weights(indexes) if len(indexes) > 1 else number << INDEX_BITS | next(iter(indexes))
-    distributions, entries, unshared = _distribute(distributions, groups, wishes)
-    for group in crowded:
-        if group in book.entries:
-            entries[group] = book.entries[group]
-    return Book(groups, paths, distributions, entries, tuple(sorted({*crowded, *unshared})))
+    for group in sorted(wanted.keys() & numbers.keys()):
+        number = numbers[group]
+        indexes = _number_paths(paths, number, by_group.get(number, {}), wanted[group])
+        if indexes is not None:
+            wishes[group] = _weights(indexes) if len(indexes) > 1 else number << INDEX_BITS | next(iter(indexes))
+    distributions, entries, unshared = _distribute(book.distributions, numbers, wishes)
+    crowded = wanted.keys() - wishes.keys()
+    entries |= {group: book.entries[group] for group in crowded if group in book.entries}
+    return Book(numbers, paths, distributions, entries, tuple(sorted({*crowded, *unshared})))
+
+
+def _number_groups(book: Book, wanted: Iterable[Group]) -> dict[Group, int]:
+    """Of those wanted, as far as numbers reach, and of those that still have a path."""
+    groups = sorted(wanted)
+    used = {path >> INDEX_BITS for path in book.paths}
+    numbers = {group: number for group, number in book.groups.items() if group in groups or number in used}
+    taken = {*numbers.values(), *used}
+    free = (number for number in GROUPS if number not in taken)
+    fresh = (group for group in groups if group not in numbers)
+    return numbers | dict(zip(fresh, free, strict=False))
 
 
 def _lowest(numbers: Iterable[int], taken: Container[int]) -> int | None:
     return next((number for number in numbers if number not in taken), None)
 
 
-def _number_paths(paths: dict[int, Legs], group: int, shares: tuple[Share, ...]) -> dict[int, int] | None:
-    """Index -> weight of each share, new paths numbered in `paths`; None (and nothing new) when indexes run out."""
-    known = {legs: number & INDEXES[-1] for number, legs in paths.items() if number >> INDEX_BITS == group}
+def _number_paths(
+    paths: dict[int, Legs], group: int, known: dict[Legs, int], shares: tuple[Share, ...]
+) -> dict[int, int] | None:
+    """Index -> weight of each share, new paths numbered in `paths`; None (and nothing new) when indexes run out.
+
+    `known`: the indexes of the group's paths.
+    """
     free = [index for index in INDEXES if index not in known.values()]
     fresh = [share.legs for share in shares if share.legs not in known]
     if len(fresh) > len(free):

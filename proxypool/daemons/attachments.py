@@ -14,11 +14,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from proxypool.adapters.attachment_log import AttachmentLog
+from proxypool.core.attachment_plans import Outcome, Plan, Present, plan_attach, plan_detach
 from proxypool.core.attachments import Attachment, AttachRequest, DetachRequest, Rules, Unwanted
 from proxypool.core.errors import ProxypoolError, TransientError
 from proxypool.core.steering import Group, MarkLayout
@@ -30,9 +30,6 @@ FIRST_USE_S = 5.0
 SMALL_SET = 4096
 """Members that are compared at every look: some 5 ms."""
 COMPARE_S = 30.0
-ATTACHED, UNCHANGED, DETACHED, ABSENT = "attached", "unchanged", "detached", "absent"
-Present = Mapping[str, Attachment]
-"""Subnet -> attachment, of one address."""
 
 
 class AttachedSet(Protocol):
@@ -55,24 +52,6 @@ class NotReady(TransientError):
     """A subnet could not be brought into use in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one of the attachments that were named."""
-
-    attachment: Attachment
-    state: str
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What an accepted request changes."""
-
-    after: dict[IPv4Address, Present] = field(default_factory=dict)
-    begun: list[Attachment] = field(default_factory=list)
-    ended: list[Attachment] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-
-
 class Attachments:
     """See the module's text. Every method may be called from any thread."""
 
@@ -81,6 +60,8 @@ class Attachments:
         self._log, self._marks, self._on_wanted = kept, marks, on_wanted
         self._changed = threading.Condition()
         self._present: dict[IPv4Address, Present] = {}
+        self._groups: dict[IPv4Address, Group] = {}
+        """Of everybody present, by the rules in force."""
         self._rules: Rules | None = None
         self._entries: Mapping[Group, int] = {}
         self._everyone: Group | None = None
@@ -130,7 +111,13 @@ class Attachments:
             TransientError: the set could not be brought up to date; `repair` does later.
         """
         with self._changed:
+            is_same = self._rules is not None and self._rules.subnets.keys() == rules.subnets.keys()
+            is_news = not is_same or (entries, everyone) != (self._entries, self._everyone)
             self._rules, self._entries, self._everyone, self._why_not_ready = rules, entries, everyone, why_not_ready
+            if not is_same:
+                self._groups = {address: rules.group_of(present) for address, present in self._present.items()}
+            if not is_news:
+                return
             try:
                 self._update(self._wanted_entries())
             finally:
@@ -141,7 +128,7 @@ class Attachments:
         with self._changed:
             if self._rules is None:
                 return frozenset()
-            used = {self._rules.group_of(present) for present in self._present.values()} | set(self._awaited)
+            used = {*self._groups.values(), *self._awaited}
             for group in used:
                 self._used_at[group] = now
             self._used_at = {group: at for group, at in self._used_at.items() if now - at <= linger_s}
@@ -235,7 +222,12 @@ class Attachments:
             NotReady: a subnet was not in use here and could not be brought into use within `timeout_s`.
             TransientError: the pool is not known yet, or kernel or disk refused.
         """
-        return self._change(lambda: self._plan_attach(request), timeout_s)
+        wanted: dict[IPv4Address, list[str]] = {}
+        for item in request.attachments:
+            wanted.setdefault(item.address, []).append(item.subnet)
+        return self._change(
+            lambda rules: self._attach(rules, wanted, request.owner, replaces=request.replace), timeout_s
+        )
 
     def detach(self, request: DetachRequest, timeout_s: float) -> list[Outcome]:
         """Detach instances; what is not attached is fine. Where another attachment of the address stays it goes on.
@@ -243,7 +235,7 @@ class Attachments:
         Raises:
             TransientError: kernel or disk refused.
         """
-        return self._change(lambda: self._plan_detach(request.attachments), timeout_s, is_closing=True)
+        return self._change(lambda _: plan_detach(self._present, request.attachments), timeout_s, is_closing=True)
 
     # ---- for a CNI plug-in ---------------------------------------------------------------------------------------
 
@@ -257,10 +249,10 @@ class Attachments:
         with self._changed:
             self._coming.setdefault(owner, set()).add(token)
 
-        def plan() -> _Plan:
+        def plan(rules: Rules) -> Plan:
             if token not in self._coming.get(owner, ()):
                 raise TransientError(f"{owner} was released while it was being attached")
-            return self._plan({address: list(subnets) for address in addresses}, owner, replaces=True)
+            return self._attach(rules, dict.fromkeys(addresses, subnets), owner, replaces=True)
 
         try:
             self._change(plan, FIRST_USE_S)
@@ -279,7 +271,7 @@ class Attachments:
             TransientError: kernel or disk refused.
         """
 
-        def plan() -> _Plan:
+        def plan(_rules: Rules) -> Plan:
             self._coming.pop(owner, None)
             owned = [
                 Unwanted(address=address, subnet=name)
@@ -287,7 +279,7 @@ class Attachments:
                 for name, item in present.items()
                 if item.owner == owner
             ]
-            return self._plan_detach(owned)
+            return plan_detach(self._present, owned)
 
         self._change(plan, FIRST_USE_S, is_closing=True)
 
@@ -301,39 +293,48 @@ class Attachments:
 
     # ---- under the lock ------------------------------------------------------------------------------------------
 
-    def _change(self, make_plan: Callable[[], _Plan], timeout_s: float, *, is_closing: bool = False) -> list[Outcome]:
+    def _attach(self, rules: Rules, wanted: Mapping[IPv4Address, Iterable[str]], owner: str, *, replaces: bool) -> Plan:
+        return plan_attach(rules, self._present, wanted, owner, time.time(), replaces=replaces)
+
+    def _change(
+        self, make_plan: Callable[[Rules], Plan], timeout_s: float, *, is_closing: bool = False
+    ) -> list[Outcome]:
         """Wait until all groups of a plan are programmed, then carry it out. With `is_closing` that happens in any
         case: an address whose remaining group is not programmed in time reaches nothing until it is.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline, asked = time.monotonic() + timeout_s, frozenset[Group]()
         with self._changed:
             while True:
                 if self._rules is None or self._set is None:
                     raise TransientError("the agent does not know the pool yet: is ZooKeeper there? Try again")
-                plan = make_plan()
+                plan = make_plan(self._rules)
                 missing = {self._rules.group_of(present) for present in plan.after.values()}
                 missing -= {*self._entries, ()}
                 if not missing or (is_closing and time.monotonic() >= deadline):
                     break
-                self._await(missing, deadline)
+                self._await(missing, deadline, is_asked=missing <= asked)
+                asked |= missing
             self._commit(plan)
             return plan.outcomes
 
-    def _await(self, groups: set[Group], deadline: float) -> None:
-        """Let the main loop program groups; returns at its next word."""
+    def _await(self, groups: set[Group], deadline: float, *, is_asked: bool) -> None:
+        """Let the main loop program groups; returns at its next word. Asked once: each answer of the main loop to a
+        question is a word, too, and the two would keep each other busy.
+        """
         left = deadline - time.monotonic()
         if left <= 0:
             names = ", ".join(sorted({name for group in groups for name in group}))
             raise NotReady(f"subnet {names} could not be brought into use on this host in time{self._why_not_ready}")
         self._awaited.update(groups)
-        self._on_wanted()
+        if not is_asked:
+            self._on_wanted()
         try:
             self._changed.wait(left)
         finally:
             self._awaited.subtract(groups)
             self._awaited += Counter()
 
-    def _commit(self, plan: _Plan) -> None:
+    def _commit(self, plan: Plan) -> None:
         if not plan.begun and not plan.ended:
             return
         before = {address: self._present.get(address, {}) for address in plan.after}
@@ -354,10 +355,11 @@ class Attachments:
 
     def _replace(self, after: Mapping[IPv4Address, Present]) -> None:
         for address, present in after.items():
-            if present:
-                self._present[address] = present
+            if present and self._rules is not None:
+                self._present[address], self._groups[address] = present, self._rules.group_of(present)
             else:
                 self._present.pop(address, None)
+                self._groups.pop(address, None)
 
     def _wanted_entries(self, only: Iterable[IPv4Address] | None = None) -> dict[IPv4Network, int]:
         """What the set must hold: of everybody, or of some addresses."""
@@ -365,7 +367,7 @@ class Attachments:
         if self._rules is None:
             return wanted
         for address in self._present if only is None else only:
-            entry = self._entries.get(self._rules.group_of(self._present.get(address, {})))
+            entry = self._entries.get(self._groups.get(address, ()))
             if entry is not None:
                 wanted[IPv4Network(address)] = self._marks.of_path(entry)
         everyone = self._entries.get(self._everyone) if self._everyone and only is None else None
@@ -385,50 +387,3 @@ class Attachments:
         self._written |= new
         for network in gone:
             del self._written[network]
-
-    # ---- plans ---------------------------------------------------------------------------------------------------
-
-    def _plan_attach(self, request: AttachRequest) -> _Plan:
-        wanted: dict[IPv4Address, list[str]] = {}
-        for item in request.attachments:
-            wanted.setdefault(item.address, []).append(item.subnet)
-        return self._plan(wanted, request.owner, replaces=request.replace)
-
-    def _plan(self, wanted: Mapping[IPv4Address, list[str]], owner: str, *, replaces: bool) -> _Plan:
-        assert self._rules is not None  # noqa: S101 - looked at before any plan is made, for mypy
-        plan, now = _Plan(), time.time()
-        for address, names in wanted.items():
-            present = self._present.get(address, {})
-            kept = {name: item for name, item in present.items() if not replaces or name in names}
-            # What the pool no longer has cannot be in the way.
-            living = [name for name in kept if name in self._rules.subnets]
-            self._rules.require(address, [*living, *names])
-            after = dict(kept)
-            for name in dict.fromkeys(names):
-                old = present.get(name)
-                is_same = old is not None and (not owner or old.owner == owner)
-                item = old if old is not None and is_same else Attachment(
-                    address=address, subnet=name, owner=owner, since=old.since if old is not None else now
-                )  # fmt: skip
-                after[name] = item
-                if item is not old:
-                    plan.begun.append(item)
-                plan.outcomes.append(Outcome(item, UNCHANGED if old is not None else ATTACHED))
-            plan.ended += [item for name, item in present.items() if name not in after]
-            plan.after[address] = after
-        return plan
-
-    def _plan_detach(self, unwanted: Iterable[Unwanted]) -> _Plan:
-        plan = _Plan()
-        for item in unwanted:
-            present = plan.after.get(item.address, self._present.get(item.address, {}))
-            named = [item.subnet] if item.subnet is not None else sorted(present) or [""]
-            after = {name: old for name, old in present.items() if name not in named}
-            for name in named:
-                old = present.get(name)
-                if old is not None:
-                    plan.ended.append(old)
-                missing = Attachment(address=item.address, subnet=name)
-                plan.outcomes.append(Outcome(old or missing, DETACHED if old is not None else ABSENT))
-            plan.after[item.address] = after
-        return plan

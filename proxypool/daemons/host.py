@@ -18,28 +18,18 @@ from pathlib import Path
 
 from proxypool.adapters import netlink
 from proxypool.adapters.agent import SOCKET_NAME
-from proxypool.adapters.attachment_log import AttachmentLog
-from proxypool.adapters.conntrack import Conntrack
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.pool_cache import PoolCache
 from proxypool.adapters.sysctl import read_sysctl
-from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
-from proxypool.core.host_firewall import ATTACHED_SET
 from proxypool.core.host_scene import HostFacts
 from proxypool.core.model import Snapshot, TunnelKind
-from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
-from proxypool.core.steering import MarkLayout
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
-from proxypool.daemons.attachments import Attachments
-from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
-from proxypool.daemons.host_api import HostApi
-from proxypool.daemons.host_registration import HostRegistration
-from proxypool.daemons.host_report import HostReport
+from proxypool.daemons.dataplane import HOST_SCOPE, Reconciled
+from proxypool.daemons.host_parts import compose
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
     CoordinatorMoved,
@@ -51,15 +41,10 @@ from proxypool.daemons.messages import (
     SnapshotArrived,
     SubnetJoined,
 )
-from proxypool.daemons.open_cidrs import OpenCidrs
-from proxypool.daemons.pair_watch import PairWatch
 from proxypool.daemons.problems import Problems, silence_of
-from proxypool.daemons.registrar import Registrar
-from proxypool.daemons.steerer import Steerer
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
-from proxypool.telemetry.metrics import HostMetrics
 from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
@@ -79,16 +64,16 @@ class HostDaemon:
         """Nothing is started."""
         self.config, self.host = config, host
         self.name = host.name or socket.gethostname()
-        self.run_dir, self.state_dir = Path(config.run_dir), Path(host.state_dir)
+        self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.started_at = time.monotonic()
         self.snapshot: Snapshot | None = None
         """The pool as ZooKeeper has it; None: not read yet."""
         self.problems = Problems()
-        self.open_cidrs = OpenCidrs(host.open_cidrs, host.ip_masq_agent)
-        self.marks = MarkLayout(host.mark_shift)
         self.has_attachments = False
         """Whether the file was read: before that nothing is programmed, as everybody would be cut off."""
+        self.api_server: ApiServer | None = None
+        self.server: MetricsServer | None = None
         self._probed: TunnelKind | None = None
 
     def run(self) -> int:
@@ -97,89 +82,39 @@ class HostDaemon:
         underlay = wait_for_underlay(self.host.underlay, self.inbox)
         if underlay is None:
             return 0
-        self.underlay = underlay
-        self._compose()
+        self.parts = compose(self.config, self.host, self.name, underlay, self.problems, self.inbox.put)
+        self.watcher = Watcher(TICK_S, self._tick)
         try:
             self._loop()
         finally:
             self._close()
         return 0
 
-    def _compose(self) -> None:
-        listen = self.config.metrics.listen or HOST_METRICS
-        self.session = PoolSession(
-            self.config.zookeeper,
-            self.config.pool,
-            session_file=self.run_dir / "host.session",
-            identity=f"host:{self.name}",
-            on_state=lambda state: self.inbox.put(CoordinatorMoved(state)),
-        )
-        self.presence = Presence(self.session)
-        self.registration = HostRegistration(self.session, self.presence, self.name, self.underlay.address, listen)
-        self.mirror = PoolMirror(
-            self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), host=self.name
-        )
-        self.cache = PoolCache(self.state_dir / f"pool-{self.config.pool}.json", self.name)
-        self.dataplane = Dataplane(on_result=self.inbox.put)
-        self.watcher = Watcher(TICK_S, self._tick)
-        self._compose_steering()
-        self.metrics = HostMetrics(self.report.view)
-        self.api = HostApi(self.attachments, self.report.status, self.metrics.attach_answered)
-        self.api_server: ApiServer | None = None
-        self.server: MetricsServer | None = None
-        try:
-            self.server = MetricsServer(listen, self.metrics.registry)
-        except ProxypoolError as error:
-            self.problems.note("metrics", str(error))
-
-    def _compose_steering(self) -> None:
-        kept = AttachmentLog(self.state_dir / f"attachments-{self.config.pool}.jsonl")
-        self.attachments = Attachments(kept, self.marks, lambda: self.inbox.put(GroupsWanted()))
-        self.attachments.use(netlink.MarkedSetHandle(ATTACHED_SET, self.marks.mask))
-        self.registrar = Registrar(self.session, self.name, lambda subnet: self.inbox.put(SubnetJoined(subnet)))
-        self.pair_watch = PairWatch(
-            self.host.probe_interval_ms / 1000, lambda silent: self.inbox.put(HavipsSilent(silent))
-        )
-        self.steerer = Steerer(
-            served=self.host.subnets,
-            attaches_all=self.host.attach_all,
-            linger_s=self.host.linger_s,
-            dataplane=self.dataplane,
-            attachments=self.attachments,
-            registrar=self.registrar,
-            pair_watch=self.pair_watch,
-            conntrack=Conntrack(),
-            is_connected=lambda: self.session.state is Coordinator.CONNECTED,
-        )
-        self.report = HostReport(
-            *(self.name, self.session, self.registration, self.steerer, self.attachments, self.registrar),
-            problems=self.problems,
-            started_at=self.started_at,
-        )
-
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._serve_metrics()
         self._load_attachments()
-        self.dataplane.start()
-        self.dataplane.submit(self._look_at_machine)
+        self.parts.dataplane.submit(self._look_at_machine)
         self.events = netlink.open_event_socket()
         self.probe = TableProbe(HOST_TABLES)
         self.watcher.add(self.events, self._kernel_changed)
         self.watcher.start()
-        self.session.start()
-        self.mirror.start()
-        self.presence.start()
-        self.registrar.start()
-        self.pair_watch.start()
+        self.parts.start()
         self._serve_api()
-        log.info("host %s on %s: started", self.name, self.underlay.address)
+        log.info("host %s on %s: started", self.name, self.parts.underlay.address)
         run_until_stopped(self.inbox.get, self._dispatch)
+
+    def _serve_metrics(self) -> None:
+        try:
+            self.server = MetricsServer(self.config.metrics.listen or HOST_METRICS, self.parts.metrics.registry)
+        except ProxypoolError as error:
+            self.problems.note("metrics", str(error))
 
     def _load_attachments(self) -> None:
         if self.has_attachments:
             return
         try:
-            for sentence in self.attachments.load(self.host.instance_cidrs):
+            for sentence in self.parts.attachments.load(self.host.instance_cidrs):
                 log.warning("%s", sentence)
         except ProxypoolError as error:
             self.problems.note("attachments", str(error))
@@ -194,7 +129,7 @@ class HostDaemon:
             self.api_server.close()
             self.api_server = None
         try:
-            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.api, self.host.api_group)
+            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.parts.api, self.host.api_group)
             self.problems.note("api", None)
         except ProxypoolError as error:
             self.problems.note("api", str(error))
@@ -210,12 +145,12 @@ class HostDaemon:
 
     def _kernel_changed(self) -> None:
         if self.events.drain():
-            self.dataplane.touch(HOST_SCOPE)
+            self.parts.dataplane.touch(HOST_SCOPE)
 
     def _tick(self) -> None:
         if self.probe.has_changed():
             self.probe.remember()
-            self.dataplane.touch(HOST_SCOPE)
+            self.parts.dataplane.touch(HOST_SCOPE)
         self.inbox.put(SecondPassed())
 
     # ---- on the main loop ----------------------------------------------------------------------------------------
@@ -224,24 +159,24 @@ class HostDaemon:
         now = time.monotonic()
         match message:
             case SnapshotArrived(snapshot):
-                self.snapshot = self.steerer.snapshot = snapshot
-                self.steerer.is_remembered = False
+                self.snapshot = self.parts.steerer.snapshot = snapshot
+                self.parts.steerer.is_remembered = False
                 self._register(now)
                 self._serve(now)
             case CoordinatorMoved(state):
                 log.info("ZooKeeper %s", state.value)
-                self.registration.hasten()
+                self.parts.registration.hasten()
                 self._register(now)
             case MachineSeen(scene):
-                self.steerer.found = scene
+                self.parts.steerer.found = scene
                 self._serve(now)
             case GroupsWanted():
                 self._serve(now)
             case HavipsSilent(havips):
-                self.steerer.silent = havips
+                self.parts.steerer.silent = havips
                 self._serve(now)
             case SubnetJoined(subnet):
-                self.steerer.joined(subnet)
+                self.parts.steerer.joined(subnet)
             case SecondPassed():
                 self._second_passed(now)
             case Reconciled():
@@ -253,74 +188,74 @@ class HostDaemon:
         self._load_attachments()
         self._register(now)
         self._remember(now)
-        if self.open_cidrs.refresh():
+        if self.parts.open_cidrs.refresh():
             self._serve(now)
-        self.problems.note("ip-masq-agent", self.open_cidrs.problem)
-        self.steerer.second_passed(now)
+        self.problems.note("ip-masq-agent", self.parts.open_cidrs.problem)
+        self.parts.steerer.second_passed(now)
         self._mend_set(now)
         self._serve_api()
         self._keep_files()
         self._check_machine()
         if self.snapshot is not None:
-            self.registration.publish(self.report.findings(), self.snapshot, now)
+            self.parts.registration.publish(self.parts.report.findings(), self.snapshot, now)
 
     def _register(self, now: float) -> None:
         spec = self.snapshot.spec if self.snapshot is not None else None
-        if self.registration.refresh(spec, now):
+        if self.parts.registration.refresh(spec, now):
             self._serve(now)
-        self.problems.note("registration", self.registration.problem)
+        self.problems.note("registration", self.parts.registration.problem)
 
     def _serve(self, now: float) -> None:
         """Program what the documents say. Without the pool's spec, or before we have an address, nothing changes."""
-        spec, address = self.steerer.snapshot.spec, self.registration.address
+        spec, address = self.parts.steerer.snapshot.spec, self.parts.registration.address
         if spec is None or address is None or not self.has_attachments or not self._can_tunnel(spec.tunnel):
             return
-        self.steerer.facts = HostFacts(
+        self.parts.steerer.facts = HostFacts(
             self.name,
-            self.underlay.address,
-            self.underlay.mtu,
+            self.parts.underlay.address,
+            self.parts.underlay.mtu,
             address,
             self.host.instance_cidrs,
-            self.marks,
-            self.open_cidrs.value,
-            masquerades=self.open_cidrs.masquerades,
+            self.parts.marks,
+            self.parts.open_cidrs.value,
+            masquerades=self.parts.open_cidrs.masquerades,
         )
-        self.steerer.refresh(now)
+        self.parts.steerer.refresh(now)
 
     def _remember(self, now: float) -> None:
         """Begin with what was known before the start, when ZooKeeper is away. What a pair is then, nobody can tell; so
         nothing is taken for dead.
         """
-        if self.snapshot is not None or self.steerer.is_remembered or now < self.started_at + REMEMBER_AFTER_S:
+        if self.snapshot is not None or self.parts.steerer.is_remembered or now < self.started_at + REMEMBER_AFTER_S:
             return
-        known = self.cache.load()
+        known = self.parts.cache.load()
         if known is not None:
             log.warning("ZooKeeper is away: beginning with what was known of the pool before")
-            self.steerer.snapshot, self.steerer.is_remembered = known.snapshot, True
-            self.registration.address = known.tunnel_address
+            self.parts.steerer.snapshot, self.parts.steerer.is_remembered = known.snapshot, True
+            self.parts.registration.address = known.tunnel_address
             self._serve(now)
 
     def _keep_files(self) -> None:
         if not self.has_attachments:
             return
         try:
-            self.attachments.sync_log()
-            if self.snapshot is not None and self.registration.address is not None:
-                self.cache.save(self.snapshot, self.registration.address, self.steerer.subnets_in_use)
+            self.parts.attachments.sync_log()
+            if self.snapshot is not None and self.parts.registration.address is not None:
+                self.parts.cache.save(self.snapshot, self.parts.registration.address, self.parts.steerer.subnets_in_use)
             self.problems.note("attachments", None)
         except ProxypoolError as error:
             self.problems.note("attachments", str(error))
 
     def _mend_set(self, now: float) -> None:
         """ipsets send no notifications."""
-        if not self.steerer.is_programmed:
+        if not self.parts.steerer.is_programmed:
             return
         try:
-            if not self.attachments.is_intact(now):
-                wrong = self.attachments.repair()
+            if not self.parts.attachments.is_intact(now):
+                wrong = self.parts.attachments.repair()
                 log.warning("repaired drift: %d entries of the set of attached instances", wrong)
-                self.metrics.repairs.labels(HOST_SCOPE).inc()
-            self.problems.note("attached-set", self.steerer.problem)
+                self.parts.metrics.repairs.labels(HOST_SCOPE).inc()
+            self.problems.note("attached-set", self.parts.steerer.problem)
         except ProxypoolError as error:
             self.problems.note("attached-set", str(error))
 
@@ -335,7 +270,7 @@ class HostDaemon:
         return "tunnel" not in self.problems
 
     def _reconciled(self, result: Reconciled) -> None:
-        self.metrics.reconciled(
+        self.parts.metrics.reconciled(
             result.scope,
             ok=not result.problems,
             is_repair=result.is_repair,
@@ -343,8 +278,8 @@ class HostDaemon:
             duration_s=result.duration_s,
             now=time.time(),
         )
-        self.steerer.reconciled(result)
-        if not self.report.is_ready and self.steerer.is_programmed:
+        self.parts.steerer.reconciled(result)
+        if not self.parts.report.is_ready and self.parts.steerer.is_programmed:
             self._become_ready()
         self.problems.note("dataplane", "; ".join(result.problems) or None)
         self.events.neighbour_devices = frozenset(
@@ -353,18 +288,18 @@ class HostDaemon:
 
     def _become_ready(self) -> None:
         """What a predecessor's set holds is compared once, whatever its size."""
-        self.report.is_ready = True
-        self.metrics.ready.set(time.time())
+        self.parts.report.is_ready = True
+        self.parts.metrics.ready.set(time.time())
         try:
-            wrong = self.attachments.repair()
+            wrong = self.parts.attachments.repair()
         except ProxypoolError as error:
             self.problems.note("attached-set", str(error))
             wrong = 0
         log.info(
             "ready after %.1f s: %d subnets, %d attachments; %d entries of the set were others",
             time.monotonic() - self.started_at,
-            len(self.steerer.subnets_in_use),
-            self.attachments.count(),
+            len(self.parts.steerer.subnets_in_use),
+            self.parts.attachments.count(),
             wrong,
         )
 
@@ -372,7 +307,7 @@ class HostDaemon:
         is_forwarding = read_sysctl("ipv4/ip_forward") == "1"
         problem = None if is_forwarding else "this host does not forward: set net.ipv4.ip_forward=1"
         self.problems.note("ip_forward", problem)
-        silence = silence_of(self.session, self.config.zookeeper.hosts, self.started_at, "traffic goes on")
+        silence = silence_of(self.parts.session, self.config.zookeeper.hosts, self.started_at, "traffic goes on")
         self.problems.note("zookeeper", silence)
 
     def _close(self) -> None:
@@ -380,13 +315,7 @@ class HostDaemon:
         if self.api_server is not None:
             self.api_server.close()
         self.watcher.stop()
-        self.pair_watch.stop()
-        self.registrar.stop()
-        self.dataplane.stop()
-        self.mirror.stop()
-        self.presence.stop()
-        self.session.stop(close_session=False)
-        self.attachments.close()
+        self.parts.stop()
         if self.server is not None:
             self.server.close()
 

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 
 from proxypool import __version__
+from proxypool.core.attachment_plans import Outcome
 from proxypool.core.attachments import AttachmentRefused, AttachRequest, DetachRequest, parse_request
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.daemons import cni
-from proxypool.daemons.attachments import FIRST_USE_S, Attachments, NotReady, Outcome
+from proxypool.daemons.attachments import FIRST_USE_S, Attachments, NotReady
 
 log = logging.getLogger(__name__)
 

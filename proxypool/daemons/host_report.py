@@ -10,6 +10,7 @@ from proxypool.adapters.zookeeper import PoolSession
 from proxypool.core.role import Coordinator
 from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.host_registration import HostRegistration
+from proxypool.daemons.pair_watch import PairWatch
 from proxypool.daemons.problems import Problems
 from proxypool.daemons.registrar import Registrar
 from proxypool.daemons.steerer import Steerer
@@ -26,6 +27,7 @@ class HostReport:
     steerer: Steerer
     attachments: Attachments
     registrar: Registrar
+    pair_watch: PairWatch
     problems: Problems
     started_at: float
     """Monotonic seconds."""
@@ -42,6 +44,8 @@ class HostReport:
             yield f"instances are attached to subnet {name}, which the pool does not have: detach them"
         for group in self.steerer.book.crowded if self.steerer.book is not None else ():
             yield f"subnet {', '.join(group)}: too many pairs or ways of sharing; some get no new connections"
+        if self.pair_watch.problem is not None:
+            yield self.pair_watch.problem
         if self.registrar.problem is not None and "zookeeper" not in self.problems:
             yield self.registrar.problem
 

@@ -11,12 +11,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from ipaddress import IPv4Address
 
 from proxypool.adapters.echo import EchoSocket
+from proxypool.core.errors import ProxypoolError
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 1.0
 MISSES = 4
 """Rounds without an answer before a HaVip counts as silent: longer than a failover takes."""
 
@@ -33,6 +36,7 @@ class PairWatch:
         """Rounds since the last answer; a HaVip that never answered is not in there: echo may be filtered here."""
         self._silent: frozenset[IPv4Address] = frozenset()
         self._is_stopping = False
+        self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="pair-watch", daemon=True)
 
     def start(self) -> None:
@@ -52,31 +56,44 @@ class PairWatch:
             self._wanted = havips
             self._changed.notify()
 
+    @property
+    def problem(self) -> str | None:
+        """Why HaVips cannot be asked; None: they can."""
+        return self._problem
+
     def _run(self) -> None:
-        echo = EchoSocket()
-        try:
-            while True:
-                with self._changed:
-                    while not self._is_stopping and not self._wanted:
-                        self._misses.clear()
-                        self._changed.wait()
-                    if self._is_stopping:
-                        return
-                    wanted = self._wanted
-                echo.send(wanted)
-                self._sleep(time.monotonic() + self._interval_s)
-                self._count(wanted, echo.receive())
-        except Exception:
-            log.exception("the watch of HaVips failed; pairs that fall silent are noticed through ZooKeeper only")
-        finally:
-            echo.close()
+        while not self._is_stopping:
+            try:
+                with closing(EchoSocket()) as echo:
+                    self._problem = None
+                    self._watch(echo)
+            except ProxypoolError as error:
+                self._problem = f"HaVips cannot be asked for an echo: {error}"
+            except Exception:
+                log.exception("the watch of HaVips failed")
+                self._problem = "HaVips cannot be asked for an echo: see the log"
+            self._sleep(time.monotonic() + RETRY_S)
+
+    def _watch(self, echo: EchoSocket) -> None:
+        while True:
+            with self._changed:
+                while not self._is_stopping and not self._wanted:
+                    self._misses.clear()
+                    self._changed.wait()
+                if self._is_stopping:
+                    return
+                wanted = self._wanted
+            echo.send(wanted)
+            self._sleep(time.monotonic() + self._interval_s)
+            self.count(wanted, echo.receive())
 
     def _sleep(self, until: float) -> None:
         with self._changed:
             while not self._is_stopping and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def _count(self, asked: frozenset[IPv4Address], answered: frozenset[IPv4Address]) -> None:
+    def count(self, asked: frozenset[IPv4Address], answered: frozenset[IPv4Address]) -> None:
+        """One round: who was asked, and who has answered since."""
         self._misses = {
             havip: 0 if havip in answered else self._misses[havip] + 1
             for havip in asked

@@ -31,6 +31,8 @@ class Registrar:
         self._wanted: Mapping[str, tuple[str, ...]] = {}
         self._listed: frozenset[str] = frozenset()
         self._joined: set[str] = set()
+        self._own: set[str] = set()
+        """Subnets that we are joining or leaving: that we are in their lists is our own doing, no word of the nodes."""
         self._is_stopping = False
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
@@ -52,7 +54,8 @@ class Registrar:
         listed = frozenset(subnet for subnet, hosts in subnet_hosts.items() if self._host in hosts)
         with self._changed:
             # Whoever was listed and is no longer was removed by somebody; whoever is not listed yet, by nobody.
-            self._joined = (self._joined - (self._listed - listed)) | (listed & subnets.keys())
+            self._own = {subnet for subnet in self._own if subnet in listed or subnet in subnets}
+            self._joined = (self._joined - (self._listed - listed)) | ((listed & subnets.keys()) - self._own)
             self._wanted, self._listed = subnets, listed
             self._changed.notify()
 
@@ -76,13 +79,18 @@ class Registrar:
                     joins, leaves = self._todo()
                 if self._is_stopping:
                     return
+                self._own |= {*joins, *leaves}
             try:
                 self._work(joins, leaves)
                 self._problem = None
+                continue
             except ProxypoolError as error:
                 self._problem = f"cannot register in subnets: {error}"
-                with self._changed:
-                    self._changed.wait(RETRY_S)
+            except Exception as error:
+                log.exception("registering in subnets failed")
+                self._problem = f"cannot register in subnets: {type(error).__name__}: {error}"
+            with self._changed:
+                self._changed.wait(RETRY_S)
 
     def _todo(self) -> tuple[list[str], list[str]]:
         return sorted(self._wanted.keys() - self._joined), sorted(self._listed - self._wanted.keys())
@@ -98,6 +106,7 @@ class Registrar:
                     log.warning("subnet %s: not all of its nodes have said that they know this host", subnet)
             with self._changed:
                 self._joined.add(subnet)
+                self._own.discard(subnet)
             self._on_joined(subnet)
         for subnet in leaves:
             leave_subnet(self._session, self._host, subnet)

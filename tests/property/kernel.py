@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from proxypool.core.firewall import PEERS_SET
+from proxypool.core.host_firewall import LOOPBACK
 from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, RemoveNamespace
 from proxypool.core.scene import (
     Address,
@@ -149,7 +150,7 @@ class Kernel:
 
     def _require_link(self, device: str, item: AnyObject) -> None:
         there = any(isinstance(one, Eni | Tunnel) and one.device == device for one in self.objects.values())
-        self._require(there, f"{item.key}: no device {device}")
+        self._require(there or device == LOOPBACK, f"{item.key}: no device {device}")
 
     def _require(self, is_so: bool, why: str) -> None:  # noqa: FBT001 - an assertion
         if not is_so:

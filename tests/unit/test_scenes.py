@@ -10,7 +10,7 @@ import pytest
 
 from proxypool.core.addressing import mac_of, tunnel_device_of
 from proxypool.core.firewall import PEERS_SET
-from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM
+from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, LOOPBACK
 from proxypool.core.host_scene import MAIN_TABLE, path_legs
 from proxypool.core.model import PairState, PoolSpec, Snapshot
 from proxypool.core.node_scene import SubnetScenes, root_scene, subnet_scene
@@ -38,6 +38,8 @@ from tests.unit import builders as make
 
 HAVIP = IPv4Address("192.168.4.100")
 TUNNEL = tunnel_device_of("s1")
+NOWHERE = {(LOOPBACK, DEAD_REALM, 0), (None, 0, WORST_METRIC)}
+"""Device, realm and metric of the routes that refuse a CIDR."""
 HOSTS = (make.host("h1", "192.168.80.1", "100.64.0.1"), make.host("h2", "192.168.80.2", "100.64.0.2"))
 
 
@@ -192,8 +194,8 @@ class TestHost:
         assert found["172.16.101.0/24", WORST_METRIC].kind is RouteKind.UNREACHABLE
 
     def test_without_a_pair_a_path_leads_nowhere(self) -> None:
-        (route,) = self.path_routes(self.scene(make.snapshot())).values()
-        assert (route.kind, route.metric) == (RouteKind.UNREACHABLE, WORST_METRIC)
+        found = self.path_routes(self.scene(make.snapshot()))
+        assert {(route.device, route.realm, route.metric) for route in found.values()} == NOWHERE
 
     def test_every_pair_of_a_subnet_is_reachable_chosen_or_not(self) -> None:
         """Connections through a draining one go on."""
@@ -210,17 +212,20 @@ class TestHost:
     def test_every_customers_cidr_is_guarded_used_here_or_not(self) -> None:
         pool = make.snapshot(subnets=[make.subnet(), make.subnet("s2", "172.17.0.0/16", "10.0.0.0/8", key=2)])
         guard = routes(self.scene(pool), GUARD_TABLE)
-        assert {text for text, _ in guard} == {"172.16.101.0/24", "172.17.0.0/16", "10.0.0.0/8"}
-        assert {route.kind for route in guard.values()} == {RouteKind.UNREACHABLE}
+        for cidr in ("172.16.101.0/24", "172.17.0.0/16", "10.0.0.0/8"):
+            found = [route for (text, _), route in guard.items() if text == cidr]
+            assert {(route.device, route.realm, route.metric) for route in found} == NOWHERE
+        assert len(guard) == 2 * 3
 
     def test_open_cidrs_are_not_guarded(self) -> None:
         pool = make.snapshot(subnets=[make.subnet("s1", "10.0.0.0/8"), make.subnet("s2", "172.17.3.0/24", key=2)])
         opened = (IPv4Network("10.96.0.0/12"), IPv4Network("172.17.0.0/16"))
         facts = replace(make.host_facts(), open_cidrs=opened)
         guard = routes(make.host_scene_of(pool, (("s1",),), facts=facts), GUARD_TABLE)
-        assert {text: route.kind for (text, _), route in guard.items()} == {
-            "10.0.0.0/8": RouteKind.UNREACHABLE,
-            "10.96.0.0/12": RouteKind.THROW,
+        assert {(text, route.kind, route.device) for (text, _), route in guard.items()} == {
+            ("10.0.0.0/8", RouteKind.UNICAST, "lo"),
+            ("10.0.0.0/8", RouteKind.UNREACHABLE, None),
+            ("10.96.0.0/12", RouteKind.THROW, None),
         }
 
     def test_its_tunnels_forward_and_take_marks_for_the_reverse_path(self) -> None:

@@ -40,7 +40,7 @@ def plain(*havips: IPv4Address, subnet: str = "s1") -> tuple[Share, ...]:
 
 
 def taken(book: Book) -> dict[int, tuple[Leg, ...]]:
-    return {number: legs for number, legs in book.paths.items() if book.is_taken(number)}
+    return {number: book.paths[number] for number in book.taken()}
 
 
 class TestShares:
