@@ -84,6 +84,7 @@ def show_host(
         ("up", ago(found.since, status.at)),
         ("metrics", found.metrics),
         ("subnets", ", ".join(found.subnets)),
+        ("attachments", "" if found.attachments is None else str(found.attachments)),
         ("problems", "; ".join(found.problems)),
     )
     show(single("Host", found), output, lambda _wide: fields(items))

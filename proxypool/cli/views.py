@@ -229,13 +229,15 @@ def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
 
 def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool) -> str:
     """Function hosts, one per line."""
-    header: tuple[str, ...] = ("HOST", "ALIVE", "UNDERLAY", "TUNNEL ADDRESS", "SUBNETS", "VERSION", "UP", "PROBLEMS")
+    names = ("HOST", "ALIVE", "UNDERLAY", "TUNNEL ADDRESS", "SUBNETS", "ATTACHED", "VERSION", "UP", "PROBLEMS")
+    header: tuple[str, ...] = names
     header = (*header, "METRICS") if wide else header
     rows = []
     for host in hosts:
         subnets = _joined(host.subnets) if wide else str(len(host.subnets))
         row: tuple[str, ...] = (
             *(host.id, yes(host.is_alive), str(host.underlay), str(host.tunnel_address), subnets),
+            "" if host.attachments is None else str(host.attachments),
             *(host.version, ago(host.since, now), "; ".join(host.problems)),
         )
         rows.append((*row, host.metrics) if wide else row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from proxypool.core.addressing import tunnel_device_of
@@ -37,6 +38,8 @@ FIRST_BLOCK, END, OWN_ROUTES, GUARD = 7720, 7890, 7891, 7892
 BLOCK_BITS = 8
 """Paths of one block of rules: sixteen groups."""
 MAIN_TABLE = 254
+REMEMBERED = 2048
+"""Subnets whose objects are kept for the next scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,18 @@ def steering_of(book: Book, groups: Iterable[Group], snapshot: Snapshot, dead: C
 def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, customers: Iterable[IPv4Network]) -> Scene:
     """Sets, tables, tunnels, routes and rules of one host. `customers`: every CIDR of the pool."""
     objects: list[AnyObject] = [MarkedSet(ATTACHED_SET), *host_tables(_rules_of(facts, steering.book))]
-    reached = {name: set(havips) for name, havips in steering.havips.items()}
+    reached = {name: set(steering.havips.get(name, ())) for name in steering.subnets}
     for legs in steering.book.paths.values():
         for leg in legs:
-            reached.setdefault(leg.subnet, set()).add(leg.havip)
-    for name in sorted(steering.subnets):
-        objects += _tunnel(facts, spec, steering.subnets[name], reached.get(name, ()))
+            if leg.subnet in reached:
+                reached[leg.subnet].add(leg.havip)
+    for name, subnet in sorted(steering.subnets.items()):
+        objects += _tunnel(facts, spec, subnet, tuple(sorted(reached[name])))
     groups = steering.book.group_names()
     for number, legs in sorted(steering.book.paths.items()):
-        subnets = {*groups.get(number >> INDEX_BITS, ()), *(leg.subnet for leg in legs)}
-        objects += _path(number, sorted(subnets), legs, steering)
+        # All subnets of the path, with and without a leg.
+        names = {*groups.get(number >> INDEX_BITS, ()), *(leg.subnet for leg in legs)}
+        objects += _path(number, tuple(sorted(names)), legs, steering)
     objects += _policy_rules(facts, sorted(steering.book.paths))
     objects += _guard(facts, customers)
     return Scene.of(None, objects)
@@ -110,15 +115,22 @@ def _rules_of(facts: HostFacts, book: Book) -> HostRules:
     )
 
 
-def _tunnel(facts: HostFacts, spec: PoolSpec, subnet: SubnetSpec, havips: Iterable[IPv4Address]) -> Iterable[AnyObject]:
-    """One device for all pairs of a subnet. Its marks are valid for the reverse path filter: see `host_firewall`."""
+@lru_cache(maxsize=REMEMBERED)
+def _tunnel(
+    facts: HostFacts, spec: PoolSpec, subnet: SubnetSpec, reached: tuple[IPv4Address, ...]
+) -> tuple[AnyObject, ...]:
+    """One device for all pairs of a subnet. Its marks are valid for the reverse path filter: see `host_firewall`.
+
+    Remembered: one subnet more should not cost as much as all.
+    """
     tunnel = tunnel_of(spec, subnet, local=facts.underlay, own=facts.tunnel_address, underlay_mtu=facts.underlay_mtu)
-    yield tunnel
-    yield Address(tunnel.device, IPv4Interface(facts.tunnel_address))
-    yield Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1")
-    yield Sysctl(f"ipv4/conf/{tunnel.device}/src_valid_mark", "1")
-    for havip in sorted(havips):
-        yield from reach(spec, tunnel.device, havip, havip)
+    return (
+        tunnel,
+        Address(tunnel.device, IPv4Interface(facts.tunnel_address)),
+        Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1"),
+        Sysctl(f"ipv4/conf/{tunnel.device}/src_valid_mark", "1"),
+        *(item for havip in reached for item in reach(spec, tunnel.device, havip, havip)),
+    )
 
 
 def _path(number: int, subnets: Iterable[str], legs: Legs, steering: Steering) -> Iterable[Route]:

@@ -127,6 +127,8 @@ class Alive(Document, frozen=True, kw_only=True):
     """Wall time of the last beat of its main loop: until then all it has published was true."""
     problems: tuple[str, ...] = ()
     """What is wrong with the whole machine, one sentence each."""
+    attachments: int | None = None
+    """Of a host."""
 
 
 class MemberStatus(Document, frozen=True, kw_only=True):

@@ -130,6 +130,8 @@ class HostReport(Struct, frozen=True, kw_only=True):
     metrics: str
     problems: tuple[str, ...]
     subnets: tuple[str, ...]
+    attachments: int | None = None
+    """As it last said, some seconds ago; None: it did not say."""
 
 
 class PoolStatus(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersion"}):
@@ -307,6 +309,7 @@ def _hosts(view: PoolView) -> tuple[HostReport, ...]:
                 metrics=spec.metrics,
                 problems=alive.problems if alive else (),
                 subnets=tuple(uses.get(name, ())),
+                attachments=alive.attachments if alive else None,
             )
         )
     return tuple(reports)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from ipaddress import IPv4Address
 from itertools import pairwise
 from math import gcd, lcm
@@ -167,12 +168,16 @@ def usable(pairs: Iterable[PairSpec], silent: Container[IPv4Address]) -> tuple[t
 
 
 def shares_of(options: Iterable[Sequence[tuple[Leg, int]]]) -> tuple[Share, ...]:
-    """Paths of a group and their shares, from the options of each of its subnets.
+    """Paths of a group and their shares, from the options of each of its subnets. Remembered: most groups keep theirs.
 
     Every subnet's own shares come out exactly (the quantile coupling of its distribution with the others'), with no
     more paths than all subnets together have options. Beyond sixteen, shares are rounded to sixteenths.
     """
-    choices = [list(option) for option in options if option]
+    return _shares_of(tuple(tuple(option) for option in options if option))
+
+
+@lru_cache(maxsize=len(GROUPS))
+def _shares_of(choices: tuple[tuple[tuple[Leg, int], ...], ...]) -> tuple[Share, ...]:
     edges = {Fraction(0)}
     for option in choices:
         edges |= {edge for _, edge in _cumulative(option)}
@@ -215,13 +220,10 @@ def advance(book: Book, wanted: Mapping[Group, tuple[Share, ...]]) -> Book:
     """
     numbers = _number_groups(book, wanted)
     paths = dict(book.paths)
-    by_group: dict[int, dict[Legs, int]] = {}
-    for path, legs in paths.items():
-        by_group.setdefault(path >> INDEX_BITS, {})[legs] = path & INDEXES[-1]
     wishes: dict[Group, Weights | int] = {}
     for group in sorted(wanted.keys() & numbers.keys()):
         number = numbers[group]
-        indexes = _number_paths(paths, number, by_group.get(number, {}), wanted[group])
+        indexes = _number_paths(paths, number, wanted[group])
         if indexes is not None:
             wishes[group] = _weights(indexes) if len(indexes) > 1 else number << INDEX_BITS | next(iter(indexes))
     distributions, entries, unshared = _distribute(book.distributions, numbers, wishes)
@@ -245,13 +247,10 @@ def _lowest(numbers: Iterable[int], taken: Container[int]) -> int | None:
     return next((number for number in numbers if number not in taken), None)
 
 
-def _number_paths(
-    paths: dict[int, Legs], group: int, known: dict[Legs, int], shares: tuple[Share, ...]
-) -> dict[int, int] | None:
-    """Index -> weight of each share, new paths numbered in `paths`; None (and nothing new) when indexes run out.
-
-    `known`: the indexes of the group's paths.
-    """
+def _number_paths(paths: dict[int, Legs], group: int, shares: tuple[Share, ...]) -> dict[int, int] | None:
+    """Index -> weight of each share, new paths numbered in `paths`; None (and nothing new) when indexes run out."""
+    places = ((index, paths.get(group << INDEX_BITS | index)) for index in INDEXES)
+    known = {legs: index for index, legs in places if legs is not None}
     free = [index for index in INDEXES if index not in known.values()]
     fresh = [share.legs for share in shares if share.legs not in known]
     if len(fresh) > len(free):

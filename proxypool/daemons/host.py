@@ -197,7 +197,8 @@ class HostDaemon:
         self._keep_files()
         self._check_machine()
         if self.snapshot is not None:
-            self.parts.registration.publish(self.parts.report.findings(), self.snapshot, now)
+            count = self.parts.attachments.count()
+            self.parts.registration.publish(self.parts.report.findings(), self.snapshot, count, now)
 
     def _register(self, now: float) -> None:
         spec = self.snapshot.spec if self.snapshot is not None else None
@@ -307,6 +308,11 @@ class HostDaemon:
         is_forwarding = read_sysctl("ipv4/ip_forward") == "1"
         problem = None if is_forwarding else "this host does not forward: set net.ipv4.ip_forward=1"
         self.problems.note("ip_forward", problem)
+        is_strict = read_sysctl("netfilter/nf_conntrack_tcp_loose") == "0"
+        problem = (
+            "connections that are cut will hang: set net.netfilter.nf_conntrack_tcp_loose=1" if is_strict else None
+        )
+        self.problems.note("tcp_loose", problem)
         silence = silence_of(self.parts.session, self.config.zookeeper.hosts, self.started_at, "traffic goes on")
         self.problems.note("zookeeper", silence)
 

@@ -69,7 +69,7 @@ class HostRegistration:
             self.address = address
         return has_changed
 
-    def publish(self, problems: Iterable[str], snapshot: Snapshot, now: float) -> None:
-        """That we live, and what is wrong."""
+    def publish(self, problems: Iterable[str], snapshot: Snapshot, attachments: int, now: float) -> None:
+        """That we live, what is wrong, and how many instances are attached."""
         if self.is_registered:
-            self._beat.publish(problems, snapshot, now)
+            self._beat.publish(problems, snapshot, now, attachments)

@@ -167,6 +167,11 @@ class Steerer:
     def _want(self, facts: HostFacts, groups: Iterable[Group]) -> None:
         assert self.book is not None and self.snapshot.spec is not None  # noqa: S101, PT018 - for mypy
         steering = steering_of(self.book, groups, self.snapshot, self.dead)
+        used = frozenset(name for group in groups for name in group if name in steering.subnets)
+        # First of all: ZooKeeper and the nodes work while we do.
+        self.registrar.want({name: self._living_pairs(name) for name in used}, self.snapshot.subnet_hosts)
+        self._joined = (self._joined & used) | self.registrar.joined
+        self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
         customers = (cidr for subnet in self.snapshot.subnets.values() for cidr in subnet.cidrs)
         scene = host_scene(facts, self.snapshot.spec, steering, customers)
         if scene != self._wish:
@@ -174,10 +179,6 @@ class Steerer:
             self._wish_number += 1
             self.dataplane.want(HOST_SCOPE, scene, self._wish_number)
         self._wish_book = self.book
-        used = frozenset(name for group in groups for name in group if name in steering.subnets)
-        self.registrar.want({name: self._living_pairs(name) for name in used}, self.snapshot.subnet_hosts)
-        self._joined = (self._joined & used) | self.registrar.joined
-        self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
 
     def _publish(self, everyone: Group | None) -> None:
         """Tell the attachments what leads where."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -237,6 +238,22 @@ class TestFirstUse:
         caller.join(5.0)
         assert states == ["attached"]
         assert agent.set.marks() == {"10.244.1.2/32": 0x10}
+
+    def test_the_main_loop_is_asked_once(self, tmp_path: Path) -> None:
+        """Its answers wake whoever waits: asking again at each of them would keep both busy."""
+        agent = Agent(tmp_path / "f", {})
+        states: list[str] = []
+        caller = threading.Thread(target=lambda: states.extend(agent.attach((ONE, "s1"), timeout_s=10.0)))
+        caller.start()
+        assert agent.wanted.wait(5.0)
+        agent.wanted.clear()
+        for _ in range(20):
+            agent.all.publish(RULES, {}, None, "")
+            time.sleep(0.005)
+        assert not agent.wanted.is_set()
+        agent.all.publish(RULES, ENTRIES, None, "")
+        caller.join(5.0)
+        assert states == ["attached"]
 
     def test_it_gives_up_and_says_why(self, tmp_path: Path) -> None:
         agent = Agent(tmp_path / "f", {})
