@@ -14,7 +14,7 @@ from proxypool.core.documents import encode
 from proxypool.core.model import MemberSpec, MemberStatus, Snapshot
 from proxypool.core.requests import PairRequest
 from tests.contract.conftest import Connect
-from tests.contract.zk import PoolClient, subnet_request, wait_until
+from tests.contract.zk import PoolClient, pair_request, subnet_request, wait_until
 
 QUICK_S, PATIENT_S = 0.3, 10.0
 
@@ -108,6 +108,33 @@ def test_a_hosts_mirror_knows_its_own_place_in_the_lists_and_no_other_host(
         operator.store.add_subnet(subnet_request(2))
         join_subnet(operator.session, "h1", "s2")
         wait_until(lambda: mirror.snapshot.subnet_hosts.get("s2") == frozenset(("h1",)), "in another one's")
+    finally:
+        mirror.stop()
+
+
+def test_a_nodes_mirror_follows_the_hosts_of_subnets_that_it_serves(connect: Connect, operator: PoolClient) -> None:
+    """From when it is made a member to when it is one no longer, and nothing old is taken for new after that."""
+    client = connect()
+    mirror = PoolMirror(client.session, lambda _: None, node="node-a")
+    mirror.start()
+    try:
+        join_subnet(operator.session, "h1", "s1")
+        wait_until(lambda: mirror.snapshot.subnet_hosts.get("s1") == frozenset(("h1",)), "a subnet that it serves")
+        operator.store.add_subnet(subnet_request(2))
+        join_subnet(operator.session, "h1", "s2")
+        wait_until(lambda: "s2" in mirror.snapshot.subnets, "one that it does not serve")
+        assert mirror.snapshot.subnet_hosts["s2"] == frozenset()
+        for number in range(2):
+            operator.store.add_pair("s2", pair_request(2))
+            wait_until(lambda: "h1" in mirror.snapshot.subnet_hosts["s2"], "a member now")
+            assert mirror.snapshot.hosts_zxid["s2"] > 0
+            join_subnet(operator.session, f"h{number + 2}", "s2")
+            wait_until(lambda: len(mirror.snapshot.subnet_hosts["s2"]) == 2 + number, "and one more")  # noqa: B023
+            operator.delete("subnets/s2/pairs/p1/election")
+            operator.delete("subnets/s2/pairs/p1/status")
+            operator.delete("subnets/s2/pairs/p1")
+            wait_until(lambda: "s2" not in mirror.snapshot.pairs, "no member any more")
+            assert mirror.snapshot.subnet_hosts["s2"] == frozenset()
     finally:
         mirror.stop()
 

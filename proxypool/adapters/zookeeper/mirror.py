@@ -62,8 +62,8 @@ class PoolMirror:
         node: str | None = None,
         host: str | None = None,
     ) -> None:
-        """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed; with
-        `host`, no other host.
+        """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed, and
+        the hosts of subnets that it serves; with `host`, no other host.
         """
         self._session, self._on_change = session, on_change
         self._tree = PoolTree(session.layout, node=node, host=host)

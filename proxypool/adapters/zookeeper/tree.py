@@ -54,8 +54,9 @@ class PoolTree:
     def __init__(
         self, layout: Layout, *, with_status: bool = False, node: str | None = None, host: str | None = None
     ) -> None:
-        """With `node`, elections are followed only for pairs that have a member there; with `host`, of all hosts only
-        whether this one is in a subnet's list: ten thousand agents must not all read anew when one of them joins.
+        """With `node`, elections and lists of hosts are followed only for pairs that have a member there; with `host`,
+        of all hosts only whether this one is in a subnet's list: neither all nodes nor ten thousand agents must read
+        anew when a host joins a subnet.
         """
         self._layout, self._with_status, self._node, self._host = layout, with_status, node, host
         self._entries: dict[Parts, Entry] = {}
@@ -126,8 +127,9 @@ class PoolTree:
             self._touched.add(parts)
         wanted = self._below(parts)
         for container in containers_below(parts, with_status=self._with_status):
-            if container not in wanted:
+            if container not in wanted and container[-1] != "hosts":
                 self._forget(container)
+        self._leave_hosts(parts)
         return [
             container
             for container in wanted
@@ -139,10 +141,22 @@ class PoolTree:
         if self._host is not None:
             # Not the list, but our place in it.
             containers = tuple((*at, self._host) if at[-1] == "hosts" else at for at in containers)
+        if self._node is None:
+            return containers
         pair = self._entries[parts].document
-        if self._node is not None and isinstance(pair, PairSpec) and pair.member(self._node) is None:
-            return tuple(container for container in containers if container[-1] != "election")
-        return containers
+        if isinstance(pair, PairSpec):
+            if pair.member(self._node) is None:
+                return tuple(at for at in containers if at[-1] != "election")
+            return (*containers, (*parts[:2], "hosts"))
+        return tuple(at for at in containers if at[-1] != "hosts")
+
+    def _leave_hosts(self, pair: Parts) -> None:
+        """A node that is in no pair of the subnet any more follows its hosts no longer."""
+        if self._node is None or len(pair) != 4 or pair[2] != "pairs":  # noqa: PLR2004 - subnets/<subnet>/pairs/<pair>
+            return
+        pairs = (each for _, each in self.documents(pair[:3], PairSpec))
+        if not any(each.member(self._node) for each in pairs):
+            self._forget((*pair[:2], "hosts"))
 
     def _parse(self, parts: Parts, raw: bytes, old: Entry | None) -> Entry:
         path = self.path(parts)
@@ -165,6 +179,7 @@ class PoolTree:
             self._forget((*parts, name))
         for container in containers_below(parts, with_status=self._with_status):
             self._forget(container)
+        self._leave_hosts(parts)
 
     def snapshot(self) -> Snapshot:
         """The pool as read so far. While its layout is newer than ours, the last snapshot stays in force."""
