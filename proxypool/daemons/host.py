@@ -36,6 +36,7 @@ from proxypool.core.steering import MarkLayout
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.attachments import Attachments
+from proxypool.daemons.cutting import Cutter
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.host_api import HostApi
 from proxypool.daemons.host_registration import HostRegistration
@@ -134,6 +135,8 @@ class HostDaemon:
         kept = AttachmentLog(self.state_dir / f"attachments-{self.config.pool}.jsonl")
         self.attachments = Attachments(kept, self.marks, lambda: self.inbox.put(GroupsWanted()))
         self.attachments.use(netlink.MarkedSetHandle(ATTACHED_SET, self.marks.mask))
+        self.cutter = Cutter(Conntrack(), self.marks)
+        self.attachments.cut_with(self.cutter)
         self.registrar = Registrar(self.session, self.name, lambda subnet: self.inbox.put(SubnetJoined(subnet)))
         self.pair_watch = PairWatch(
             self.host.probe_interval_ms / 1000, lambda silent: self.inbox.put(HavipsSilent(silent))
@@ -151,6 +154,7 @@ class HostDaemon:
         )
         self.report = HostReport(
             *(self.name, self.session, self.registration, self.steerer, self.attachments, self.registrar),
+            cutter=self.cutter,
             problems=self.problems,
             started_at=self.started_at,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.core.role import Coordinator
 from proxypool.daemons.attachments import Attachments
+from proxypool.daemons.cutting import Cutter
 from proxypool.daemons.host_registration import HostRegistration
 from proxypool.daemons.problems import Problems
 from proxypool.daemons.registrar import Registrar
@@ -26,6 +27,7 @@ class HostReport:
     steerer: Steerer
     attachments: Attachments
     registrar: Registrar
+    cutter: Cutter
     problems: Problems
     started_at: float
     """Monotonic seconds."""
@@ -71,5 +73,5 @@ class HostReport:
             retired_paths=len(book.retired()) if book is not None else 0,
             havips_silent=len(self.steerer.silent),
             havips_dead=len(self.steerer.dead),
-            connections_cut=self.steerer.cuts,
+            connections_cut=self.steerer.cuts + self.cutter.cuts,
         )
