@@ -51,6 +51,11 @@ class Conntrack:
         dump = self._dump(ctnetlink.by_mark(mark, mask))
         return (flow for flow in ctnetlink.flows(dump) if flow.mark & mask == mark)
 
+    def flows_of(self, source: IPv4Address) -> Iterator[Flow]:
+        """Entries of connections that `source` opened. See `flows`."""
+        dump = self._dump(ctnetlink.by_source(source))
+        return (flow for flow in ctnetlink.flows(dump) if flow.source == source)
+
     def count(self, mark: int, mask: int) -> int:
         """How many `flows` would give."""
         dump = self._dump(ctnetlink.by_mark(mark, mask))

@@ -35,6 +35,12 @@ WHOLE_MARK = 0x7FFF
 MAX_SLOTS = 64
 """Rules of a distribution that shares exactly, in turn; with more, shares are left to chance."""
 
+
+def number_of_group(entry: int) -> int:
+    """The group's part of a path's number, or of what its instances are marked with (no layout's shift)."""
+    return (entry & ~CHOOSE) >> INDEX_BITS
+
+
 Group: TypeAlias = tuple[str, ...]
 """Ids of subnets, sorted."""
 Weights: TypeAlias = tuple[int, ...]
@@ -72,6 +78,10 @@ class MarkLayout:
     def of_path(self, number: int) -> int:
         """Mark of a path's packets and connections."""
         return number << self.shift
+
+    def group(self, mark: int) -> int:
+        """The number of the group that a connection's mark belongs to."""
+        return number_of_group((mark & self.mask) >> self.shift)
 
     def of_choice(self, distribution: int) -> int:
         """What a distribution's chain is entered by, under `choice_mask`."""

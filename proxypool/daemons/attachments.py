@@ -5,6 +5,7 @@ groups are programmed. An attach to a group that is programmed touches the set a
 ZooKeeper, no table, no other thread. For any other group it waits until the main loop has seen to it.
 
 The file is written after the set and before the answer: whoever got an answer finds the attachment after any crash.
+What was detached has no connection left when the answer comes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from proxypool.adapters.attachment_log import AttachmentLog
 from proxypool.core.attachment_plans import Outcome, Plan, Present, plan_attach, plan_detach
 from proxypool.core.attachments import Attachment, AttachRequest, DetachRequest, Rules, Unwanted
 from proxypool.core.errors import ProxypoolError, TransientError
-from proxypool.core.steering import Group, MarkLayout
+from proxypool.core.steering import Group, MarkLayout, number_of_group
+from proxypool.daemons.cutting import LetGo
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,13 @@ class AttachedSet(Protocol):
         """How many entries there are; None: no such set."""
 
 
+class ConnectionCutter(Protocol):
+    """Ends connections; see `cutting.Cutter`."""
+
+    def cut(self, let_go: Mapping[IPv4Address, LetGo]) -> bool:
+        """End what instances, by address, may no longer have; whether it could be done."""
+
+
 class NotReady(TransientError):
     """A subnet could not be brought into use in time."""
 
@@ -70,7 +79,9 @@ class Attachments:
         """What the set should hold, as far as it was told."""
         self._awaited: Counter[Group] = Counter()
         self._used_at: dict[Group, float] = {}
+        self._cutter: ConnectionCutter | None = None
         self._let_go: set[tuple[IPv4Address, str]] = set()
+        """Whose connections are looked at once more."""
         self._why_not_ready = ""
         self._compare_due = 0.0
         self._coming: dict[str, set[object]] = {}
@@ -99,6 +110,11 @@ class Attachments:
         """The kernel's set, as soon as it is there. Nothing is written before `publish`."""
         with self._changed:
             self._set = attached
+
+    def cut_with(self, cutter: ConnectionCutter) -> None:
+        """What ends the connections of instances that are detached. It is used by one thread at a time."""
+        with self._changed:
+            self._cutter = cutter
 
     # ---- the main loop -------------------------------------------------------------------------------------------
 
@@ -173,11 +189,11 @@ class Attachments:
             self._written = wanted
             return len(wrong) + len(strange)
 
-    def take_let_go(self) -> frozenset[tuple[IPv4Address, str]]:
-        """Attachments, by address and subnet, that ended since the last call: their connections are to be cut."""
+    def cut_again(self) -> None:
+        """End what a packet that was under way when an attachment ended may have brought up since the answer."""
         with self._changed:
-            found, self._let_go = frozenset(self._let_go), set()
-            return found
+            found, self._let_go = self._let_go, set()
+            self._cut(found)
 
     def sync_log(self) -> None:
         """Bring the file to the disk.
@@ -350,8 +366,29 @@ class Attachments:
         if self._rules is not None:
             for present in before.values():
                 self._used_at[self._rules.group_of(present)] = now
-        self._let_go |= {(item.address, item.subnet) for item in plan.ended}
+        ended = {(item.address, item.subnet) for item in plan.ended}
+        self._cut(ended)
+        self._let_go |= ended
         self._let_go -= {(item.address, item.subnet) for item in plan.begun}
+
+    def _cut(self, ended: Iterable[tuple[IPv4Address, str]]) -> None:
+        """End the connections of attachments that ended. What cannot be cut now is tried again."""
+        if self._rules is None or self._cutter is None:
+            return
+        cidrs: dict[IPv4Address, tuple[IPv4Network, ...]] = {}
+        for address, name in ended:
+            spec = self._rules.subnets.get(name)
+            if spec is not None:
+                cidrs[address] = (*cidrs.get(address, ()), *spec.cidrs)
+        let_go = {address: LetGo(each, self._number_of(address)) for address, each in cidrs.items()}
+        if let_go and not self._cutter.cut(let_go):
+            self._let_go |= set(ended)
+
+    def _number_of(self, address: IPv4Address) -> int | None:
+        """Of the group that an instance is in, with or without attachments."""
+        group = self._rules.group_of(self._present.get(address, {})) if self._rules is not None else ()
+        entry = self._entries.get(group or self._everyone or ())
+        return number_of_group(entry) if entry is not None else None
 
     def _replace(self, after: Mapping[IPv4Address, Present]) -> None:
         for address, present in after.items():

@@ -18,6 +18,7 @@ from proxypool.core.host_firewall import ATTACHED_SET
 from proxypool.core.role import Coordinator
 from proxypool.core.steering import MarkLayout
 from proxypool.daemons.attachments import Attachments
+from proxypool.daemons.cutting import Cutter
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.host_api import HostApi
 from proxypool.daemons.host_registration import HostRegistration
@@ -99,6 +100,8 @@ def compose(
     kept = AttachmentLog(state_dir / f"attachments-{config.pool}.jsonl")
     attachments = Attachments(kept, marks, lambda: post(GroupsWanted()))
     attachments.use(netlink.MarkedSetHandle(ATTACHED_SET, marks.mask))
+    cutter = Cutter(Conntrack(), marks)
+    attachments.cut_with(cutter)
     registrar = Registrar(session, name, lambda subnet: post(SubnetJoined(subnet)))
     pair_watch = PairWatch(host.probe_interval_ms / 1000, lambda silent: post(HavipsSilent(silent)))
     dataplane = Dataplane(on_result=post)
@@ -114,7 +117,7 @@ def compose(
         is_connected=lambda: session.state is Coordinator.CONNECTED,
     )
     report = HostReport(
-        name, session, registration, steerer, attachments, registrar, pair_watch, problems, time.monotonic()
+        name, session, registration, steerer, attachments, registrar, pair_watch, cutter, problems, time.monotonic()
     )
     metrics = HostMetrics(report.view)
     return HostParts(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.core.role import Coordinator
 from proxypool.daemons.attachments import Attachments
+from proxypool.daemons.cutting import Cutter
 from proxypool.daemons.host_registration import HostRegistration
 from proxypool.daemons.pair_watch import PairWatch
 from proxypool.daemons.problems import Problems
@@ -28,6 +29,7 @@ class HostReport:
     attachments: Attachments
     registrar: Registrar
     pair_watch: PairWatch
+    cutter: Cutter
     problems: Problems
     started_at: float
     """Monotonic seconds."""
@@ -75,5 +77,5 @@ class HostReport:
             retired_paths=len(book.retired()) if book is not None else 0,
             havips_silent=len(self.steerer.silent),
             havips_dead=len(self.steerer.dead),
-            connections_cut=self.steerer.cuts,
+            connections_cut=self.steerer.cuts + self.cutter.cuts,
         )

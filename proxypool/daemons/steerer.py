@@ -56,7 +56,7 @@ class Steerer:
     dead: frozenset[IPv4Address] = frozenset()
     problem: str | None = None
     cuts: int = 0
-    """Connections cut since the start: their pair was gone, or their instance was detached."""
+    """Connections cut since the start because their pair was gone."""
     _rules: Rules | None = None
     is_programmed: bool = False
     """Whether a wish of ours was in place once: until then a predecessor's set is not touched but for what is known."""
@@ -117,8 +117,8 @@ class Steerer:
         self._publish(self._everyone(self._rules) if self._rules else None)
 
     def second_passed(self, now: float) -> None:
-        """Cut what was let go, drop paths without connections, mend the set."""
-        self._cut_detached()
+        """Cut what was let go, and drop paths without connections."""
+        self.attachments.cut_again()
         if now >= self._retirement_due and self.book is not None:
             self._retirement_due = now + RETIREMENT_CHECK_S
             self._drop_empty_paths()
@@ -221,20 +221,6 @@ class Steerer:
             if cidrs:
                 mark = self.facts.marks.of_path(number)
                 self._cut(flow for flow in self.conntrack.flows(mark, self.facts.marks.mask) if _goes_to(flow, cidrs))
-
-    def _cut_detached(self) -> None:
-        let_go = self.attachments.take_let_go()
-        if not let_go or self.facts is None:
-            return
-        mask = self.facts.marks.mask
-        targets: dict[IPv4Address, tuple[IPv4Network, ...]] = {}
-        for address, subnet in let_go:
-            targets[address] = (*targets.get(address, ()), *self._cidrs((subnet,)))
-        self._cut(
-            flow
-            for flow in self.conntrack.flows(0, 0)
-            if flow.mark & mask and _goes_to(flow, targets.get(flow.source, ()))
-        )
 
     def _cidrs(self, subnets: Iterable[str]) -> tuple[IPv4Network, ...]:
         known = self.snapshot.subnets

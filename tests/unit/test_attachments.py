@@ -26,6 +26,7 @@ from proxypool.core.attachments import (
 from proxypool.core.errors import TransientError
 from proxypool.core.steering import Group, MarkLayout
 from proxypool.daemons.attachments import Attachments, NotReady
+from proxypool.daemons.cutting import LetGo
 from tests.unit.builders import subnet
 
 ONE, TWO = IPv4Address("10.244.1.2"), IPv4Address("10.244.1.3")
@@ -69,17 +70,36 @@ class FakeSet:
         return {str(network): mark >> MARKS.shift for network, mark in self.entries.items()}
 
 
+class FakeCutter:
+    """Remembers what it was told to end; can be told to fail."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[IPv4Address, LetGo]] = []
+        self.works = True
+
+    def cut(self, let_go: Mapping[IPv4Address, LetGo]) -> bool:
+        self.told.append(dict(let_go))
+        return self.works
+
+    def last(self) -> dict[str, tuple[list[str], int | None]]:
+        """And forget it."""
+        told, self.told = self.told, []
+        return {str(address): ([str(cidr) for cidr in one.cidrs], one.group) for address, one in told[-1].items()}
+
+
 class Agent:
     """Attachments with a fake set, and the file they are kept in."""
 
     def __init__(self, path: Path, entries: Mapping[Group, int] = ENTRIES, rules: Rules = RULES) -> None:
         self.wanted = threading.Event()
         self.set = FakeSet()
+        self.cutter = FakeCutter()
         self.path = path
         self.log = AttachmentLog(path)
         self.all = Attachments(self.log, MARKS, self.wanted.set)
         self.problems = self.all.load(HOME)
         self.all.use(self.set)
+        self.all.cut_with(self.cutter)
         self.all.publish(rules, entries, None, "")
 
     def attach(self, *pairs: tuple[IPv4Address, str], replace: bool = False, timeout_s: float = 0.0) -> list[str]:
@@ -163,7 +183,36 @@ class TestAttach:
         assert agent.attach((ONE, "twin"), replace=True) == ["attached"]
         assert agent.names() == [("10.244.1.2", "twin")]
         assert agent.set.marks() == {"10.244.1.2/32": 0x40}
-        assert agent.all.take_let_go() == {(ONE, "s1")}
+
+    def test_replace_cuts_what_was_before_and_not_what_comes_now(self, agent: Agent) -> None:
+        """Before the answer, and once more for packets that were under way. The CIDRs are the same."""
+        agent.attach((ONE, "s1"))
+        assert agent.cutter.told == []
+        agent.attach((ONE, "twin"), replace=True)
+        assert agent.cutter.last() == {"10.244.1.2": (["172.16.101.0/24"], 0x4)}
+        agent.all.cut_again()
+        assert agent.cutter.last() == {"10.244.1.2": (["172.16.101.0/24"], 0x4)}
+        agent.all.cut_again()
+        assert agent.cutter.told == []
+
+    def test_what_is_attached_again_at_once_is_not_cut_later(self, agent: Agent) -> None:
+        agent.attach((ONE, "s1"))
+        agent.detach((ONE, "s1"))
+        agent.attach((ONE, "s1"))
+        assert len(agent.cutter.told) == 1
+        agent.all.cut_again()
+        assert len(agent.cutter.told) == 1
+
+    def test_what_could_not_be_cut_is_tried_again(self, agent: Agent) -> None:
+        agent.attach((ONE, "s1"))
+        agent.cutter.works = False
+        agent.detach((ONE, "s1"))
+        agent.all.cut_again()
+        agent.cutter.works = True
+        agent.all.cut_again()
+        assert agent.cutter.last() == {"10.244.1.2": (["172.16.101.0/24"], None)}
+        agent.all.cut_again()
+        assert agent.cutter.told == []
 
     def test_a_host_serves_what_it_is_configured_for(self, tmp_path: Path) -> None:
         agent = Agent(tmp_path / "f", rules=Rules(HOME, SUBNETS, ("s2",)))
@@ -180,8 +229,7 @@ class TestDetach:
         agent.attach((ONE, "s1"), (ONE, "s2"), (TWO, "s1"))
         assert agent.detach((ONE, "s1")) == [("s1", "detached")]
         assert agent.set.marks() == {"10.244.1.2/32": 0x20, "10.244.1.3/32": 0x10}
-        assert agent.all.take_let_go() == {(ONE, "s1")}
-        assert agent.all.take_let_go() == set()
+        assert agent.cutter.last() == {"10.244.1.2": (["172.16.101.0/24"], 0x2)}
 
     def test_without_a_subnet_everything_goes(self, agent: Agent) -> None:
         agent.attach((ONE, "s1"), (ONE, "s2"))
