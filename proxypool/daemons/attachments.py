@@ -112,7 +112,7 @@ class Attachments:
             self._set = attached
 
     def cut_with(self, cutter: ConnectionCutter) -> None:
-        """What ends the connections of instances that are detached. It is used by one thread at a time."""
+        """What ends the connections of instances that are detached."""
         with self._changed:
             self._cutter = cutter
 
@@ -192,8 +192,9 @@ class Attachments:
     def cut_again(self) -> None:
         """End what a packet that was under way when an attachment ended may have brought up since the answer."""
         with self._changed:
-            found, self._let_go = self._let_go, set()
-            self._cut(found)
+            ended, self._let_go = frozenset(self._let_go), set()
+            let_go = self._what_to_cut(ended)
+        self._cut(ended, let_go)
 
     def sync_log(self) -> None:
         """Bring the file to the disk.
@@ -307,6 +308,12 @@ class Attachments:
         """Everybody who has attachments, but for those that came without a name."""
         return frozenset(item.owner for item in self.all() if item.owner)
 
+    def _cut(self, ended: frozenset[tuple[IPv4Address, str]], let_go: Mapping[IPv4Address, LetGo]) -> None:
+        """End the connections of attachments that ended. What cannot be cut now is tried again."""
+        if let_go and self._cutter is not None and not self._cutter.cut(let_go):
+            with self._changed:
+                self._let_go |= ended
+
     # ---- under the lock ------------------------------------------------------------------------------------------
 
     def _attach(self, rules: Rules, wanted: Mapping[IPv4Address, Iterable[str]], owner: str, *, replaces: bool) -> Plan:
@@ -330,8 +337,11 @@ class Attachments:
                     break
                 self._await(missing, deadline, is_asked=missing <= asked)
                 asked |= missing
-            self._commit(plan)
-            return plan.outcomes
+            ended = self._commit(plan)
+            let_go = self._what_to_cut(ended)
+        # Others need not wait for that: on a host with many connections it takes longer than all the rest.
+        self._cut(ended, let_go)
+        return plan.outcomes
 
     def _await(self, groups: set[Group], deadline: float, *, is_asked: bool) -> None:
         """Let the main loop program groups; returns at its next word. Asked once: each answer of the main loop to a
@@ -350,9 +360,10 @@ class Attachments:
             self._awaited.subtract(groups)
             self._awaited += Counter()
 
-    def _commit(self, plan: Plan) -> None:
+    def _commit(self, plan: Plan) -> frozenset[tuple[IPv4Address, str]]:
+        """Make it so; the attachments that ended, by address and subnet."""
         if not plan.begun and not plan.ended:
-            return
+            return frozenset()
         before = {address: self._present.get(address, {}) for address in plan.after}
         self._replace(plan.after)
         try:
@@ -366,23 +377,21 @@ class Attachments:
         if self._rules is not None:
             for present in before.values():
                 self._used_at[self._rules.group_of(present)] = now
-        ended = {(item.address, item.subnet) for item in plan.ended}
-        self._cut(ended)
+        ended = frozenset((item.address, item.subnet) for item in plan.ended)
         self._let_go |= ended
         self._let_go -= {(item.address, item.subnet) for item in plan.begun}
+        return ended
 
-    def _cut(self, ended: Iterable[tuple[IPv4Address, str]]) -> None:
-        """End the connections of attachments that ended. What cannot be cut now is tried again."""
-        if self._rules is None or self._cutter is None:
-            return
+    def _what_to_cut(self, ended: Iterable[tuple[IPv4Address, str]]) -> dict[IPv4Address, LetGo]:
+        """What instances may no longer reach."""
+        if self._rules is None:
+            return {}
         cidrs: dict[IPv4Address, tuple[IPv4Network, ...]] = {}
         for address, name in ended:
             spec = self._rules.subnets.get(name)
             if spec is not None:
                 cidrs[address] = (*cidrs.get(address, ()), *spec.cidrs)
-        let_go = {address: LetGo(each, self._number_of(address)) for address, each in cidrs.items()}
-        if let_go and not self._cutter.cut(let_go):
-            self._let_go |= set(ended)
+        return {address: LetGo(each, self._number_of(address)) for address, each in cidrs.items()}
 
     def _number_of(self, address: IPv4Address) -> int | None:
         """Of the group that an instance is in, with or without attachments."""

@@ -7,6 +7,7 @@ datagram of that one must not follow the entry of a flow of the first.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -31,10 +32,13 @@ class LetGo:
 
 
 class Cutter:
-    """Deletes connections. `conntrack` must be of the machine's own namespace, and is used by nobody else."""
+    """Deletes connections. May be called from any thread. `conntrack` must be of the machine's own namespace, and is
+    used by nobody else.
+    """
 
     def __init__(self, conntrack: Conntrack, marks: MarkLayout) -> None:
         self._conntrack, self._marks = conntrack, marks
+        self._lock = threading.Lock()
         self.cuts = 0
         """Connections cut since the start."""
 
@@ -44,7 +48,10 @@ class Cutter:
         What such a connection sends next is new, and refused or steered as anything that is new.
         """
         try:
-            self.cuts += self._conntrack.delete([flow for flow in self._flows(let_go) if self._is_over(flow, let_go)])
+            with self._lock:
+                self.cuts += self._conntrack.delete(
+                    [flow for flow in self._flows(let_go) if self._is_over(flow, let_go)]
+                )
         except ProxypoolError as error:
             log.warning("connections could not be cut: %s", error)
             return False
