@@ -51,6 +51,8 @@ class Level:
     """What was measured while so many instances were attached."""
 
     udp: Times = field(default_factory=Times)
+    again: Times = field(default_factory=Times)
+    """The same call a moment later, when there is nothing to do: what is slow in it is the computer, not the attach."""
     tcp: Times = field(default_factory=Times)
     hand: Times = field(default_factory=Times)
 
@@ -75,12 +77,16 @@ class Bench:
         self.attached = count
         self.hand.replace(instances(HAND_INSTANCE, 1, count))
 
-    def measure_ours(self, times: Times, kind: socket.SocketKind, addresses: Sequence[IPv4Address]) -> None:
-        """Attach each and hear its first answer; detached afterwards."""
+    def measure_ours(
+        self, times: Times, kind: socket.SocketKind, addresses: Sequence[IPv4Address], again: Times | None = None
+    ) -> None:
+        """Attach each and hear its first answer, and `again` the same; detached afterwards."""
         with links(self.lab, INSTANCE, addresses, kind) as made, hurried():
             for address, link in zip(addresses, made, strict=True):
                 pair = (str(address), self.subnet.id)
-                measure(times, lambda pair=pair: self.agent.attach([pair]), link, self.subnet.database_ip)  # type: ignore[misc]
+                for each in (times, again):
+                    if each is not None:
+                        measure(each, lambda pair=pair: self.agent.attach([pair]), link, self.subnet.database_ip)  # type: ignore[misc]
                 self.agent.detach([pair])
 
     def measure_hand(self, times: Times, addresses: Sequence[IPv4Address], shell: Shell) -> None:
@@ -135,7 +141,7 @@ def _measure_levels(bench: Bench, settings: Settings) -> dict[int, Level]:
                 level = found[count]
                 for number in range(half):
                     fresh = instances(INSTANCE, FRESH + number * 2 * BLOCK, 2 * BLOCK)
-                    bench.measure_ours(level.udp, socket.SOCK_DGRAM, fresh[:BLOCK])
+                    bench.measure_ours(level.udp, socket.SOCK_DGRAM, fresh[:BLOCK], level.again)
                     bench.measure_ours(level.tcp, socket.SOCK_STREAM, fresh[BLOCK:])
                     bench.measure_hand(level.hand, instances(HAND_INSTANCE, FRESH, HAND_BLOCK), shell)
                 settings.progress(f"{count} attached: {_said(level.udp)}; by hand {_said(level.hand)}")
@@ -240,6 +246,9 @@ def _tell(report: Report, levels: dict[int, Level], paused: Times) -> None:
         name = f"attach to first answer, {count} attached"
         report.compare(name, "ms", level.udp.firsts, level.hand.firsts, BY_HAND, target=target)
         report.compare(f"the same, TCP, {count}", "ms", level.tcp.firsts, level.hand.firsts, BY_HAND, target=target)
+        report.compare(
+            f"the same when it is attached, {count}", "ms", level.again.firsts, level.udp.firsts, "the first time"
+        )
         report.compare(f"of which the call, {count}", "ms", level.udp.calls, level.hand.calls, BY_HAND)
     few, many = (levels[count].udp.firsts for count in (LEVELS[0], LEVELS[-1]))
     report.compare(f"{LEVELS[-1]} attached, flat?", "ms", many, few, f"{LEVELS[0]} attached", target="about 1")
@@ -249,7 +258,11 @@ def _tell(report: Report, levels: dict[int, Level], paused: Times) -> None:
     )  # fmt: skip
     p99s = " : ".join(f"{quantile(level.udp.firsts, 0.99):.2f}" for level in levels.values())
     hands = " : ".join(f"{quantile(level.hand.firsts, 0.99):.1f}" for level in levels.values())
-    report.notes.append(f"p99 in ms with {' : '.join(map(str, levels))} attached: ours {p99s}, by hand {hands}")
+    floors = " : ".join(f"{quantile(level.again.firsts, 0.99):.2f}" for level in levels.values())
+    report.notes.append(
+        f"p99 in ms with {' : '.join(map(str, levels))} attached: ours {p99s}, when nothing is to be done {floors}, "
+        f"by hand {hands}"
+    )
     times = [paused, *(each for level in levels.values() for each in (level.udp, level.tcp))]
     lost, count = sum(each.lost for each in times), sum(len(each.firsts) for each in times)
     report.notes.append(f"first packets of ours without an answer: {lost} of {count}")
