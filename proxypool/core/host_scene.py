@@ -21,7 +21,9 @@ from proxypool.core.scene import (
     WORST_METRIC,
     Address,
     AnyObject,
+    Composite,
     MarkedSet,
+    Part,
     PolicyRule,
     Route,
     RouteKind,
@@ -29,12 +31,12 @@ from proxypool.core.scene import (
     Scene,
     Sysctl,
 )
-from proxypool.core.steering import INDEX_BITS, WHOLE_MARK, Book, Group, Leg, Legs, MarkLayout
+from proxypool.core.steering import INDEX_BITS, WHOLE_MARK, Book, Group, Leg, Legs, MarkLayout, Weights
 from proxypool.core.tunnels import reach, tunnel_of
 
 ENTRY, OTHERS, INSTANCES, BLOCKS, NO_BLOCK = 7700, 7701, 7702, 7710, 7711
 FIRST_BLOCK, END, OWN_ROUTES, GUARD = 7720, 7890, 7891, 7892
-"""Priorities of our rules, in the order of evaluation. See `_policy_rules`."""
+"""Priorities of our rules, in the order of evaluation. See `_rules`."""
 BLOCK_BITS = 8
 """Paths of one block of rules: sixteen groups."""
 MAIN_TABLE = 254
@@ -83,124 +85,157 @@ def steering_of(book: Book, groups: Iterable[Group], snapshot: Snapshot, dead: C
     return Steering(book, subnets, havips, dead)
 
 
-def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, customers: Iterable[IPv4Network]) -> Scene:
-    """Sets, tables, tunnels, routes and rules of one host. `customers`: every CIDR of the pool."""
-    objects: list[AnyObject] = [MarkedSet(ATTACHED_SET), *host_tables(_rules_of(facts, steering.book))]
+def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, guard: Part) -> Scene:
+    """Sets, tables, tunnels, routes and rules of one host; `guard` is that of `guard_of`.
+
+    In parts that are remembered, so that a subnet more costs as little as one, whatever else there is.
+    """
+    book = steering.book
     reached = {name: set(steering.havips.get(name, ())) for name in steering.subnets}
-    for legs in steering.book.paths.values():
+    for legs in book.paths.values():
         for leg in legs:
             if leg.subnet in reached:
                 reached[leg.subnet].add(leg.havip)
-    for name, subnet in sorted(steering.subnets.items()):
-        objects += _tunnel(facts, spec, subnet, tuple(sorted(reached[name])))
-    groups = steering.book.group_names()
-    for number, legs in sorted(steering.book.paths.items()):
+    blocks = tuple(sorted({number >> BLOCK_BITS for number in book.paths}))
+    parts = {
+        "tables": _tables(facts, tuple(book.distributions.items())),
+        "guard": guard,
+        "rules": _rules(facts.instance_cidrs, facts.marks, blocks),
+    }
+    for name, subnet in steering.subnets.items():
+        parts[f"tunnel {name}"] = _tunnel(facts, spec, subnet, tuple(sorted(reached[name])))
+    groups = book.group_names()
+    for number, legs in book.paths.items():
+        by_subnet = {leg.subnet: leg.havip for leg in legs}
         # All subnets of the path, with and without a leg.
-        names = {*groups.get(number >> INDEX_BITS, ()), *(leg.subnet for leg in legs)}
-        objects += _path(number, tuple(sorted(names)), legs, steering)
-    objects += _policy_rules(facts, sorted(steering.book.paths))
-    objects += _guard(facts, customers)
-    return Scene.of(None, objects)
+        names = sorted({*groups.get(number >> INDEX_BITS, ()), *by_subnet} & steering.subnets.keys())
+        ways = tuple(
+            _Way(steering.subnets[name], by_subnet.get(name), is_dead=by_subnet.get(name) in steering.dead)
+            for name in names
+        )
+        parts[f"path {number}"] = _path(number, facts.marks, ways)
+    return Scene(None, Composite(parts))
 
 
-def _rules_of(facts: HostFacts, book: Book) -> HostRules:
-    return HostRules(
+def _part(objects: Iterable[AnyObject]) -> Part:
+    return {item.key: item for item in objects}
+
+
+@lru_cache(maxsize=1)
+def _tables(facts: HostFacts, distributions: tuple[tuple[Weights, int], ...]) -> Part:
+    rules = HostRules(
         facts.instance_cidrs,
         facts.tunnel_address,
         facts.marks,
-        book.distributions,
+        dict(distributions),
         facts.open_cidrs,
         facts.turn,
         facts.masquerades,
     )
+    return _part((MarkedSet(ATTACHED_SET), *host_tables(rules)))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _tunnel(
-    facts: HostFacts, spec: PoolSpec, subnet: SubnetSpec, reached: tuple[IPv4Address, ...]
-) -> tuple[AnyObject, ...]:
-    """One device for all pairs of a subnet. Its marks are valid for the reverse path filter: see `host_firewall`.
-
-    Remembered: one subnet more should not cost as much as all.
-    """
+def _tunnel(facts: HostFacts, spec: PoolSpec, subnet: SubnetSpec, reached: tuple[IPv4Address, ...]) -> Part:
+    """One device for all pairs of a subnet. Its marks are valid for the reverse path filter: see `host_firewall`."""
     tunnel = tunnel_of(spec, subnet, local=facts.underlay, own=facts.tunnel_address, underlay_mtu=facts.underlay_mtu)
-    return (
-        tunnel,
-        Address(tunnel.device, IPv4Interface(facts.tunnel_address)),
-        Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1"),
-        Sysctl(f"ipv4/conf/{tunnel.device}/src_valid_mark", "1"),
-        *(item for havip in reached for item in reach(spec, tunnel.device, havip, havip)),
+    return _part(
+        (
+            tunnel,
+            Address(tunnel.device, IPv4Interface(facts.tunnel_address)),
+            Sysctl(f"ipv4/conf/{tunnel.device}/forwarding", "1"),
+            Sysctl(f"ipv4/conf/{tunnel.device}/src_valid_mark", "1"),
+            *(item for havip in reached for item in reach(spec, tunnel.device, havip, havip)),
+        )
     )
 
 
-def _path(number: int, subnets: Iterable[str], legs: Legs, steering: Steering) -> Iterable[Route]:
-    """A path's table, for its subnets with a leg and those without. Below each route stands an `unreachable` one: a
-    tunnel that is missing leads nowhere else. A subnet that no pair can reach is refused as in the guard's table.
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a path reaches one of its subnets; without a HaVip it does not."""
+
+    subnet: SubnetSpec
+    havip: IPv4Address | None
+    is_dead: bool
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _path(number: int, marks: MarkLayout, ways: tuple[_Way, ...]) -> Part:
+    """A path's table, and the rule that leads to it."""
+    block = FIRST_BLOCK + 2 * (number >> BLOCK_BITS)
+    rule = PolicyRule(block, target=PATH_TABLES + number, mark=marks.of_path(number), mask=marks.mask)
+    return _part((rule, *(route for way in ways for route in _way(PATH_TABLES + number, way))))
+
+
+def _way(table: int, way: _Way) -> Iterable[Route]:
+    """Below each route stands an `unreachable` one: a tunnel that is missing leads nowhere else. A subnet that no pair
+    can reach is refused as in the guard's table.
     """
-    table = PATH_TABLES + number
-    by_subnet = {leg.subnet: leg for leg in legs}
-    for name in subnets:
-        subnet = steering.subnets.get(name)
-        for cidr in subnet.cidrs if subnet is not None else ():
-            yield Route(cidr, RouteKind.UNREACHABLE, table=table, metric=WORST_METRIC)
-            leg = by_subnet.get(name)
-            if leg is None:
-                yield Route(cidr, device=LOOPBACK, table=table, realm=DEAD_REALM)
-            else:
-                yield Route(
-                    cidr,
-                    device=tunnel_device_of(name),
-                    gateway=leg.havip,
-                    is_onlink=True,
-                    table=table,
-                    realm=DEAD_REALM if leg.havip in steering.dead else 0,
-                )
+    for cidr in way.subnet.cidrs:
+        yield Route(cidr, RouteKind.UNREACHABLE, table=table, metric=WORST_METRIC)
+        if way.havip is None:
+            yield Route(cidr, device=LOOPBACK, table=table, realm=DEAD_REALM)
+        else:
+            yield Route(
+                cidr,
+                device=tunnel_device_of(way.subnet.id),
+                gateway=way.havip,
+                is_onlink=True,
+                table=table,
+                realm=DEAD_REALM if way.is_dead else 0,
+            )
 
 
-def _policy_rules(facts: HostFacts, paths: Iterable[int]) -> Iterable[PolicyRule]:
+@lru_cache(maxsize=1)
+def _rules(instance_cidrs: tuple[IPv4Network, ...], marks: MarkLayout, blocks: tuple[int, ...]) -> Part:
     """From a mark to a table in two steps, because rules are looked at one after the other, by every packet.
 
     What is not from an instance goes straight to the end. A mark's upper bits choose a block, and the block holds its
     paths. What has no mark, and whatever an instance sends to a customer that no path takes, comes to the guard: behind
     the host's own routes but the default one.
     """
-    yield PolicyRule(INSTANCES, RuleAction.NOP)
-    yield PolicyRule(END, RuleAction.NOP)
-    for cidr in sorted(facts.instance_cidrs):
-        yield PolicyRule(ENTRY, RuleAction.GOTO, INSTANCES, source=cidr)
-        yield PolicyRule(OWN_ROUTES, target=MAIN_TABLE, source=cidr, suppress_prefix_length=0)
-        yield PolicyRule(GUARD, target=GUARD_TABLE, source=cidr)
-    yield PolicyRule(OTHERS, RuleAction.GOTO, END)
-    yield PolicyRule(NO_BLOCK, RuleAction.GOTO, END)
-    numbers = list(paths)
+    found = [
+        PolicyRule(INSTANCES, RuleAction.NOP),
+        PolicyRule(END, RuleAction.NOP),
+        PolicyRule(OTHERS, RuleAction.GOTO, END),
+        PolicyRule(NO_BLOCK, RuleAction.GOTO, END),
+    ]
+    for cidr in sorted(instance_cidrs):
+        found += [
+            PolicyRule(ENTRY, RuleAction.GOTO, INSTANCES, source=cidr),
+            PolicyRule(OWN_ROUTES, target=MAIN_TABLE, source=cidr, suppress_prefix_length=0),
+            PolicyRule(GUARD, target=GUARD_TABLE, source=cidr),
+        ]
     block_mask = (WHOLE_MARK >> BLOCK_BITS) << BLOCK_BITS
-    for block in sorted({number >> BLOCK_BITS for number in numbers}):
+    for block in blocks:
         priority = FIRST_BLOCK + 2 * block
-        mark = facts.marks.of_path(block << BLOCK_BITS)
-        yield PolicyRule(BLOCKS, RuleAction.GOTO, priority, mark=mark, mask=block_mask << facts.marks.shift)
-        yield PolicyRule(priority + 1, RuleAction.GOTO, END)
-        for number in numbers:
-            if number >> BLOCK_BITS == block:
-                mark = facts.marks.of_path(number)
-                yield PolicyRule(priority, target=PATH_TABLES + number, mark=mark, mask=facts.marks.mask)
+        mark = marks.of_path(block << BLOCK_BITS)
+        found += [
+            PolicyRule(BLOCKS, RuleAction.GOTO, priority, mark=mark, mask=block_mask << marks.shift),
+            PolicyRule(priority + 1, RuleAction.GOTO, END),
+        ]
+    return _part(found)
 
 
-def _guard(facts: HostFacts, customers: Iterable[IPv4Network]) -> Iterable[Route]:
-    """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's.
+def guard_of(open_cidrs: Iterable[IPv4Network], customers: Iterable[IPv4Network]) -> Part:
+    """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's. To be kept by whoever
+    calls: a pool can have ten thousand customers.
 
     Nowhere is the loopback device, and not an `unreachable` route: so the packet comes to the filter table, which
     answers TCP with a RST. An ICMP error would neither end a connection that is established (RFC 1122, 4.2.3.9), nor
     come for each packet (`icmp_ratelimit`). With the filter table flushed a packet goes round until its time to live is
     over, and never leaves.
     """
-    opened = tuple(collapse_addresses(facts.open_cidrs))
+    opened = tuple(collapse_addresses(open_cidrs))
     closed = [cidr for cidr in customers if not any(cidr.subnet_of(one) for one in opened)]
+    found: list[AnyObject] = []
     for cidr in collapse_addresses(closed):
-        yield Route(cidr, device=LOOPBACK, table=GUARD_TABLE, realm=DEAD_REALM)
-        yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC)
-    for one in opened:
-        if any(one.subnet_of(cidr) for cidr in closed):
-            yield Route(one, RouteKind.THROW, table=GUARD_TABLE)
+        found.append(Route(cidr, device=LOOPBACK, table=GUARD_TABLE, realm=DEAD_REALM))
+        found.append(Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC))
+    found += [
+        Route(one, RouteKind.THROW, table=GUARD_TABLE) for one in opened if any(one.subnet_of(cidr) for cidr in closed)
+    ]
+    return _part(found)
 
 
 def path_legs(scene: Scene, subnets: Iterable[str]) -> dict[int, Legs]:

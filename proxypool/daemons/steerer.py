@@ -8,16 +8,16 @@ may follow: as soon as what an entry leads to is programmed, and the subnet's no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.attachments import Rules
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.host_scene import HostFacts, host_scene, path_legs, steering_of
-from proxypool.core.model import PairSpec, Snapshot
-from proxypool.core.scene import Scene
+from proxypool.core.host_scene import HostFacts, guard_of, host_scene, path_legs, steering_of
+from proxypool.core.model import PairSpec, Snapshot, SubnetSpec
+from proxypool.core.scene import Part, Scene
 from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
 from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
@@ -68,6 +68,8 @@ class Steerer:
     _joined: set[str] = field(default_factory=set)
     """Subnets that were ready once: what is steered stays steered, whatever happens to the list."""
     _retirement_due: float = 0.0
+    _guard: tuple[Mapping[str, SubnetSpec], tuple[IPv4Network, ...], Part] | None = None
+    """And what it was made from."""
 
     @property
     def is_waiting(self) -> bool:
@@ -172,13 +174,20 @@ class Steerer:
         self.registrar.want({name: self._living_pairs(name) for name in used}, self.snapshot.subnet_hosts)
         self._joined = (self._joined & used) | self.registrar.joined
         self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
-        customers = (cidr for subnet in self.snapshot.subnets.values() for cidr in subnet.cidrs)
-        scene = host_scene(facts, self.snapshot.spec, steering, customers)
+        scene = host_scene(facts, self.snapshot.spec, steering, self._guard_of(facts))
         if scene != self._wish:
             self._wish = scene
             self._wish_number += 1
             self.dataplane.want(HOST_SCOPE, scene, self._wish_number)
         self._wish_book = self.book
+
+    def _guard_of(self, facts: HostFacts) -> Part:
+        """Of the pool as it is; made anew only when its subnets changed."""
+        subnets = self.snapshot.subnets
+        if self._guard is None or self._guard[0] is not subnets or self._guard[1] != facts.open_cidrs:
+            customers = (cidr for subnet in subnets.values() for cidr in subnet.cidrs)
+            self._guard = (subnets, facts.open_cidrs, guard_of(facts.open_cidrs, customers))
+        return self._guard[2]
 
     def _publish(self, everyone: Group | None) -> None:
         """Tell the attachments what leads where."""

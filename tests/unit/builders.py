@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from proxypool.core.host_scene import HostFacts, host_scene, steering_of
+from proxypool.core.host_scene import HostFacts, guard_of, host_scene, steering_of
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import (
     Candidate,
@@ -149,4 +149,6 @@ def host_scene_of(
     wanted = tuple(groups)
     book = advance(Book(), wanted_shares(wanted, pool.pairs, ()))
     customers = [cidr for each in pool.subnets.values() for cidr in each.cidrs]
-    return host_scene(facts or host_facts(), spec, steering_of(book, wanted, pool, tuple(dead)), customers)
+    known = facts or host_facts()
+    guard = guard_of(known.open_cidrs, customers)
+    return host_scene(known, spec, steering_of(book, wanted, pool, tuple(dead)), guard)
