@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from proxypool.adapters.zookeeper import PoolSession
-from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet, wait_until_seen
+from proxypool.adapters.zookeeper.subnet_hosts import is_seen, join_subnet, leave_subnet
 from proxypool.core.errors import ProxypoolError
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-SEEN_WITHIN_S = 1.0
-"""How long the word of a subnet's nodes is waited for. One that is slower programs us all the same."""
+SEEN_WITHIN_S = 4.0
+"""How long the word of a subnet's nodes is waited for. One that is slower programs us all the same; but the first
+packet may be lost.
+"""
+
+
+@dataclass(slots=True)
+class _Join:
+    """A join that the nodes have not confirmed yet."""
+
+    zxid: int
+    deadline: float
+    is_due: bool = True
+    """Whether they may have said something since we looked."""
 
 
 class Registrar:
@@ -31,6 +46,7 @@ class Registrar:
         self._wanted: Mapping[str, tuple[str, ...]] = {}
         self._listed: frozenset[str] = frozenset()
         self._joined: set[str] = set()
+        self._open: dict[str, _Join] = {}
         self._own: set[str] = set()
         """Subnets that we are joining or leaving: that we are in their lists is our own doing, no word of the nodes."""
         self._is_stopping = False
@@ -57,6 +73,7 @@ class Registrar:
             self._own = {subnet for subnet in self._own if subnet in listed or subnet in subnets}
             self._joined = (self._joined - (self._listed - listed)) | ((listed & subnets.keys()) - self._own)
             self._wanted, self._listed = subnets, listed
+            self._open = {subnet: join for subnet, join in self._open.items() if subnet in subnets}
             self._changed.notify()
 
     @property
@@ -73,15 +90,16 @@ class Registrar:
     def _run(self) -> None:
         while True:
             with self._changed:
-                joins, leaves = self._todo()
-                while not self._is_stopping and not joins and not leaves:
-                    self._changed.wait()
-                    joins, leaves = self._todo()
+                while not self._is_stopping and not any(self._todo()):
+                    self._changed.wait(self._pause())
                 if self._is_stopping:
                     return
+                joins, due, leaves = self._todo()
                 self._own |= {*joins, *leaves}
             try:
-                self._work(joins, leaves)
+                self._join(joins)
+                self._look(due)
+                self._leave(leaves)
                 self._problem = None
                 continue
             except ProxypoolError as error:
@@ -92,23 +110,62 @@ class Registrar:
             with self._changed:
                 self._changed.wait(RETRY_S)
 
-    def _todo(self) -> tuple[list[str], list[str]]:
-        return sorted(self._wanted.keys() - self._joined), sorted(self._listed - self._wanted.keys())
+    def _todo(self) -> tuple[list[str], list[str], list[str]]:
+        """Subnets to join, to look at, and to leave."""
+        now = time.monotonic()
+        return (
+            sorted(self._wanted.keys() - self._joined - self._open.keys()),
+            sorted(subnet for subnet, join in self._open.items() if join.is_due or now >= join.deadline),
+            sorted(self._listed - self._wanted.keys()),
+        )
 
-    def _work(self, joins: list[str], leaves: list[str]) -> None:
-        """All join before the first is waited for: their nodes work at the same time."""
-        zxids = {subnet: join_subnet(self._session, self._host, subnet) for subnet in joins}
-        for subnet, zxid in zxids.items():
-            pairs = self._wanted.get(subnet, ())
-            if zxid is not None and pairs:
-                is_seen = wait_until_seen(self._session, subnet, pairs, zxid, SEEN_WITHIN_S)
-                if not is_seen:
-                    log.warning("subnet %s: not all of its nodes have said that they know this host", subnet)
+    def _pause(self) -> float | None:
+        first = min((join.deadline for join in self._open.values()), default=None)
+        return None if first is None else max(0.0, first - time.monotonic())
+
+    def _join(self, subnets: list[str]) -> None:
+        """All are joined before the first is waited for: their nodes work at the same time."""
+        for subnet in subnets:
+            zxid = join_subnet(self._session, self._host, subnet)
             with self._changed:
-                self._joined.add(subnet)
-                self._own.discard(subnet)
-            self._on_joined(subnet)
-        for subnet in leaves:
+                if zxid is not None and self._wanted.get(subnet):
+                    self._open[subnet] = _Join(zxid, time.monotonic() + SEEN_WITHIN_S)
+                    continue
+            self._done(subnet)
+
+    def _look(self, subnets: list[str]) -> None:
+        for subnet in subnets:
+            with self._changed:
+                join, pairs = self._open.get(subnet), self._wanted.get(subnet)
+                if join is None or pairs is None:
+                    continue
+                # Before it is read: what is said meanwhile is looked at once more.
+                join.is_due = False
+            try:
+                has_word = is_seen(self._session, subnet, pairs, join.zxid, partial(self._may_be_seen, join))
+            except ProxypoolError:
+                join.is_due = True
+                raise
+            if has_word or time.monotonic() >= join.deadline:
+                if not has_word:
+                    log.warning("subnet %s: not all of its nodes have said that they know this host", subnet)
+                self._done(subnet)
+
+    def _may_be_seen(self, join: _Join, _event: object) -> None:
+        """Called by the ZooKeeper client's thread."""
+        with self._changed:
+            join.is_due = True
+            self._changed.notify()
+
+    def _done(self, subnet: str) -> None:
+        with self._changed:
+            self._open.pop(subnet, None)
+            self._joined.add(subnet)
+            self._own.discard(subnet)
+        self._on_joined(subnet)
+
+    def _leave(self, subnets: list[str]) -> None:
+        for subnet in subnets:
             leave_subnet(self._session, self._host, subnet)
             with self._changed:
                 self._listed -= {subnet}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
@@ -26,7 +25,7 @@ from proxypool.core.model import MemberStatus
 def join_subnet(session: PoolSession, host: str, subnet: str) -> int | None:
     """Say that a host uses a subnet; again is fine, and so is a subnet that was removed meanwhile.
 
-    Returns the zxid since which it is said, for `wait_until_seen`; None: there is no such subnet.
+    Returns the zxid since which it is said, for `is_seen`; None: there is no such subnet.
 
     Raises:
         TransientError: the connection broke.
@@ -56,44 +55,38 @@ def leave_subnet(session: PoolSession, host: str, subnet: str) -> None:
         return
 
 
-def wait_until_seen(session: PoolSession, subnet: str, pairs: Iterable[str], zxid: int, timeout_s: float) -> bool:
-    """Wait until the nodes of these pairs of the subnet have programmed every host that joined up to this zxid.
+def is_seen(session: PoolSession, subnet: str, pairs: Iterable[str], zxid: int, on_change: Watch) -> bool:
+    """Whether the nodes of these pairs of the subnet have programmed every host that joined up to this zxid.
 
-    Members that publish no status, being dead or away, are not waited for; but each pair needs one that publishes.
-
-    Returns whether it came true in time.
+    Members that publish no status, being dead or away, do not count; but each pair needs one that publishes. A status
+    that cannot be read says nothing, as if it were not there. `on_change` is called once, on another thread, when the
+    answer may be another.
 
     Raises:
         TransientError: the connection broke.
     """
-    deadline = time.monotonic() + timeout_s
-    wanted = tuple(pairs)
-    has_changed = threading.Event()
-
-    def on_change(_: Any) -> None:
-        has_changed.set()
-
-    while True:
-        has_changed.clear()
-        seen = _read_seen(session, subnet, wanted, on_change)
-        if all(members and min(members) >= zxid for members in seen):
-            return True
-        if not has_changed.wait(max(0.0, deadline - time.monotonic())):
-            return False
-
-
-def _read_seen(session: PoolSession, subnet: str, pairs: Iterable[str], watch: Watch) -> list[list[int]]:
-    """For each pair what its members say. A status that cannot be read says nothing, as if it were not there."""
     places = [session.layout.path(statuses_suffix(subnet, pair)) for pair in pairs]
-    listings = read_all(session, [(Facet.CHILDREN, place) for place in places], watch)
-    found: list[list[int]] = []
+    listings = read_all(session, [(Facet.CHILDREN, place) for place in places], on_change)
     for place, listing in zip(places, listings, strict=True):
         names = sorted(listing.after(Listing()).names) if isinstance(listing, RawListing) else []
         paths = [f"{place}/{name}" for name in names]
-        nodes = read_all(session, [(Facet.DATA, path) for path in paths], watch)
-        said = [_hosts_seen(node, path) for node, path in zip(nodes, paths, strict=True)]
-        found.append([each for each in said if each is not None])
-    return found
+        nodes = read_all(session, [(Facet.DATA, path) for path in paths], on_change)
+        found = (_hosts_seen(node, path) for node, path in zip(nodes, paths, strict=True))
+        said = [each for each in found if each is not None]
+        if not said or min(said) < zxid:
+            return False
+    return True
+
+
+def wait_until_seen(session: PoolSession, subnet: str, pairs: Iterable[str], zxid: int, timeout_s: float) -> bool:
+    """The same for whoever may block: wait until it is seen; whether it came true in time."""
+    deadline, wanted, has_changed = time.monotonic() + timeout_s, tuple(pairs), threading.Event()
+    while True:
+        has_changed.clear()
+        if is_seen(session, subnet, wanted, zxid, lambda _: has_changed.set()):
+            return True
+        if not has_changed.wait(max(0.0, deadline - time.monotonic())):
+            return False
 
 
 def _hosts_seen(node: object, path: str) -> int | None:
