@@ -124,20 +124,15 @@ def _subnets_of(book: Book, number: int, legs: Legs) -> Group:
 
 
 def _path(number: int, subnets: Group, legs: Legs, steering: Steering) -> Iterable[Route]:
-    """A path's table. Below each route stands an `unreachable` one: a tunnel that is missing leads nowhere else.
-
-    A subnet that no pair can reach is refused as in the guard's table.
-    """
+    """A path's table. Below each route stands one that refuses: a tunnel that is missing leads nowhere else."""
     table = PATH_TABLES + number
     by_subnet = {leg.subnet: leg for leg in legs}
     for name in subnets:
         subnet = steering.subnets.get(name)
         for cidr in subnet.cidrs if subnet is not None else ():
-            yield Route(cidr, RouteKind.UNREACHABLE, table=table, metric=WORST_METRIC)
+            yield _nowhere(cidr, table, WORST_METRIC)
             leg = by_subnet.get(name)
-            if leg is None:
-                yield Route(cidr, device=LOOPBACK, table=table, realm=DEAD_REALM)
-            else:
+            if leg is not None:
                 yield Route(
                     cidr,
                     device=tunnel_device_of(name),
@@ -146,6 +141,16 @@ def _path(number: int, subnets: Group, legs: Legs, steering: Steering) -> Iterab
                     table=table,
                     realm=DEAD_REALM if leg.havip in steering.dead else 0,
                 )
+
+
+def _nowhere(cidr: IPv4Network, table: int, metric: int = 0) -> Route:
+    """A route that refuses. It leads to the loopback device, so that the packet comes to the filter table, which
+    answers TCP with a RST. The ICMP error of an `unreachable` route would neither end a connection that is established
+    (RFC 1122, 4.2.3.9) nor come for each packet (`icmp_ratelimit`).
+
+    With the filter table flushed a packet goes round until its time to live is over; it never leaves.
+    """
+    return Route(cidr, device=LOOPBACK, table=table, metric=metric, realm=DEAD_REALM)
 
 
 def _policy_rules(facts: HostFacts, paths: Iterable[int]) -> Iterable[PolicyRule]:
@@ -177,17 +182,11 @@ def _policy_rules(facts: HostFacts, paths: Iterable[int]) -> Iterable[PolicyRule
 
 
 def _guard(facts: HostFacts, customers: Iterable[IPv4Network]) -> Iterable[Route]:
-    """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's.
-
-    Nowhere is the loopback device, and not an `unreachable` route: so the packet comes to the filter table, which
-    answers TCP with a RST. An ICMP error would neither end a connection that is established (RFC 1122, 4.2.3.9), nor
-    come for each packet (`icmp_ratelimit`). With the filter table flushed a packet goes round until its time to live is
-    over, and never leaves.
-    """
+    """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's."""
     opened = tuple(collapse_addresses(facts.open_cidrs))
     closed = [cidr for cidr in customers if not any(cidr.subnet_of(one) for one in opened)]
     for cidr in collapse_addresses(closed):
-        yield Route(cidr, device=LOOPBACK, table=GUARD_TABLE, realm=DEAD_REALM)
+        yield _nowhere(cidr, GUARD_TABLE)
         yield Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC)
     for one in opened:
         if any(one.subnet_of(cidr) for cidr in closed):
