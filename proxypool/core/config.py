@@ -70,7 +70,7 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     linger_s: Annotated[float, Meta(ge=0)] = 300.0
     """A subnet stays programmed for so long after its last attachment was removed."""
     probe_interval_ms: Annotated[int, Meta(ge=50, le=10000)] = 200
-    """How often the HaVips in use are asked for an echo; after four silent ones new connections go elsewhere."""
+    """How often the HaVips in use are asked for an echo; after three silent ones new connections go elsewhere."""
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -125,13 +125,12 @@ def _pick(index: int, marks: MarkLayout, chance: Sequence[tuple[str, str]]) -> R
 def _filter(rules: HostRules) -> Table:
     """What leaves by a tunnel, and what must not leave by anything else.
 
-    A connection of a path that is about to leave by another card (somebody removed routes or rules) is refused, and so
-    is whatever a tunnel brings that nobody asked for. What has to do with a pair that is gone, and what the guard holds
-    back, gets a RST or an ICMP error at once; but for a connection of a path, which goes on when the mangle table is as
-    it must be again. Nothing is accepted here: the host's other rules still have their say.
+    A connection of a path that is about to leave by another card (somebody removed routes or rules) is refused with an
+    ICMP error, which it survives until they are repaired. What a tunnel brings that nobody asked for is dropped. What
+    has to do with a pair that is gone, or leads nowhere, gets a RST or an ICMP error at once. Nothing is accepted here:
+    the host's other rules still have their say.
     """
     marks = rules.marks
-    has_no_path = Match("connmark", (("mark", _masked(0, marks.mask)),))
     leads_nowhere = Match("realm", (("realm", str(DEAD_REALM)),))
     astray = Rule(
         "REJECT",
@@ -155,9 +154,9 @@ def _filter(rules: HostRules) -> Table:
                 "FORWARD",
                 (
                     Rule(OUT_CHAIN, out_device=ANY_TUNNEL),
-                    Rule(DEAD_CHAIN, out_device=LOOPBACK, matches=(leads_nowhere, has_no_path)),
                     Rule("DROP", in_device=ANY_TUNNEL, matches=(in_state("NEW"),)),
                     astray,
+                    Rule(DEAD_CHAIN, out_device=LOOPBACK, matches=(leads_nowhere,)),
                 ),
             ),
             Chain(

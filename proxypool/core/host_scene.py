@@ -168,14 +168,10 @@ def _path(number: int, marks: MarkLayout, ways: tuple[_Way, ...]) -> Part:
 
 
 def _way(table: int, way: _Way) -> Iterable[Route]:
-    """Below each route stands an `unreachable` one: a tunnel that is missing leads nowhere else. A subnet that no pair
-    can reach is refused as in the guard's table.
-    """
+    """Below each route stands one that refuses: a tunnel that is missing leads nowhere else."""
     for cidr in way.subnet.cidrs:
-        yield Route(cidr, RouteKind.UNREACHABLE, table=table, metric=WORST_METRIC)
-        if way.havip is None:
-            yield Route(cidr, device=LOOPBACK, table=table, realm=DEAD_REALM)
-        else:
+        yield _nowhere(cidr, table, WORST_METRIC)
+        if way.havip is not None:
             yield Route(
                 cidr,
                 device=tunnel_device_of(way.subnet.id),
@@ -184,6 +180,16 @@ def _way(table: int, way: _Way) -> Iterable[Route]:
                 table=table,
                 realm=DEAD_REALM if way.is_dead else 0,
             )
+
+
+def _nowhere(cidr: IPv4Network, table: int, metric: int = 0) -> Route:
+    """A route that refuses. It leads to the loopback device, so that the packet comes to the filter table, which
+    answers TCP with a RST. The ICMP error of an `unreachable` route would neither end a connection that is established
+    (RFC 1122, 4.2.3.9) nor come for each packet (`icmp_ratelimit`).
+
+    With the filter table flushed a packet goes round until its time to live is over; it never leaves.
+    """
+    return Route(cidr, device=LOOPBACK, table=table, metric=metric, realm=DEAD_REALM)
 
 
 @lru_cache(maxsize=1)
@@ -220,17 +226,12 @@ def _rules(instance_cidrs: tuple[IPv4Network, ...], marks: MarkLayout, blocks: t
 def guard_of(open_cidrs: Iterable[IPv4Network], customers: Iterable[IPv4Network]) -> Part:
     """Every customer's CIDR leads nowhere, whoever asks; but for open CIDRs, which are nobody's. To be kept by whoever
     calls: a pool can have ten thousand customers.
-
-    Nowhere is the loopback device, and not an `unreachable` route: so the packet comes to the filter table, which
-    answers TCP with a RST. An ICMP error would neither end a connection that is established (RFC 1122, 4.2.3.9), nor
-    come for each packet (`icmp_ratelimit`). With the filter table flushed a packet goes round until its time to live is
-    over, and never leaves.
     """
     opened = tuple(collapse_addresses(open_cidrs))
     closed = [cidr for cidr in customers if not any(cidr.subnet_of(one) for one in opened)]
     found: list[AnyObject] = []
     for cidr in collapse_addresses(closed):
-        found.append(Route(cidr, device=LOOPBACK, table=GUARD_TABLE, realm=DEAD_REALM))
+        found.append(_nowhere(cidr, GUARD_TABLE))
         found.append(Route(cidr, RouteKind.UNREACHABLE, table=GUARD_TABLE, metric=WORST_METRIC))
     found += [
         Route(one, RouteKind.THROW, table=GUARD_TABLE) for one in opened if any(one.subnet_of(cidr) for cidr in closed)

@@ -22,7 +22,7 @@ GUARD_TABLE = 7700
 PATH_TABLES = 7_700_000
 """Routing tables of a function host's paths: this plus the path's number. See `steering`."""
 WORST_METRIC = 4278198272
-"""Metric of the `unreachable` routes below the real ones."""
+"""Metric of the routes below the real ones."""
 CHAIN_PREFIX = "PP-"
 SET_PREFIX = "pp-"
 

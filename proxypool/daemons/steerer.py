@@ -54,6 +54,8 @@ class Steerer:
     refused: dict[str, str] = field(default_factory=dict)
     """Subnets that attach_all leaves out, and why."""
     dead: frozenset[IPv4Address] = frozenset()
+    _dying: frozenset[IPv4Address] = frozenset()
+    """Of the dead those whose connections are to be cut once more."""
     problem: str | None = None
     cuts: int = 0
     """Connections cut since the start because their pair was gone."""
@@ -112,6 +114,7 @@ class Steerer:
         if result.mark == self._wish_number and not result.problems:
             self._programmed, self.is_programmed = self._wish_book, True
             self._publish(self._everyone(self._rules) if self._rules else None)
+            self._cut_dying()
 
     def joined(self, subnet: str) -> None:
         """A subnet's nodes know this host."""
@@ -121,6 +124,8 @@ class Steerer:
     def second_passed(self, now: float) -> None:
         """Cut what was let go, and drop paths without connections."""
         self.attachments.cut_again()
+        if self._wish_book is self._programmed:
+            self._cut_dying()
         if now >= self._retirement_due and self.book is not None:
             self._retirement_due = now + RETIREMENT_CHECK_S
             self._drop_empty_paths()
@@ -164,7 +169,8 @@ class Steerer:
         self.dead = frozenset(dead)
         if fresh:
             log.warning("no member of a pair lives behind %s: connections are cut", ", ".join(map(str, sorted(fresh))))
-            self._cut_paths(fresh)
+            self._dying |= fresh
+            self._cut_paths(self._dying)
 
     def _want(self, facts: HostFacts, groups: Iterable[Group]) -> None:
         assert self.book is not None and self.snapshot.spec is not None  # noqa: S101, PT018 - for mypy
@@ -221,25 +227,40 @@ class Steerer:
             return
         self.book = self.book.without(empty)
 
-    def _cut_paths(self, havips: frozenset[IPv4Address]) -> None:
-        """End the connections through pairs that are gone: what they send next is new, and finds another pair."""
+    def _cut_dying(self) -> None:
+        """Once more, when nothing new takes a path of theirs: flows of datagrams came back to it until then, and
+        would stay for as long as they go on.
+        """
+        if self._dying and self._cut_paths(self._dying & self.dead):
+            self._dying = frozenset()
+
+    def _cut_paths(self, havips: frozenset[IPv4Address]) -> bool:
+        """End the connections through pairs that are gone: what they send next is new, and finds another pair. Whether
+        it could be done.
+        """
         if self.book is None or self.facts is None:
-            return
+            return False
+        is_done = True
         for number, legs in self.book.paths.items():
             cidrs = self._cidrs(leg.subnet for leg in legs if leg.havip in havips)
             if cidrs:
                 mark = self.facts.marks.of_path(number)
-                self._cut(flow for flow in self.conntrack.flows(mark, self.facts.marks.mask) if _goes_to(flow, cidrs))
+                is_done &= self._cut(mark, cidrs)
+        return is_done
 
     def _cidrs(self, subnets: Iterable[str]) -> tuple[IPv4Network, ...]:
         known = self.snapshot.subnets
         return tuple(cidr for name in subnets if name in known for cidr in known[name].cidrs)
 
-    def _cut(self, flows: Iterable[Flow]) -> None:
+    def _cut(self, mark: int, cidrs: tuple[IPv4Network, ...]) -> bool:
+        assert self.facts is not None  # noqa: S101 - for mypy
         try:
-            self.cuts += self.conntrack.delete(list(flows))
+            found = self.conntrack.flows(mark, self.facts.marks.mask)
+            self.cuts += self.conntrack.delete([flow for flow in found if _goes_to(flow, cidrs)])
         except ProxypoolError as error:
             log.warning("connections could not be cut: %s", error)
+            return False
+        return True
 
 
 def _goes_to(flow: Flow, cidrs: Iterable[IPv4Network]) -> bool:

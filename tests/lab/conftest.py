@@ -11,10 +11,15 @@ import pytest
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.report import describe
-from proxypool.lab.topology import Topology
+from proxypool.lab.topology import Kind, Topology
+from tests.lab.instances import restore_attachments
 from tests.lab.observe import IN_GUEST, PATIENCE, EniWatch, tunnel_kind, wait_settled
 
 LOG_LINES_SHOWN = 60
+LOOK_AT_HOST = """
+ip rule; ip route show table all proto 177; ipset save pp-attached
+conntrack -L -p udp 2>/dev/null | grep -v ASSURED | tail -n 60
+"""
 REPORT = pytest.StashKey[pytest.TestReport]()
 
 
@@ -26,6 +31,10 @@ class Keeper:
     hosts: int = 1 if IN_GUEST else 2
     subnets: int = 2
     overlap: bool = False
+    nodes: int = 2
+    pairs: int = 1
+    pods: int = 1
+    attach_all: bool = False
     lab: Lab | None = None
     watch: EniWatch | None = None
     made: int = field(default=0)
@@ -40,6 +49,10 @@ class Keeper:
                 subnets=self.subnets,
                 tunnel=tunnel_kind(),
                 overlap=self.overlap,
+                nodes=self.nodes,
+                pairs=self.pairs,
+                pods=self.pods,
+                attach_all=self.attach_all,
             )
             try:
                 self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)
@@ -61,11 +74,12 @@ class Keeper:
 
 
 def heal(lab: Lab) -> None:
-    """Power on, resume, plug in and start whatever is not as it should be, and wait until all is well."""
+    """Power on, resume, plug in, start and attach whatever is not as it should be, and wait until all is well."""
     for machine in describe(lab)["machines"]:
         is_whole = machine["state"] == "on" and all(service["running"] for service in machine["services"])
         if not is_whole or machine["cut"]:
             lab.fault(Fault.POWER_ON, machine["name"])
+    restore_attachments(lab)
     lab.wait_ready(30 * PATIENCE)
     wait_settled(lab, 30.0)
 
@@ -86,6 +100,9 @@ def show_logs(lab: Lab) -> None:
             if service in ("daemon", "keepalived"):
                 lines = machine.log(service).splitlines()[-LOG_LINES_SHOWN:]
                 print(f"---- {service} on {name}", *lines, sep="\n")  # noqa: T201 - pytest shows it with the failure
+        if machine.spec.kind is Kind.HOST and machine.is_on:
+            text = machine.run(["sh", "-c", LOOK_AT_HOST], check=False).stdout
+            print(f"---- kernel of {name}", text, sep="\n")  # noqa: T201
 
 
 def lend(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
@@ -120,3 +137,35 @@ def lab_keeper() -> Iterator[Keeper]:
 def lab(lab_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Two nodes, two hosts (one in a guest), two subnets, one ZooKeeper: whole, with traffic flowing, for each test."""
     yield from lend(lab_keeper, request)
+
+
+@pytest.fixture(scope="session")
+def wide_keeper() -> Iterator[Keeper]:
+    """For the lab with several pairs."""
+    keeper = Keeper(f"wide-{os.getpid()}", nodes=6, pairs=3, pods=2)
+    try:
+        yield keeper
+    finally:
+        keeper.drop()
+
+
+@pytest.fixture
+def wide(wide_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Six nodes, three pairs for each of two subnets of one tenant, two hosts with two instances each."""
+    yield from lend(wide_keeper, request)
+
+
+@pytest.fixture(scope="module")
+def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
+    """For the lab whose customers use the same addresses."""
+    keeper = Keeper(f"{lab_keeper.name}-o", hosts=1, pods=2, overlap=True)
+    try:
+        yield keeper
+    finally:
+        keeper.drop()
+
+
+@pytest.fixture
+def overlap_lab(overlap_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Two customers with 172.16.101.0/24 each, and one host: pod1 is the first's, pod1-2 the second's."""
+    yield from lend(overlap_keeper, request)

@@ -21,7 +21,6 @@ from proxypool.lab.machine import Machine
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.topology import FABRIC, RESPONDER_PORT, Tunnel
 from proxypool.lab.topology import mac_of as mac_of_card
-from tests.lab.conftest import Keeper, lend
 from tests.lab.observe import (
     INNER_MTU,
     PATIENCE,
@@ -421,22 +420,6 @@ def test_packets_do_not_pass_a_closed_gate(lab: Lab) -> None:
             client.recv(64)
         lab.fault("power-on", master)
         wait_until(lambda: open_gates(lab, subnet) == {master}, 15.0, "the daemon to open the gate again")
-
-
-@pytest.fixture(scope="module")
-def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
-    """For the lab whose customers use the same addresses."""
-    keeper = Keeper(f"{lab_keeper.name}-o", hosts=2, overlap=True)
-    try:
-        yield keeper
-    finally:
-        keeper.drop()
-
-
-@pytest.fixture
-def overlap_lab(overlap_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Two customers with 172.16.101.0/24 each; the instance of host1 is the first's, that of host2 the second's."""
-    yield from lend(overlap_keeper, request)
 
 
 def test_customers_with_the_same_addresses_are_kept_apart(overlap_lab: Lab) -> None:

@@ -95,7 +95,7 @@ ON_HOST = (
     Damage("a stranger put into the set", "ipset add pp-attached 10.244.1.99 skbmark {mark}"),
     Damage("an instance marked otherwise", "ipset -exist add pp-attached {instance} skbmark 0x3ff00000/0x7fff0000"),
     Damage("path's route deleted", "ip route del {cidr} table {table} via {havip} dev {tunnel} onlink"),
-    Damage("path's unreachable route deleted", "ip route del unreachable {cidr} table {table} metric 4278198272"),
+    Damage("route below a path's deleted", "ip route del {cidr} dev lo table {table} metric 4278198272"),
     Damage("path's table flushed", "ip route flush table {table}"),
     Damage(
         "path sent into the realm of the dead",

@@ -244,18 +244,15 @@ class TestHost:
         ]
 
     def test_what_the_guard_holds_back_is_told_so_by_the_filter_table(self) -> None:
-        """An ICMP error alone ends no connection that is established. One that has a path is not ended: it came here
-        because somebody flushed the mangle table, and goes on when that is repaired.
+        """An ICMP error alone ends no connection that is established. One that has a path comes to the rule before: it is
+        here because somebody flushed the mangle table, and goes on when that is repaired.
         """
-        held = rules(self.TABLES["filter"], "FORWARD")[1]
+        held = rules(self.TABLES["filter"], "FORWARD")[-1]
         assert (held.target, held.out_device) == ("PP-DEAD", "lo")
-        assert held.matches == (
-            Match("realm", (("realm", "177"),)),
-            Match("connmark", (("mark", "0x0/0x7fff0000"),)),
-        )
+        assert held.matches == (Match("realm", (("realm", "177"),)),)
 
     def test_a_connection_of_a_path_leaves_by_tunnels_or_not_at_all(self) -> None:
-        astray = rules(self.TABLES["filter"], "FORWARD")[-1]
+        astray = rules(self.TABLES["filter"], "FORWARD")[-2]
         assert (astray.target, astray.out_device, astray.is_out_negated) == ("REJECT", "ppt+", True)
 
     def test_nothing_is_accepted_that_other_rules_might_refuse(self) -> None:
