@@ -117,6 +117,7 @@ class TestFlows:
         assert len(everything(table)) == table.count(0, 0) == table.count_living() == 1
         assert table.delete_marked(0x10000, MASK) == 1
         make([Entry(ONE, mark=0x10000)])
+        assert [flow.source for flow in table.flows_of(ONE)] == [ONE]
         assert table.delete_of(ONE, MASK) == 1
         assert len(run("conntrack", "-L", "-f", "ipv4").splitlines()) == 2
         assert len(run("conntrack", "-L", "-f", "ipv6").splitlines()) == 1
