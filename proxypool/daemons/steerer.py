@@ -130,6 +130,9 @@ class Steerer:
             self._retirement_due = now + RETIREMENT_CHECK_S
             self._drop_empty_paths()
             self.refresh(now)
+        elif self._rules is not None:
+            # Why something is not ready may be another reason by now.
+            self._publish(self._everyone(self._rules))
 
     # ---- what follows --------------------------------------------------------------------------------------------
 
