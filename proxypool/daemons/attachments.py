@@ -77,6 +77,8 @@ class Attachments:
         self._set: AttachedSet | None = None
         self._written: dict[IPv4Network, int] = {}
         """What the set should hold, as far as it was told."""
+        self._is_behind = False
+        """Whether the set could not be brought up to date."""
         self._awaited: Counter[Group] = Counter()
         self._used_at: dict[Group, float] = {}
         self._cutter: ConnectionCutter | None = None
@@ -134,8 +136,11 @@ class Attachments:
                 self._groups = {address: rules.group_of(present) for address, present in self._present.items()}
             if not is_news:
                 return
+            # Until it is done: what fails here is for `repair`.
+            self._is_behind = True
             try:
                 self._update(self._wanted_entries())
+                self._is_behind = False
             finally:
                 self._changed.notify_all()
 
@@ -165,7 +170,7 @@ class Attachments:
         with self._changed:
             if self._set is None or self._rules is None:
                 return True
-            if self._set.count() != len(self._written):
+            if self._is_behind or self._set.count() != len(self._written):
                 return False
             if len(self._written) > SMALL_SET and now < self._compare_due:
                 return True
@@ -186,7 +191,7 @@ class Attachments:
             strange = [network for network in found if network not in wanted]
             self._set.put(wrong)
             self._set.remove(strange)
-            self._written = wanted
+            self._written, self._is_behind = wanted, False
             return len(wrong) + len(strange)
 
     def cut_again(self) -> None:

@@ -74,11 +74,6 @@ class Steerer:
     """And what it was made from."""
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether there is not enough to begin with."""
-        return self.facts is None or self.found is None or self.snapshot.spec is None
-
-    @property
     def subnets_in_use(self) -> frozenset[str]:
         """Subnets with a programmed group."""
         return frozenset(name for group in self._entries for name in group)

@@ -346,6 +346,17 @@ class TestTheSet:
         assert agent.all.repair() == 2
         assert agent.set.marks() == {"10.244.1.2/32": 0x10, "10.244.1.3/32": 0x20}
 
+    def test_what_could_not_be_written_when_a_path_changed_is_written_later(self, agent: Agent) -> None:
+        agent.attach((ONE, "s1"))
+        agent.set.refuses = True
+        with pytest.raises(TransientError):
+            agent.all.publish(RULES, {**ENTRIES, ("s1",): 0x11}, None, "")
+        agent.set.refuses = False
+        assert not agent.all.is_intact(0.0)
+        assert agent.all.repair() == 1
+        assert agent.set.marks() == {"10.244.1.2/32": 0x11}
+        assert agent.all.is_intact(0.0)
+
     def test_a_subnet_that_left_the_pool_counts_no_longer(self, agent: Agent) -> None:
         agent.attach((ONE, "s1"))
         rest = {name: spec for name, spec in SUBNETS.items() if name != "s1"}
