@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from proxypool.lab.faults import Fault
-from proxypool.lab.lab import Lab
+from proxypool.lab.lab import Lab, remove
 from proxypool.lab.report import describe
 from proxypool.lab.topology import Kind, Topology
 from tests.lab.instances import restore_attachments
@@ -58,7 +58,9 @@ class Keeper:
                 self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)
                 wait_settled(self.lab)
             except BaseException:
-                self.drop()
+                # A lab in which traffic does not flow stays up: nobody is going to look at this one.
+                self.lab = None
+                remove(topology.name)
                 raise
             self.watch = EniWatch(self.lab)
             self.watch.start()

@@ -65,9 +65,21 @@ def restore_attachments(lab: Lab) -> None:
         agent.wait_api(api(lab, host), 15.0 * PATIENCE, f"the agent of {host}")
         surplus = attached(lab, host) - set(wanted.get(host, ()))
         if surplus:
-            agent.detach(api(lab, host), *sorted(surplus))
+            detach_soon(lab, host, *sorted(surplus))
         if wanted.get(host):
             agent.attach_soon(api(lab, host), wanted[host], 15.0 * PATIENCE, f"the agent of {host}")
+
+
+def detach_soon(lab: Lab, host: str, *unwanted: Attachment) -> None:
+    """Detach; an agent that has just been started has not heard of the pool yet."""
+
+    def is_done() -> bool:
+        with contextlib.suppress(TransientError):
+            agent.detach(api(lab, host), *unwanted)
+            return True
+        return False
+
+    wait_until(is_done, 15.0, f"the agent of {host} to detach")
 
 
 @contextlib.contextmanager

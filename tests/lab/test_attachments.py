@@ -24,6 +24,7 @@ from tests.lab.instances import (
     REACHED,
     api,
     attached,
+    detach_soon,
     detached,
     in_kernel,
     ip_of,
@@ -329,7 +330,7 @@ def test_killed_again_and_again_while_instances_are_attached(wide: Lab, subnet: 
         10.0,
         lambda: f"the set to be as the list (seed {seed})",
     )
-    agent.detach(api(wide), *sorted(now - before))
+    detach_soon(wide, "host1", *sorted(now - before))
 
 
 @contextlib.contextmanager
