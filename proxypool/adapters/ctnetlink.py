@@ -23,8 +23,8 @@ _TUPLE_IP, _TUPLE_PROTOCOL, _TUPLE_ZONE = 1, 2, 3
 _SOURCE, _DESTINATION = 1, 2
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMP_TYPE, _ICMP_CODE = range(1, 7)
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
-_SEEN_REPLY = 1 << 1
-"""IPS_SEEN_REPLY of linux/netfilter/nf_conntrack_common.h."""
+_SEEN_REPLY, _SOURCE_NAT = 1 << 1, 1 << 4
+"""IPS_SEEN_REPLY and IPS_SRC_NAT of linux/netfilter/nf_conntrack_common.h."""
 _FILTER_ORIGINAL = 1
 _FILTER_BY_SOURCE = struct.pack("=I", 1)
 """CTA_FILTER_ORIG_FLAGS with CTA_FILTER_FLAG(CTA_IP_SRC), since Linux 5.8; older kernels send every entry."""
@@ -81,6 +81,8 @@ class Flow:
     """What is left of its life if nothing more is seen; None: the card forwards it by itself."""
     tcp_state: TcpState | None
     is_replied: bool
+    is_source_nated: bool
+    """Whether its packets leave with another source than they came with."""
     id: int
 
     @property
@@ -179,6 +181,7 @@ def _flow(data: bytes, at: int, end: int) -> Flow | None:
         ports = _u16(data, layer4, _ICMP_ID), data[layer4[_ICMP_TYPE][0]] * 256 + data[layer4[_ICMP_CODE][0]]
     else:
         ports = _u16(data, layer4, _SOURCE_PORT), _u16(data, layer4, _DESTINATION_PORT)
+    status = _u32(data, found, _STATUS)
     return Flow(
         protocol,
         IPv4Address(data[slice(*addresses[_SOURCE])]),
@@ -187,7 +190,8 @@ def _flow(data: bytes, at: int, end: int) -> Flow | None:
         _u32(data, found, _MARK),
         _u32(data, found, _TIMEOUT) if _TIMEOUT in found else None,
         _tcp_state(data, found),
-        bool(_u32(data, found, _STATUS) & _SEEN_REPLY),
+        bool(status & _SEEN_REPLY),
+        bool(status & _SOURCE_NAT),
         _u32(data, found, _ID),
     )
 

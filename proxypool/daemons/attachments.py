@@ -222,6 +222,15 @@ class Attachments:
         with self._changed:
             self._log.close()
 
+    def reach(self) -> dict[IPv4Address, tuple[IPv4Network, ...]]:
+        """The CIDRs that each attached instance may reach."""
+        with self._changed:
+            known = self._rules.subnets if self._rules is not None else {}
+            return {
+                address: tuple(cidr for name in present if name in known for cidr in known[name].cidrs)
+                for address, present in self._present.items()
+            }
+
     # ---- anybody -------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Attachment]:

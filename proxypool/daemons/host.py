@@ -280,6 +280,8 @@ class HostDaemon:
             now=time.time(),
         )
         self.parts.steerer.reconciled(result)
+        if result.is_repair and not result.problems:
+            self.parts.steerer.repaired()
         if not self.parts.report.is_ready and self.parts.steerer.is_programmed:
             self._become_ready()
         self.problems.note("dataplane", "; ".join(result.problems) or None)

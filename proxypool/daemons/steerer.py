@@ -58,7 +58,7 @@ class Steerer:
     """Of the dead those whose connections are to be cut once more."""
     problem: str | None = None
     cuts: int = 0
-    """Connections cut since the start because their pair was gone."""
+    """Connections cut since the start: their pair was gone, or they began while somebody had changed what is ours."""
     _rules: Rules | None = None
     is_programmed: bool = False
     """Whether a wish of ours was in place once: until then a predecessor's set is not touched but for what is known."""
@@ -110,6 +110,21 @@ class Steerer:
             self._programmed, self.is_programmed = self._wish_book, True
             self._publish(self._everyone(self._rules) if self._rules else None)
             self._cut_dying()
+
+    def repaired(self) -> None:
+        """Somebody had changed what is ours. A flow that began meanwhile may have been let through without a path or
+        without the host's address, and would stay so for as long as it goes on: its next packet is to be a new one.
+        """
+        if self.facts is None:
+            return
+        mask, reach = self.facts.marks.mask, self.attachments.reach()
+        try:
+            flows = (flow for flow in self.conntrack.flows(0, 0) if _goes_to(flow, reach.get(flow.source, ())))
+            self.cuts += self.conntrack.delete(
+                [flow for flow in flows if not flow.mark & mask or not flow.is_source_nated]
+            )
+        except ProxypoolError as error:
+            log.warning("connections could not be cut: %s", error)
 
     def joined(self, subnet: str) -> None:
         """A subnet's nodes know this host."""

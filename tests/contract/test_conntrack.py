@@ -75,7 +75,17 @@ class TestFlows:
         assert flow.timeout_s is not None
         assert 490 <= flow.timeout_s <= 500
         expected = Flow(
-            TCP, ONE, DESTINATION, 1000, DESTINATION_PORT, 0x30001, flow.timeout_s, TcpState.FIN_WAIT, True, flow.id
+            TCP,
+            ONE,
+            DESTINATION,
+            1000,
+            DESTINATION_PORT,
+            0x30001,
+            flow.timeout_s,
+            TcpState.FIN_WAIT,
+            True,
+            False,
+            flow.id,
         )
         assert flow == expected
 

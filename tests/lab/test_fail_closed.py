@@ -208,3 +208,25 @@ def cut(connections: Connections) -> bool:
     target = connections.target.partition(":")[0]
     words = ["ss", "-Htn", "state", "established", "dst", target]
     return not connections.machine.run(words).stdout.strip()
+
+
+@pytest.mark.parametrize("damage", ["-t nat -F", "-t mangle -F", "-F"])
+def test_a_flow_that_began_while_rules_were_missing_gets_through_in_the_end(
+    wide: Lab, subnet: SubnetPlan, damage: str
+) -> None:
+    """With the socket that it began with: what conntrack remembers of that moment must not last as long as the flow."""
+    count = repairs(wide, "host1")
+    with inside(wide.machine("pod1"), None, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as flow:
+        flow.settimeout(0.05)
+        flow.connect((subnet.database_ip, RESPONDER_PORT))
+        wide.machine("host1").run(["sh", "-ec", f"iptables-legacy {damage}"])
+
+        def is_answered() -> bool:
+            with contextlib.suppress(OSError):
+                flow.send(b"anybody there?")
+            try:
+                return bool(flow.recv(64)) and repairs(wide, "host1") > count
+            except OSError:
+                return False
+
+        wait_until(is_answered, 5.0, "an answer after the repair")
