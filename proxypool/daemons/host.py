@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 HOST_TABLES = ("mangle", "filter", "nat")
 TICK_S = 1.0
 REMEMBER_AFTER_S = 3.0
-"""Without ZooKeeper for so long after the start, the agent begins with what it last knew."""
+"""Without ZooKeeper for so long after a restart, the agent begins with what it last knew."""
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from an attach that waits for it; Python's default is ten times that."""
 
@@ -169,6 +169,7 @@ class HostDaemon:
                 self._register(now)
             case MachineSeen(scene):
                 self.parts.steerer.found = scene
+                self._remember(now)
                 self._serve(now)
             case GroupsWanted():
                 self._serve(now)
@@ -224,14 +225,17 @@ class HostDaemon:
         self.parts.steerer.refresh(now)
 
     def _remember(self, now: float) -> None:
-        """Begin with what was known before the start, when ZooKeeper is away. What a pair is then, nobody can tell; so
-        nothing is taken for dead.
+        """Begin with what was known before the start: when ZooKeeper is away, and after a boot at once, so that nothing
+        is unguarded until ZooKeeper has answered. What a pair is by now, nobody can tell; so none is taken for dead.
         """
-        if self.snapshot is not None or self.parts.steerer.is_remembered or now < self.started_at + REMEMBER_AFTER_S:
+        if self.snapshot is not None or self.parts.steerer.is_remembered or self.parts.steerer.found is None:
+            return
+        is_after_boot = not self.parts.steerer.found.objects
+        if not is_after_boot and now < self.started_at + REMEMBER_AFTER_S:
             return
         known = self.parts.cache.load()
         if known is not None:
-            log.warning("ZooKeeper is away: beginning with what was known of the pool before")
+            log.info("beginning with what was known of the pool before")
             self.parts.steerer.snapshot, self.parts.steerer.is_remembered = known.snapshot, True
             self.parts.registration.address = known.tunnel_address
             self._serve(now)

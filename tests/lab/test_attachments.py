@@ -397,3 +397,15 @@ def test_an_agent_that_starts_without_zookeeper_leaves_traffic_alone(wide: Lab, 
             assert try_tcp(wide, "pod1-2", subnet.database_ip).what == REACHED
         agent.attach_soon(api(wide), [("10.244.1.100", subnet.id)], 15.0 * PATIENCE)
     assert prober.result()["lost"] == 0, prober.result()["gaps"]
+
+
+def test_a_host_that_boots_without_zookeeper_guards_and_serves(wide: Lab, subnet: SubnetPlan) -> None:
+    """Its disk says who is attached and what the pool was: who is attached is served, who is not is refused."""
+    with detached(wide, "pod2-2"):
+        with without_zookeeper(wide):
+            wide.fault(Fault.POWER_OFF, "host2")
+            wide.fault(Fault.POWER_ON, "host2")
+            wait_until(lambda: try_tcp(wide, "pod2", subnet.database_ip).what == REACHED, 20.0, "pod2 to be served")
+            assert try_tcp(wide, "pod2-2", subnet.database_ip).is_refusal
+        agent.attach_soon(api(wide, "host2"), [(ip_of(wide, "pod2-2"), subnet.id)], 15.0 * PATIENCE)
+        assert try_tcp(wide, "pod2-2", subnet.database_ip).what == REACHED
