@@ -282,6 +282,7 @@ def test_instances_of_two_customers_on_one_host_each_talk_to_their_own(overlap_l
 def test_killed_again_and_again_while_instances_are_attached(wide: Lab, subnet: SubnetPlan) -> None:
     """Whoever got an answer finds the attachment afterwards, and the kernel's set is just what the list says."""
     stop, answered, unsure = threading.Event(), set[Attachment](), set[Attachment]()
+    interrupted: list[Attachment] = []
 
     def keep_attaching() -> None:
         number = 0
@@ -298,6 +299,7 @@ def test_killed_again_and_again_while_instances_are_attached(wide: Lab, subnet: 
                     answered.add(item)
                 unsure.discard(item)
             except TransientError:
+                interrupted.append(item)
                 if is_leaving or item not in answered:
                     answered.discard(item)
                     unsure.add(item)
@@ -322,7 +324,7 @@ def test_killed_again_and_again_while_instances_are_attached(wide: Lab, subnet: 
         thread.join()
     now = attached(wide)
     assert len(answered) > 50, "hardly anything was attached: nothing was tested"
-    assert unsure, "no request was interrupted: nothing was tested"
+    assert len(interrupted) >= KILLS, "hardly any request was interrupted: nothing was tested"
     assert before | answered <= now, f"seed {seed}: answered and lost: {sorted(answered - now)[:5]}"
     assert now <= before | answered | unsure, f"seed {seed}: nobody asked for {sorted(now - answered)[:5]}"
     wait_until(
