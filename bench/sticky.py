@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.figures import median
-from bench.labs import INSTANCE, NAME, UP_TIMEOUT_S, require_none
+from bench.labs import INSTANCE, NAME, UP_TIMEOUT_S, holder, require_none
 from bench.report import Report
 from bench.settings import Settings
 from proxypool.core.addressing import tunnel_device_of
@@ -132,6 +132,8 @@ def _lab(settings: Settings) -> Iterator[Lab]:
     with Lab.up(topology, settings.progress, apply=False, timeout_s=UP_TIMEOUT_S) as lab:
         (subnet,) = topology.subnet_plans
         lab.apply_pool(wanted=lambda _, pair: pair in subnet.pairs[:2])
+        for pair in subnet.pairs[:2]:
+            holder(lab, subnet.through(pair.id))
         attach_soon(socket_of(lab.machine("host1")), [(lab.machine(INSTANCE).spec.ip, subnet.id)])
         yield lab
 

@@ -169,8 +169,8 @@ def ready_entries(book: Book, programmed: Book, before: Mapping[Group, int]) -> 
 def usable(pairs: Iterable[PairSpec], silent: Container[IPv4Address]) -> tuple[tuple[Leg, int], ...]:
     """Legs for new connections, with their weights: pairs that are active and answer.
 
-    Where all active ones are silent the silence is rather the host's own than theirs, and they are used. A draining
-    pair never is, not even as the last one.
+    `silent`: HaVips that have stopped to answer, or have not yet begun. Where all active ones are, the silence is
+    rather the host's own than theirs, and they are used. A draining pair never is, not even as the last one.
     """
     active = [pair for pair in sorted(pairs, key=lambda pair: pair.id) if pair.state is PairState.ACTIVE]
     answering = [pair for pair in active if pair.havip not in silent]

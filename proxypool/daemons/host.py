@@ -34,7 +34,7 @@ from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
     CoordinatorMoved,
     GroupsWanted,
-    HavipsSilent,
+    HavipsAsked,
     MachineSeen,
     Message,
     SecondPassed,
@@ -173,8 +173,8 @@ class HostDaemon:
                 self._serve(now)
             case GroupsWanted():
                 self._serve(now)
-            case HavipsSilent(havips):
-                self.parts.steerer.silent = havips
+            case HavipsAsked(silent, proven):
+                self.parts.steerer.silent, self.parts.steerer.proven = silent, proven
                 self._serve(now)
             case SubnetJoined(subnet):
                 self.parts.steerer.joined(subnet)

@@ -26,7 +26,6 @@ from proxypool.daemons.host_report import HostReport
 from proxypool.daemons.messages import (
     CoordinatorMoved,
     GroupsWanted,
-    HavipsSilent,
     Message,
     SnapshotArrived,
     SubnetJoined,
@@ -103,7 +102,7 @@ def compose(
     cutter = Cutter(Conntrack(), marks)
     attachments.cut_with(cutter)
     registrar = Registrar(session, name, lambda subnet: post(SubnetJoined(subnet)))
-    pair_watch = PairWatch(host.probe_interval_ms / 1000, lambda silent: post(HavipsSilent(silent)))
+    pair_watch = PairWatch(host.probe_interval_ms / 1000, post)
     dataplane = Dataplane(on_result=post)
     steerer = Steerer(
         served=host.subnets,

@@ -146,10 +146,15 @@ class GroupsWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class HavipsSilent:
-    """All HaVips that have stopped to answer."""
+class HavipsAsked:
+    """What an echo says of the HaVips in use."""
 
-    havips: frozenset[IPv4Address]
+    silent: frozenset[IPv4Address]
+    """Those that have stopped to answer."""
+    proven: frozenset[IPv4Address]
+    """Those that have answered once, or never will: echo is filtered, or cannot be sent. Any other may be of a pair
+    that has just been added, and nobody holds it yet.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ Message: TypeAlias = (
     | PeerHeard
     | MachineSeen
     | GroupsWanted
-    | HavipsSilent
+    | HavipsAsked
     | SubnetJoined
     | SecondPassed
     | PublicationDue

@@ -2,7 +2,8 @@
 
 ZooKeeper tells of a pair whose members have both died only when their sessions end, seconds later; and it tells of
 nothing when only their daemons died and traffic goes on. So the HaVip itself is asked. Silence moves no connection: new
-ones go elsewhere as long as another pair answers.
+ones go elsewhere as long as another pair answers. And a pair that has just been added gets none until it has answered:
+its members take seconds to elect one that claims the HaVip.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ipaddress import IPv4Address
 
 from proxypool.adapters.echo import EchoSocket
 from proxypool.core.errors import ProxypoolError
+from proxypool.daemons.messages import HavipsAsked
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +26,25 @@ MISSES = 3
 """Rounds without an answer before a HaVip counts as silent: longer than a failover takes. It may have died just after a
 round: with 200 ms from one to the next new connections go elsewhere after 0.8 s at the latest.
 """
+PROOF_ROUNDS = 25
+"""After so many a HaVip that never answered is taken for one that cannot, as echo may be filtered here; 5 s with 200 ms
+from one round to the next.
+"""
 
 
 class PairWatch:
-    """Owner of the thread. `on_silent` is called on it with all silent HaVips when they are others than before."""
+    """Owner of the thread. `on_change` is called on it when there is something else to say than before."""
 
-    def __init__(self, interval_s: float, on_silent: Callable[[frozenset[IPv4Address]], None]) -> None:
+    def __init__(self, interval_s: float, on_change: Callable[[HavipsAsked], None]) -> None:
         """Nothing is started. `interval_s`: from one round to the next."""
-        self._interval_s, self._on_silent = interval_s, on_silent
+        self._interval_s, self._on_change = interval_s, on_change
         self._changed = threading.Condition()
         self._wanted: frozenset[IPv4Address] = frozenset()
         self._misses: dict[IPv4Address, int] = {}
         """Rounds since the last answer; a HaVip that never answered is not in there: echo may be filtered here."""
-        self._silent: frozenset[IPv4Address] = frozenset()
+        self._unanswered: dict[IPv4Address, int] = {}
+        """Rounds without an answer of those that are not in there."""
+        self._said = HavipsAsked(frozenset(), frozenset())
         self._is_stopping = False
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="pair-watch", daemon=True)
@@ -74,6 +82,8 @@ class PairWatch:
             except Exception:
                 log.exception("the watch of HaVips failed")
                 self._problem = "HaVips cannot be asked for an echo: see the log"
+            if not self._is_stopping:
+                self._say(HavipsAsked(self._said.silent, self._wanted))
             self._sleep(time.monotonic() + RETRY_S)
 
     def _watch(self, echo: EchoSocket) -> None:
@@ -81,6 +91,7 @@ class PairWatch:
             with self._changed:
                 while not self._is_stopping and not self._wanted:
                     self._misses.clear()
+                    self._unanswered.clear()
                     self._changed.wait()
                 if self._is_stopping:
                     return
@@ -101,7 +112,12 @@ class PairWatch:
             for havip in asked
             if havip in answered or havip in self._misses
         }
+        self._unanswered = {havip: self._unanswered.get(havip, 0) + 1 for havip in asked - self._misses.keys()}
         silent = frozenset(havip for havip, misses in self._misses.items() if misses >= MISSES)
-        if silent != self._silent:
-            self._silent = silent
-            self._on_silent(silent)
+        mute = frozenset(havip for havip, rounds in self._unanswered.items() if rounds >= PROOF_ROUNDS)
+        self._say(HavipsAsked(silent, mute | self._misses.keys()))
+
+    def _say(self, what: HavipsAsked) -> None:
+        if what != self._said:
+            self._said = what
+            self._on_change(what)

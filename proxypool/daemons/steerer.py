@@ -50,6 +50,8 @@ class Steerer:
     is_remembered: bool = False
     """Whether the snapshot is from before the start, and may be old."""
     silent: frozenset[IPv4Address] = frozenset()
+    proven: frozenset[IPv4Address] = frozenset()
+    """HaVips that an echo has said something of: others are of pairs that may have been added just now."""
     book: Book | None = None
     refused: dict[str, str] = field(default_factory=dict)
     """Subnets that attach_all leaves out, and why."""
@@ -99,7 +101,7 @@ class Steerer:
         # The rules first: which groups there are depends on which subnets there are.
         self._publish(everyone)
         groups = self.attachments.groups(now, self.linger_s) | ({everyone} if everyone else set())
-        self.book = advance(self.book, wanted_shares(groups, self.snapshot.pairs, self.silent))
+        self.book = advance(self.book, wanted_shares(groups, self.snapshot.pairs, self._not_answering()))
         self._find_dead()
         self._want(facts, groups)
         self._publish(everyone)
@@ -157,6 +159,10 @@ class Steerer:
 
     def _pairs(self, subnet: str) -> Iterable[PairSpec]:
         return self.snapshot.pairs.get(subnet, {}).values()
+
+    def _not_answering(self) -> frozenset[IPv4Address]:
+        havips = (pair.havip for pairs in self.snapshot.pairs.values() for pair in pairs.values())
+        return self.silent | (frozenset(havips) - self.proven)
 
     def _living_pairs(self, subnet: str) -> tuple[str, ...]:
         return tuple(pair.id for pair in self._pairs(subnet) if self.snapshot.elections.get(f"{subnet}/{pair.id}"))

@@ -44,6 +44,8 @@ PORT = 5001
 ICMP, FRAGMENTATION_NEEDED = 1, (3, 4)
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
 """Don't fragment, and don't mind what is known of the path."""
+SYN_AGAIN_S = 0.9
+"""What takes longer has lost its first SYN: it is sent again after a second."""
 DIED_LATEST_S = SESSION_TIMEOUT_S + SERVER_TICK_MS / 1000 + 3.0
 """Until ZooKeeper has ended the session of a dead node, and the host has acted on it."""
 DIED_EARLIEST_S = SESSION_TIMEOUT_S * 2 / 3 - 0.5
@@ -117,6 +119,23 @@ def test_a_pair_drains_comes_back_goes_and_comes_anew(wide: Lab, subnet: SubnetP
     assert max(over) < removed + 1.0 * PATIENCE
 
 
+def test_a_pair_that_has_just_been_added_gets_nothing_before_it_answers(wide: Lab, subnet: SubnetPlan) -> None:
+    """Its members need a moment to elect one that claims the HaVip: a SYN sent there meanwhile would be lost."""
+    pair_command(wide, "remove", subnet.id, "p3", "--yes", *ACCEPT_ALL)
+    wait_until(lambda: "p3" not in shares(wide, "pod1", subnet, 30), 5.0, "no new connection through p3")
+    adding = threading.Thread(target=wide.apply_pool)
+    adding.start()
+    outcomes = []
+    deadline = time.monotonic() + 15.0 * PATIENCE
+    while "p3" not in shares(wide, "pod1-2", subnet, 6) and time.monotonic() < deadline:
+        outcomes += [try_tcp(wide, "pod1", subnet.database_ip) for _ in range(50)]
+    adding.join()
+    wait_settled(wide)
+    assert shares(wide, "pod1-2", subnet, 30).get("p3") == 10
+    assert len(outcomes) > 200
+    assert [one for one in outcomes if one.what != REACHED or one.after_s > SYN_AGAIN_S] == []
+
+
 class Senders:
     """UDP sockets of an instance that send all the time, as a telemetry client does: none of their flows ever ends."""
 
@@ -159,6 +178,7 @@ def test_datagrams_of_a_removed_pair_go_elsewhere(wide: Lab, subnet: SubnetPlan)
         wait_until(lambda: min(senders.heard_at.values()) > removed + 0.5, 2.0, "every flow to have answers again")
         wide.apply_pool()
         wait_settled(wide)
+    wait_until(lambda: shares(wide, "pod1-2", subnet, 30).get("p3") == 10, 10.0, "p3 to be back")
 
 
 def power_off(lab: Lab, subnet: SubnetPlan, pair: PairPlan) -> float:
