@@ -12,7 +12,7 @@ from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
 from proxypool.lab.report import describe
 from proxypool.lab.topology import Kind, Topology
-from tests.lab.instances import restore_attachments
+from tests.lab.instances import restore_attachments, wait_shared
 from tests.lab.observe import IN_GUEST, PATIENCE, EniWatch, tunnel_kind, wait_settled
 
 LOG_LINES_SHOWN = 60
@@ -57,6 +57,7 @@ class Keeper:
             try:
                 self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)
                 wait_settled(self.lab)
+                wait_shared(self.lab)
             except BaseException:
                 # A lab in which traffic does not flow stays up: nobody is going to look at this one.
                 self.lab = None
@@ -84,6 +85,7 @@ def heal(lab: Lab) -> None:
     restore_attachments(lab)
     lab.wait_ready(30 * PATIENCE)
     wait_settled(lab, 30.0)
+    wait_shared(lab)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -58,6 +58,25 @@ def in_kernel(lab: Lab, host: str = "host1") -> dict[str, str]:
     return dict(re.findall(r"^add pp-attached (\S+) skbmark (\S+)", text, re.MULTILINE))
 
 
+def wait_shared(lab: Lab, timeout_s: float = 20.0) -> None:
+    """Until new connections of every host take every pair: one that has just begun to answer gets some soon after."""
+    for host in sorted({instance.host for instance in lab.topology.instances}):
+        for subnet in lab.topology.subnet_plans:
+            if len(subnet.pairs) > 1:
+                wait_until(
+                    lambda pod=f"pod{host}", subnet=subnet: _is_shared(lab, pod, subnet),  # type: ignore[misc]
+                    timeout_s,
+                    f"pod{host} to reach {subnet.id} through each of its pairs",
+                )
+
+
+def _is_shared(lab: Lab, pod: str, subnet: SubnetPlan) -> bool:
+    count = 10 * len(subnet.pairs)
+    with Flows(lab, pod, subnet.database_ip, count=count) as flows:
+        sources = flows.wait(60.0 * PATIENCE)["sources"]
+    return {subnet.pair_with(source) for source in sources} == {pair.id for pair in subnet.pairs}
+
+
 def restore_attachments(lab: Lab) -> None:
     """Attach what the topology says, and nothing else; agents that do not answer are left to `heal`."""
     wanted = lab.topology.attachments() if lab.topology.attach and not lab.topology.attach_all else {}

@@ -123,6 +123,8 @@ def test_a_pair_that_has_just_been_added_gets_nothing_before_it_answers(wide: La
     """Its members need a moment to elect one that claims the HaVip: a SYN sent there meanwhile would be lost."""
     pair_command(wide, "remove", subnet.id, "p3", "--yes", *ACCEPT_ALL)
     wait_until(lambda: "p3" not in shares(wide, "pod1", subnet, 30), 5.0, "no new connection through p3")
+    wait_until(lambda: wide.holder(subnet.through("p3")) is None, 10.0, "its members to give up the HaVip")
+    time.sleep(1.0)
     adding = threading.Thread(target=wide.apply_pool)
     adding.start()
     outcomes = []
@@ -131,7 +133,7 @@ def test_a_pair_that_has_just_been_added_gets_nothing_before_it_answers(wide: La
         outcomes += [try_tcp(wide, "pod1", subnet.database_ip) for _ in range(50)]
     adding.join()
     wait_settled(wide)
-    assert shares(wide, "pod1-2", subnet, 30).get("p3") == 10
+    wait_until(lambda: shares(wide, "pod1-2", subnet, 30).get("p3") == 10, 10.0, "an even share for p3")
     assert len(outcomes) > 200
     assert [one for one in outcomes if one.what != REACHED or one.after_s > SYN_AGAIN_S] == []
 
