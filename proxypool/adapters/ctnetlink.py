@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import TypeAlias
 
 from proxypool.adapters.nfnetlink import BODY_AT, NLA_F_NESTED, attribute, attributes, messages, nested
@@ -84,6 +84,10 @@ class Flow:
     is_source_nated: bool
     """Whether its packets leave with another source than they came with."""
     id: int
+
+    def goes_to(self, cidrs: Iterable[IPv4Network]) -> bool:
+        """Whether its destination is in one of them."""
+        return any(self.destination in cidr for cidr in cidrs)
 
     @property
     def key(self) -> bytes:

@@ -70,5 +70,5 @@ class Cutter:
             found is not None
             and bool(flow.mark & self._marks.mask)
             and self._marks.group(flow.mark) != found.group
-            and any(flow.destination in cidr for cidr in found.cidrs)
+            and flow.goes_to(found.cidrs)
         )

@@ -188,8 +188,8 @@ class HostDaemon:
     def _second_passed(self, now: float) -> None:
         self._load_attachments()
         self._register(now)
-        self._remember(now)
-        if self.parts.open_cidrs.refresh():
+        is_remembered = self._remember(now)
+        if self.parts.open_cidrs.refresh() or is_remembered:
             self._serve(now)
         self.problems.note("ip-masq-agent", self.parts.open_cidrs.problem)
         self.parts.steerer.second_passed(now)
@@ -224,21 +224,23 @@ class HostDaemon:
         )
         self.parts.steerer.refresh(now)
 
-    def _remember(self, now: float) -> None:
+    def _remember(self, now: float) -> bool:
         """Begin with what was known before the start: when ZooKeeper is away, and after a boot at once, so that nothing
         is unguarded until ZooKeeper has answered. What a pair is by now, nobody can tell; so none is taken for dead.
+        Whether there is something to serve now.
         """
         if self.snapshot is not None or self.parts.steerer.is_remembered or self.parts.steerer.found is None:
-            return
+            return False
         is_after_boot = not self.parts.steerer.found.objects
         if not is_after_boot and now < self.started_at + REMEMBER_AFTER_S:
-            return
+            return False
         known = self.parts.cache.load()
-        if known is not None:
-            log.info("beginning with what was known of the pool before")
-            self.parts.steerer.snapshot, self.parts.steerer.is_remembered = known.snapshot, True
-            self.parts.registration.address = known.tunnel_address
-            self._serve(now)
+        if known is None:
+            return False
+        log.info("beginning with what was known of the pool before")
+        self.parts.steerer.snapshot, self.parts.steerer.is_remembered = known.snapshot, True
+        self.parts.registration.address = known.tunnel_address
+        return True
 
     def _keep_files(self) -> None:
         if not self.has_attachments:

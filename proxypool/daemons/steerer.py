@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.adapters.conntrack import Conntrack, Flow
@@ -62,6 +63,8 @@ class Steerer:
     cuts: int = 0
     """Connections cut since the start: their pair was gone, or they began while somebody had changed what is ours."""
     _rules: Rules | None = None
+    _everyone: Group | None = None
+    """Group of the instances that are attached to nothing by name, with attach_all."""
     is_programmed: bool = False
     """Whether a wish of ours was in place once: until then a predecessor's set is not touched but for what is known."""
     _wish: Scene | None = None
@@ -97,20 +100,20 @@ class Steerer:
             self.book = self._programmed = adopt(path_legs(found, self.snapshot.subnets))
             self._entries = {}
             self.attachments.keep(self.book.groups, now)
-        everyone = self._everyone(self._rules)
+        self._everyone = self._group_of_all(self._rules)
         # The rules first: which groups there are depends on which subnets there are.
-        self._publish(everyone)
-        groups = self.attachments.groups(now, self.linger_s) | ({everyone} if everyone else set())
+        self._publish()
+        groups = self.attachments.groups(now, self.linger_s) | ({self._everyone} if self._everyone else set())
         self.book = advance(self.book, wanted_shares(groups, self.snapshot.pairs, self._not_answering()))
         self._find_dead()
         self._want(facts, groups)
-        self._publish(everyone)
+        self._publish()
 
     def reconciled(self, result: Reconciled) -> None:
         """The dataplane has looked at the machine."""
         if result.mark == self._wish_number and not result.problems:
             self._programmed, self.is_programmed = self._wish_book, True
-            self._publish(self._everyone(self._rules) if self._rules else None)
+            self._publish()
             self._cut_dying()
 
     def repaired(self) -> None:
@@ -120,18 +123,17 @@ class Steerer:
         if self.facts is None:
             return
         mask, reach = self.facts.marks.mask, self.attachments.reach()
-        try:
-            flows = (flow for flow in self.conntrack.flows(0, 0) if _goes_to(flow, reach.get(flow.source, ())))
-            self.cuts += self.conntrack.delete(
-                [flow for flow in flows if not flow.mark & mask or not flow.is_source_nated]
-            )
-        except ProxypoolError as error:
-            log.warning("connections could not be cut: %s", error)
+
+        def began_meanwhile(flow: Flow) -> bool:
+            is_whole = flow.mark & mask and flow.is_source_nated
+            return not is_whole and flow.goes_to(reach.get(flow.source, ()))
+
+        self._cut(0, 0, began_meanwhile)
 
     def joined(self, subnet: str) -> None:
         """A subnet's nodes know this host."""
         self._joined.add(subnet)
-        self._publish(self._everyone(self._rules) if self._rules else None)
+        self._publish()
 
     def second_passed(self, now: float) -> None:
         """Cut what was let go, and drop paths without connections."""
@@ -142,13 +144,13 @@ class Steerer:
             self._retirement_due = now + RETIREMENT_CHECK_S
             self._drop_empty_paths()
             self.refresh(now)
-        elif self._rules is not None:
+        else:
             # Why something is not ready may be another reason by now.
-            self._publish(self._everyone(self._rules))
+            self._publish()
 
     # ---- what follows --------------------------------------------------------------------------------------------
 
-    def _everyone(self, rules: Rules) -> Group | None:
+    def _group_of_all(self, rules: Rules) -> Group | None:
         if not self.attaches_all:
             return None
         group, refused = rules.everything()
@@ -179,9 +181,8 @@ class Steerer:
         dead = {leg.havip for leg in legs} - known
         if self.is_connected():
             for subnet in {leg.subnet for leg in legs}:
-                for pair in self._pairs(subnet):
-                    is_empty = not self.snapshot.elections.get(f"{pair.subnet}/{pair.id}")
-                    dead |= {pair.havip} if is_empty and pair.havip in self.silent else set()
+                living = self._living_pairs(subnet)
+                dead |= {pair.havip for pair in self._pairs(subnet) if pair.id not in living} & self.silent
         else:
             dead |= self.dead & known
         fresh = frozenset(dead) - self.dead
@@ -214,7 +215,7 @@ class Steerer:
             self._guard = (subnets, facts.open_cidrs, guard_of(facts.open_cidrs, customers))
         return self._guard[2]
 
-    def _publish(self, everyone: Group | None) -> None:
+    def _publish(self) -> None:
         """Tell the attachments what leads where."""
         if self.book is None or self._rules is None:
             return
@@ -223,7 +224,7 @@ class Steerer:
             group: entry for group, entry in entries.items() if group in self._entries or self._joined.issuperset(group)
         }
         try:
-            self.attachments.publish(self._rules, self._entries, everyone, self._why_not_ready())
+            self.attachments.publish(self._rules, self._entries, self._everyone, self._why_not_ready())
             self.problem = None
         except ProxypoolError as error:
             self.problem = str(error)
@@ -263,24 +264,18 @@ class Steerer:
         for number, legs in self.book.paths.items():
             cidrs = self._cidrs(leg.subnet for leg in legs if leg.havip in havips)
             if cidrs:
-                mark = self.facts.marks.of_path(number)
-                is_done &= self._cut(mark, cidrs)
+                marks = self.facts.marks
+                is_done &= self._cut(marks.of_path(number), marks.mask, partial(Flow.goes_to, cidrs=cidrs))
         return is_done
 
     def _cidrs(self, subnets: Iterable[str]) -> tuple[IPv4Network, ...]:
         known = self.snapshot.subnets
         return tuple(cidr for name in subnets if name in known for cidr in known[name].cidrs)
 
-    def _cut(self, mark: int, cidrs: tuple[IPv4Network, ...]) -> bool:
-        assert self.facts is not None  # noqa: S101 - for mypy
+    def _cut(self, mark: int, mask: int, is_over: Callable[[Flow], bool]) -> bool:
         try:
-            found = self.conntrack.flows(mark, self.facts.marks.mask)
-            self.cuts += self.conntrack.delete([flow for flow in found if _goes_to(flow, cidrs)])
+            self.cuts += self.conntrack.delete([flow for flow in self.conntrack.flows(mark, mask) if is_over(flow)])
         except ProxypoolError as error:
             log.warning("connections could not be cut: %s", error)
             return False
         return True
-
-
-def _goes_to(flow: Flow, cidrs: Iterable[IPv4Network]) -> bool:
-    return any(flow.destination in cidr for cidr in cidrs)

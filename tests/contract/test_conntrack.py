@@ -226,43 +226,14 @@ class TestDelete:
         }
         number = {ICMP: "icmp", TCP: "tcp", UDP: "udp", GRE: "gre", ESP: "50", 132: "sctp"}[protocol]
         more = state.get(protocol, ())
-        run(
-            "conntrack",
-            "-I",
-            "-p",
-            number,
-            "-s",
-            str(ONE),
-            "-d",
-            "10.0.0.2",
-            "-t",
-            "100",
-            "-m",
-            "65536",
-            *layer4,
-            *more,
-        )
+        words = f"conntrack -I -p {number} -s {ONE} -d 10.0.0.2 -t 100 -m 65536".split()
+        run(*words, *layer4, *more)
         (flow,) = everything(table)
         assert flow.protocol == protocol
         assert table.count(0x10000, MASK) == 1
         assert table.delete([replace(flow, id=flow.id ^ 1)]) == 0
         assert table.delete([flow]) == 1
-        run(
-            "conntrack",
-            "-I",
-            "-p",
-            number,
-            "-s",
-            str(ONE),
-            "-d",
-            "10.0.0.2",
-            "-t",
-            "100",
-            "-m",
-            "65536",
-            *layer4,
-            *more,
-        )
+        run(*words, *layer4, *more)
         assert table.delete_of(ONE, MASK) == 1
 
 

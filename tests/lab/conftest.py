@@ -109,6 +109,14 @@ def show_logs(lab: Lab) -> None:
             print(f"---- kernel of {name}", text, sep="\n")  # noqa: T201
 
 
+def keep(keeper: Keeper) -> Iterator[Keeper]:
+    """Until the last test that needs its lab; then the lab goes down, whatever happened."""
+    try:
+        yield keeper
+    finally:
+        keeper.drop()
+
+
 def lend(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The lab for one test."""
     lab, watch = keeper.get()
@@ -129,12 +137,8 @@ def lend(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def lab_keeper() -> Iterator[Keeper]:
-    """Brings the lab down at the end, whatever happens."""
-    keeper = Keeper(f"pool-{os.getpid()}")
-    try:
-        yield keeper
-    finally:
-        keeper.drop()
+    """For the lab that most tests share."""
+    yield from keep(Keeper(f"pool-{os.getpid()}"))
 
 
 @pytest.fixture
@@ -146,11 +150,7 @@ def lab(lab_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def wide_keeper() -> Iterator[Keeper]:
     """For the lab with several pairs."""
-    keeper = Keeper(f"wide-{os.getpid()}", nodes=6, pairs=3, pods=2)
-    try:
-        yield keeper
-    finally:
-        keeper.drop()
+    yield from keep(Keeper(f"wide-{os.getpid()}", nodes=6, pairs=3, pods=2))
 
 
 @pytest.fixture
@@ -162,11 +162,7 @@ def wide(wide_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
     """For the lab whose customers use the same addresses."""
-    keeper = Keeper(f"{lab_keeper.name}-o", hosts=1, pods=2, overlap=True)
-    try:
-        yield keeper
-    finally:
-        keeper.drop()
+    yield from keep(Keeper(f"{lab_keeper.name}-o", hosts=1, pods=2, overlap=True))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from proxypool.lab import agent
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
-from tests.lab.conftest import Keeper, lend
+from tests.lab.conftest import Keeper, keep, lend
 from tests.lab.instances import REACHED, api, attached, ip_of, try_tcp, try_udp
 from tests.lab.observe import PATIENCE, PROBE_MS, datagrams, kill_daemon, stays, wait_until
 
@@ -29,11 +29,7 @@ TAKEN_UP_S = 5.0
 @pytest.fixture(scope="module")
 def old_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
     """For the lab whose hosts serve everybody."""
-    keeper = Keeper(f"{lab_keeper.name}-m", attach_all=True)
-    try:
-        yield keeper
-    finally:
-        keeper.drop()
+    yield from keep(Keeper(f"{lab_keeper.name}-m", attach_all=True))
 
 
 @pytest.fixture
