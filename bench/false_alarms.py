@@ -1,7 +1,7 @@
 """Masters that are replaced although they live, with busy processors and lost advertisements: by detection profile.
 
-Pairs of nodes side by side in one lab, each with other timers, all under the same conditions at the same time. Nothing is
-ever powered off, so every takeover is a false one. They are counted in keepalived's own log.
+Pairs of nodes side by side in one lab, each with other timers, all under the same conditions at the same time. Nothing
+is ever powered off, so every takeover is a false one. They are counted in keepalived's own log.
 """
 
 from __future__ import annotations
@@ -167,8 +167,7 @@ def _busy(lab: Lab, *, is_wanted: bool) -> Iterator[None]:
     count = len(os.sched_getaffinity(0)) if is_wanted else 0
     hogs: list[subprocess.Popen[str]] = []
     try:
-        for _ in range(count):
-            hogs.append(lab.machine("db1").popen(["sh", "-c", "while :; do :; done"]))
+        hogs.extend(lab.machine("db1").popen(["sh", "-c", "while :; do :; done"]) for _ in range(count))
         yield
     finally:
         for hog in hogs:

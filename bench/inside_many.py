@@ -12,6 +12,7 @@ import json
 import select
 import socket
 import time
+from itertools import pairwise
 
 from proxypool.lab.inside.instrument import ANSWERING, Stop, address, arguments, hurry, say
 
@@ -62,7 +63,7 @@ def main() -> None:
     found = {}
     for host, times in asker.answers.items():
         edges = [*times, now]
-        found[host] = max(((a, b) for a, b in zip(edges, edges[1:], strict=False)), key=lambda gap: gap[1] - gap[0])
+        found[host] = max(pairwise(edges), key=lambda gap: gap[1] - gap[0])
     say(json.dumps(found))
 
 

@@ -116,12 +116,18 @@ def _power_off(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> list[float]:
     master = lab.holder(subnets[0]) or ""
     with Askers(lab, INSTANCE, [subnet.database_ip for subnet in subnets]) as askers:
         time.sleep(CALM_S)
-        began = lab.fault(Fault.POWER_OFF, master)
+        began = lab.fault(Fault.CUT_UNDERLAY, master)
+        lab.fault(Fault.PAUSE, master)
+        survivor = next(name for name in OUR_NODES if name != master)
         wait_until(
-            lambda: all(lab.holder(each) not in {None, master} for each in subnets), 20.0, "all to be taken over"
+            lambda: sum(each.role == "master" for each in members(metrics(lab, survivor)).values()) == len(subnets),
+            20.0,
+            f"{survivor} to take over all",
+            interval_s=0.5,
         )
         time.sleep(BACK_S)
         seen = askers.result()
+    lab.fault(Fault.POWER_OFF, master)
     _return(lab, subnets, master)
     return [(end - start) * 1e3 for start, end in seen.values() if end > began]
 
