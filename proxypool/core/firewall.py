@@ -6,6 +6,7 @@ Our rules stand in chains of our own (`PP-…`), entered by one jump, so that ru
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.core.addressing import ENI_DEVICE
@@ -23,12 +24,15 @@ def in_state(states: str) -> Match:
     return Match("conntrack", (("ctstate", states),))
 
 
-def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Network) -> tuple[Table, ...]:
+def subnet_tables(
+    subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Network, egress: IPv4Address | None = None
+) -> tuple[Table, ...]:
     """Tables of a subnet's namespace on a node.
 
     A TCP packet without state (a connection lost in a failover) gets a RST on either side, so that nobody hangs; every
     other packet without state is dropped by the policy, so none can leave the ENI without NAT. No RST is sent into the
-    tunnel for one that a customer's server forged.
+    tunnel for one that a customer's server forged. A packet to the egress address, which is no address of this machine,
+    is forwarded, to nowhere: so its RST has a rule of its own, and only the egress address can be its source.
 
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
@@ -61,19 +65,35 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
         protocol="tcp",
         matches=(in_state("INVALID"),),
     )
-    masquerade = Rule("MASQUERADE", (("random-fully", ""),), source=tunnel_range, out_device=ENI_DEVICE)
+    forward = [clamp_mss(), back, *out, reset]
+    if egress is not None:
+        forward.append(replace(reset_here, out_device=tunnel_device, destination=IPv4Network(egress)))
     return (
         Table(
             "filter",
             (
-                chain_of("FORWARD", (clamp_mss(), back, *out, reset), policy="DROP"),
+                chain_of("FORWARD", tuple(forward), policy="DROP"),
                 chain_of(
                     "INPUT", (Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here), policy="DROP"
                 ),
             ),
         ),
-        Table("nat", (chain_of("POSTROUTING", (masquerade,)),)),
+        Table("nat", (chain_of("POSTROUTING", (_source_nat(tunnel_range, egress),)),)),
     )
+
+
+def _source_nat(tunnel_range: IPv4Network, egress: IPv4Address | None) -> Rule:
+    """Ports are chosen at random, for security and because the members of a pair choose from one address.
+
+    A new master may not know the youngest connections of the old one. The kernel keeps a connection's own port where
+    its table shows it free: two hosts use the same ports often, so a new connection would get the port of one that it
+    does not know, to the same server, and one of the two would be reset. Of 64,000 ports at random it takes an unknown
+    one with a probability of the number of unknown connections to that server in 64,000.
+    """
+    at_random = ("random-fully", "")
+    if egress is None:
+        return Rule("MASQUERADE", (at_random,), source=tunnel_range, out_device=ENI_DEVICE)
+    return Rule("SNAT", (("to-source", str(egress)), at_random), source=tunnel_range, out_device=ENI_DEVICE)
 
 
 def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[IPv4Address, int]]) -> Table:

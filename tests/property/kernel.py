@@ -3,10 +3,10 @@
 It refuses what the kernel refuses (`Refused`), takes along what the kernel takes along, and keeps objects of others,
 which `observe` does not show. What it models:
 
-- an address, route, neighbour or forwarding entry needs its device, a gateway an address on its network, or onlink;
+- an address, route, neighbour (proxied or not) or forwarding entry needs its device, a gateway an address on its network, or onlink;
 - two tunnels cannot have the same kind, local address and key, nor can one be changed in more than MTU and state;
 - a device that goes takes its addresses, routes, neighbours, forwarding entries and sysctls along; the last address
-  that goes takes the device's routes and neighbours along; a device that goes down loses routes and neighbours;
+  that goes takes the device's routes and neighbours along, proxied ones too; so does a device that goes down;
 - a set that a table refers to cannot go, and a table cannot refer to a set that is not there; a set's type is for life;
 - per-device sysctls need the device, `nf_conntrack_tcp_loose` needs a rule that has loaded conntrack.
 """
@@ -28,6 +28,7 @@ from proxypool.core.scene import (
     Key,
     MarkedSet,
     Neighbour,
+    ProxyNeighbour,
     Route,
     Rule,
     Scene,
@@ -97,7 +98,7 @@ class Kernel:
                     or any(gateway in one.interface.network for one in self._addresses(item.device))
                 )
                 self._require(reachable, f"{item.key}: gateway {gateway} is not on a network of {item.device}")
-            case Address() | Neighbour() | ForwardingEntry():
+            case Address() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
                 self._require_link(item.device, item)
             case Sysctl(path):
                 self._require(path_is_there(path, self.objects.values()), f"{path} is not there")
@@ -121,7 +122,7 @@ class Kernel:
         elif isinstance(old, Eni):
             self._require(old.match.lower() == new.match.lower(), f"{new.device}: another card is in its place")
         if not new.is_up:
-            self._drop(new.device, (Route, Neighbour))
+            self._drop(new.device, (Route, Neighbour, ProxyNeighbour))
 
     def _remove(self, item: AnyObject) -> None:
         if isinstance(item, AddressSet | MarkedSet | UnknownSet):
@@ -129,14 +130,14 @@ class Kernel:
             self._require(not (used and item.name == PEERS_SET), f"set {item.name} is in use")
         self.objects.pop(item.key, None)
         if isinstance(item, Eni | Tunnel):
-            self._drop(item.device, (Address, Route, Neighbour, ForwardingEntry))
+            self._drop(item.device, (Address, Route, Neighbour, ProxyNeighbour, ForwardingEntry))
             gone = [
                 one for one in self.objects.values() if isinstance(one, Sysctl) and device_of(one.path) == item.device
             ]
             for one in gone:
                 del self.objects[one.key]
         elif isinstance(item, Address) and not self._addresses(item.device):
-            self._drop(item.device, (Route, Neighbour))
+            self._drop(item.device, (Route, Neighbour, ProxyNeighbour))
 
     def _drop(self, device: str, kinds: tuple[type, ...]) -> None:
         gone = [
@@ -166,7 +167,7 @@ def identity(tunnel: AnyObject) -> tuple[object, ...]:
 def device_of(path: str) -> str | None:
     """The device of a per-device sysctl, such as `ipv4/conf/eni0/rp_filter`."""
     match path.split("/"):
-        case [_, "conf", device, _] if device != "all":
+        case [_, "conf" | "neigh", device, _] if device != "all":
             return device
         case _:
             return None
