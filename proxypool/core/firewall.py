@@ -6,7 +6,7 @@ Our rules stand in chains of our own (`PP-…`), entered by one jump, so that ru
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.core.addressing import ENI_DEVICE
@@ -46,13 +46,18 @@ def vxlan_sync_port(vxlan_port: int) -> int:
 
 
 def subnet_tables(
-    subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Network, sync: SyncEnds | None = None
+    subnet: SubnetSpec,
+    tunnel_device: str,
+    tunnel_range: IPv4Network,
+    egress: IPv4Address | None = None,
+    sync: SyncEnds | None = None,
 ) -> tuple[Table, ...]:
     """Tables of a subnet's namespace on a node.
 
     A TCP packet without state (a connection lost in a failover) gets a RST on either side, so that nobody hangs; every
     other packet without state is dropped by the policy, so none can leave the ENI without NAT. No RST is sent into the
-    tunnel for one that a customer's server forged.
+    tunnel for one that a customer's server forged. A packet to the egress address, which is no address of this machine,
+    is forwarded, to nowhere: so its RST has a rule of its own, and only the egress address can be its source.
 
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
@@ -85,12 +90,14 @@ def subnet_tables(
         protocol="tcp",
         matches=(in_state("INVALID"),),
     )
-    masquerade = Rule("MASQUERADE", (("random-fully", ""),), source=tunnel_range, out_device=ENI_DEVICE)
+    forward = [clamp_mss(), back, *out, reset]
+    if egress is not None:
+        forward.append(replace(reset_here, out_device=tunnel_device, destination=IPv4Network(egress)))
     return (
         Table(
             "filter",
             (
-                chain_of("FORWARD", (clamp_mss(), back, *out, reset), policy="DROP"),
+                chain_of("FORWARD", tuple(forward), policy="DROP"),
                 chain_of(
                     "INPUT",
                     (*_sync_rules(sync), Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here),
@@ -98,7 +105,7 @@ def subnet_tables(
                 ),
             ),
         ),
-        Table("nat", (chain_of("POSTROUTING", (masquerade,)),)),
+        Table("nat", (chain_of("POSTROUTING", (_source_nat(tunnel_range, egress),)),)),
     )
 
 
@@ -122,6 +129,20 @@ def _sync_rules(sync: SyncEnds | None) -> tuple[Rule, ...]:
         Rule("DROP", in_device=sync.device),
         Rule("DROP", destination=sync.network),
     )
+
+
+def _source_nat(tunnel_range: IPv4Network, egress: IPv4Address | None) -> Rule:
+    """Ports are chosen at random, for security and because the members of a pair choose from one address.
+
+    A new master may not know the youngest connections of the old one. The kernel keeps a connection's own port where
+    its table shows it free: two hosts use the same ports often, so a new connection would get the port of one that it
+    does not know, to the same server, and one of the two would be reset. Of 64,000 ports at random it takes an unknown
+    one with a probability of the number of unknown connections to that server in 64,000.
+    """
+    at_random = ("random-fully", "")
+    if egress is None:
+        return Rule("MASQUERADE", (at_random,), source=tunnel_range, out_device=ENI_DEVICE)
+    return Rule("SNAT", (("to-source", str(egress)), at_random), source=tunnel_range, out_device=ENI_DEVICE)
 
 
 def node_guard(

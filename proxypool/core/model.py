@@ -166,6 +166,9 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     hosts_seen: int = 0
     """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
     with a smaller one, or this one, gets answers."""
+    sync: str | None = None
+    """Whether the members tell each other their connections, as `sync_supervision.SyncState`; None: the pair has no
+    egress address."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

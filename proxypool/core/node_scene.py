@@ -20,6 +20,7 @@ from proxypool.core.scene import (
     Composite,
     Eni,
     Part,
+    ProxyNeighbour,
     Route,
     RouteKind,
     Scene,
@@ -134,11 +135,11 @@ def _part(objects: Iterable[AnyObject]) -> Part:
     return {item.key: item for item in objects}
 
 
-def _frame(  # noqa: PLR0913 - what a subnet's part of the pool consists of
+def _frame(
     facts: NodeFacts, spec: PoolSpec, subnet: SubnetSpec, pair: PairSpec, member: MemberSpec, link: SyncLink | None
 ) -> Iterable[AnyObject]:
     tunnel = tunnel_of(spec, subnet, local=pair.havip, own=pair.havip, underlay_mtu=facts.underlay_mtu)
-    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range, link.ends if link else None)
+    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range, pair.egress_address, link.ends if link else None)
     if link is not None:
         yield from sync_objects(spec, subnet, link, facts.underlay, facts.underlay_mtu)
     yield Eni(ENI_DEVICE, member.eni)
@@ -147,6 +148,21 @@ def _frame(  # noqa: PLR0913 - what a subnet's part of the pool consists of
     yield from _customer_routes(subnet, member)
     yield Route(spec.tunnel_range, RouteKind.BLACKHOLE, metric=WORST_METRIC)
     yield from _subnet_sysctls(tunnel.device)
+    if pair.egress_address is not None:
+        yield from _egress(pair.egress_address, tunnel.device)
+
+
+def _egress(address: IPv4Address, tunnel_device: str) -> Iterable[AnyObject]:
+    """The egress address is no member's; the one whose gate is open answers ARP for it (ADR 15).
+
+    The route leads to another device than the ENI, or the kernel would not answer; what comes for the address unasked
+    for and takes that route is dropped by the forward rules. Answers are not delayed, as they are for proxied addresses
+    otherwise (up to 0.8 s). Bound to without being here: so that keepalived's notify line can announce it.
+    """
+    yield Route(IPv4Network(address), device=tunnel_device)
+    yield Sysctl(f"ipv4/neigh/{ENI_DEVICE}/proxy_delay", "0")
+    yield Sysctl("ipv4/ip_nonlocal_bind", "1")
+    yield ProxyNeighbour(ENI_DEVICE, address)
 
 
 def _customer_routes(subnet: SubnetSpec, member: MemberSpec) -> Iterable[Route]:

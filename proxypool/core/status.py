@@ -60,6 +60,8 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     repairs: int | None = None
     connections: int | None = None
     """Living connections; counted by a master whose pair drains."""
+    sync: str | None = None
+    """Whether the members tell each other their connections; None: the pair has no egress address."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -240,7 +242,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
-    "connections",
+    *("connections", "sync"),
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

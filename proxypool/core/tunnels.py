@@ -31,7 +31,7 @@ def tunnel_of(spec: PoolSpec, subnet: SubnetSpec, local: IPv4Address, own: IPv4A
     )
 
 
-def device_of(  # noqa: PLR0913 - what a tunnel consists of
+def device_of(
     spec: PoolSpec,
     device: str,
     *,

@@ -34,6 +34,7 @@ from proxypool.core.role import (
     decide,
     step,
 )
+from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.messages import Handles
 from proxypool.telemetry.failovers import FailoverClock
 
@@ -73,6 +74,10 @@ class Member:
     connections: int | None = None
     """Living ones, of a master whose pair drains; None: not counted, or not lately."""
     connections_at: float = 0.0
+    sync: SyncReport | None = None
+    """How its connections are told to the other member; None: they are not, as the pair has no egress address."""
+    carried_over: int | None = None
+    """Connections in its namespace when it last became master: with an egress address, those that go on."""
     role_since_wall: float = 0.0
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
@@ -117,6 +122,8 @@ class Member:
                 self.set_contending(self.pair, contend)
             case RoleChanged():
                 self.role_since_wall = self.wall()
+                if effect.new is Role.MASTER:
+                    self.carried_over = self._count_entries()
                 self.clock.role_changed(self.pair, effect, now)
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):
@@ -196,6 +203,27 @@ class Member:
             )
         self.counters, self.counters_at = counters, now
 
+    def _count_entries(self) -> int | None:
+        """Conntrack entries now; a read of microseconds."""
+        try:
+            return self.handles.counters.read().conntrack if self.handles is not None else None
+        except (OSError, ValueError):
+            return None
+
+    def conntrack_limit(self) -> int | None:
+        """The most connections the kernel will track in the namespace."""
+        if self.counters is not None:
+            return self.counters.conntrack_limit
+        try:
+            return self.handles.counters.read().conntrack_limit if self.handles is not None else None
+        except (OSError, ValueError):
+            return None
+
+    def saw_sync(self, report: SyncReport) -> None:
+        """Its conntrackd was looked at."""
+        before, self.sync = self.sync, report
+        self.is_touched = self.is_touched or before is None or before.state is not report.state
+
     @property
     def is_counted(self) -> bool:
         """Whether its connections are to be counted: somebody waits for them to end, and they pass here."""
@@ -239,6 +267,7 @@ class Member:
             repairs=self.repairs,
             connections=self.connections,
             hosts_seen=self.acknowledgement.seen,
+            sync=self.sync.state.value if self.sync is not None else None,
         )
 
     def forget(self) -> None:

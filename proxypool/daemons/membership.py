@@ -40,9 +40,11 @@ from proxypool.daemons.messages import (
     NamespaceGone,
     NamespaceOpened,
     PeerHeard,
+    SyncSeen,
 )
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.publisher import Publisher
+from proxypool.daemons.state_sync import StateSync
 from proxypool.daemons.vrrp_side import VrrpSide
 from proxypool.daemons.wishes import Wishes
 from proxypool.telemetry.failovers import FailoverClock
@@ -73,6 +75,7 @@ class Membership:
     publisher: Publisher = field(init=False)
     counting: Counting = field(init=False)
     wishes: Wishes = field(init=False)
+    state_sync: StateSync = field(init=False)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
@@ -89,6 +92,7 @@ class Membership:
         self.publisher = Publisher(self.facts.name, self.presence)
         self.counting = Counting(self.members, self.dataplane, self.post)
         self.wishes = Wishes(self.dataplane)
+        self.state_sync = StateSync(self.run_dir, self.post, time.monotonic)
         self._root = RootScenes(self.facts, self._changes)
 
     # ---- the pool's documents ------------------------------------------------------------------------------------
@@ -104,6 +108,7 @@ class Membership:
             self._forget(subnet)
         for subnet, pair in wanted.items():
             self._serve(subnet, pair, now)
+        self.state_sync.follow(self.members)
         self._remove_left_over(wanted)
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
@@ -217,14 +222,20 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
-            case ConnectionsCounted():
-                self.counting.counted(message, now)
+            case ConnectionsCounted() | SyncSeen():
+                self._threads_spoke(message, now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
                 self._peers_heard(peers, now)
             case _:
                 return
+
+    def _threads_spoke(self, message: ConnectionsCounted | SyncSeen, now: float) -> None:
+        if isinstance(message, ConnectionsCounted):
+            self.counting.counted(message, now)
+        elif (member := self.members.get(message.subnet)) is not None and member.scenes.link is not None:
+            member.saw_sync(message.report)
 
     def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
         for member in self.members.values():
@@ -290,7 +301,15 @@ class Membership:
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
+        self._follow_sync()
         self.publisher.publish_numbers(self.members, now)
+
+    def _follow_sync(self) -> None:
+        for member in self.members.values():
+            if member.scenes.link is None:
+                member.sync = None
+        if self.snapshot.spec is not None:
+            self.state_sync.follow(self.members)
 
     def next_deadline(self) -> float | None:
         """When the next machine wants to be called at the latest."""
@@ -313,7 +332,8 @@ class Membership:
     def views(self) -> tuple[MemberView, ...]:
         """For the metrics; called on another thread, so it works on a copy."""
         return tuple(
-            MemberView(member.pair, member.status(), member.state.is_elected) for member in list(self.members.values())
+            MemberView(member.pair, member.status(), member.state.is_elected, member.sync)
+            for member in list(self.members.values())
         )
 
     def problems(self) -> list[str]:

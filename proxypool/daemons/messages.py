@@ -13,6 +13,7 @@ from proxypool.adapters.netlink import EventSocket
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
+from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.dataplane import Reconciled
 
 
@@ -127,6 +128,14 @@ class ConnectionsCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncSeen:
+    """How a subnet's connections are told to the other member of its pair."""
+
+    subnet: str
+    report: SyncReport
+
+
+@dataclass(frozen=True, slots=True)
 class PeerHeard:
     """VRRP advertisements from these addresses arrive."""
 
@@ -192,6 +201,7 @@ Message: TypeAlias = (
     | NamespaceGone
     | GateTouched
     | ConnectionsCounted
+    | SyncSeen
     | PeerHeard
     | MachineSeen
     | GroupsWanted

@@ -20,7 +20,7 @@ from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.firewall import PEERS_SET
+from proxypool.core.firewall import NODES_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
 from proxypool.daemons.messages import (
@@ -76,7 +76,7 @@ class NodeWatch:
         """Look at everything once, in the order in which the answers are needed, then watch."""
         self._root_events = netlink.open_event_socket("link", "ipv4_ifaddr")
         self._root_probe = TableProbe(("raw",))
-        self._peers_probe = netlink.SetProbe(PEERS_SET)
+        self._set_probes = [netlink.SetProbe(name) for name in (PEERS_SET, NODES_SET)]
         self._see_addresses()
         self._open_fifo()
         self._see_keepalived()
@@ -215,7 +215,8 @@ class NodeWatch:
         if self._is_scope_dirty:
             self._is_scope_dirty = False
             self._dataplane.touch(NODE_SCOPE)
-        for probe in (self._root_probe, self._peers_probe):
+        probes: list[TableProbe | netlink.SetProbe] = [self._root_probe, *self._set_probes]
+        for probe in probes:
             if probe.has_changed():
                 probe.remember()
                 self._dataplane.touch(NODE_SCOPE)

@@ -16,6 +16,7 @@ from proxypool.adapters.netlink.namespaces import (
     list_namespaces,
     namespace_exists,
     namespace_inode,
+    namespace_path,
     remove_namespace,
 )
 from proxypool.adapters.netlink.observe import Ownership, View
@@ -43,6 +44,7 @@ __all__ = [
     "local_addresses",
     "namespace_exists",
     "namespace_inode",
+    "namespace_path",
     "open_event_socket",
     "probe_tunnel",
     "remove_local_address",
