@@ -164,6 +164,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("held by", ", ".join(pair.havip_holders)),
             ("VRRP id", str(pair.vrid)),
             ("egress address", str(pair.egress_address or "")),
+            *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
             ("state", pair.state),
             ("weight", str(pair.weight)),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),

@@ -166,6 +166,9 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     hosts_seen: int = 0
     """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
     with a smaller one, or this one, gets answers."""
+    answers_egress: bool | None = None
+    """Whether it answers ARP for the pair's egress address, as read from the kernel; None: there is none, or it could
+    not be read."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
