@@ -30,6 +30,7 @@ from proxypool.core.role import (
 from proxypool.core.scene import Scene
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.forgetting import Forgetting
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
@@ -72,6 +73,7 @@ class Membership:
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
     counting: Counting = field(init=False)
+    forgetting: Forgetting = field(init=False)
     wishes: Wishes = field(init=False)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
@@ -88,6 +90,7 @@ class Membership:
         )
         self.publisher = Publisher(self.facts.name, self.presence)
         self.counting = Counting(self.members, self.dataplane, self.post)
+        self.forgetting = Forgetting(self.members, self.dataplane)
         self.wishes = Wishes(self.dataplane)
         self._root = RootScenes(self.facts, self._changes)
 
@@ -290,6 +293,7 @@ class Membership:
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
+        self.forgetting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)
 
     def next_deadline(self) -> float | None:
