@@ -194,7 +194,13 @@ class Member:
         """
         if self.pair.egress_address is None or self.handles is None or self.gate is None:
             return None
-        return self.gate and self.pair.egress_address in self.handles.proxies.addresses
+        return self.gate and not self.misses_egress
+
+    @property
+    def misses_egress(self) -> bool:
+        """Whether the namespace lacks the proxy entry of the egress address, as far as it was seen."""
+        address = self.pair.egress_address
+        return address is not None and self.handles is not None and address not in self.handles.proxies.addresses
 
     def saw_gate(self, *, is_open: bool, now: float) -> None:
         """The gate was read; one that is not as wanted is drift."""

@@ -286,6 +286,9 @@ class Membership:
                 self.watch.close(member.pair.subnet)
                 member.drop_handles()
             member.observe_counters(now)
+            if member.misses_egress:
+                # Nobody is told when such an entry goes.
+                self.dataplane.touch(member.pair.subnet)
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)

@@ -229,8 +229,8 @@ class NodeWatch:
                 # Gone, or made anew meanwhile: the handles keep the old one alive, and with it its tunnel's key.
                 self._post(NamespaceGone(subnet))
                 continue
-            for seen in (handles.probe, handles.proxies):
-                if seen.has_changed():
-                    seen.remember()
-                    self._dataplane.touch(subnet)
+            handles.proxies.look()
+            if handles.probe.has_changed():
+                handles.probe.remember()
+                self._dataplane.touch(subnet)
         self._post(SecondPassed())

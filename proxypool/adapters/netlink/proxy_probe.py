@@ -1,4 +1,4 @@
-"""Which addresses does a namespace answer ARP for by proxy, and has that changed since the last look?
+"""Which addresses does a namespace answer ARP for by proxy?
 
 Asked every second, because the kernel sends no notification when such an entry goes. Some 20 µs.
 """
@@ -20,30 +20,22 @@ class ProxyProbe:
     """Watches one namespace."""
 
     def __init__(self) -> None:
-        """Open the socket in the calling thread's namespace; remember nothing."""
+        """Open the socket in the calling thread's namespace, and look."""
         # Not under the port by which the dataplane's own changes are recognised.
         self._netlink = RawSocket(port=0)
-        self._seen: tuple[bytes, ...] = ()
-        self._now: tuple[bytes, ...] = ()
-
-    @property
-    def addresses(self) -> frozenset[IPv4Address]:
+        self.addresses: frozenset[IPv4Address] = frozenset()
         """As of the last look, on whatever device and whoever put them there."""
-        found = (attributes(body, NEIGHBOUR_BODY.size).get(NDA_DST, b"") for body in self._now)
-        return frozenset(IPv4Address(raw) for raw in found if len(raw) == _IPV4_BYTES)
+        self.look()
 
-    def has_changed(self) -> bool:
-        """Look; whether it differs from what was remembered."""
+    def look(self) -> None:
+        """Look again; what cannot be read stays as it was."""
         try:
-            self._now = tuple(message[HEADER.size :] for message in self._netlink.dump(RTM_GETNEIGH, PROXY_REQUEST))
+            messages = self._netlink.dump(RTM_GETNEIGH, PROXY_REQUEST)
         except (OSError, TransientError):
-            # Closed meanwhile, or busy: the next look tells.
-            return False
-        return self._now != self._seen
-
-    def remember(self) -> None:
-        """Take what the last look saw for unchanged."""
-        self._seen = self._now
+            return
+        body = HEADER.size + NEIGHBOUR_BODY.size
+        found = (attributes(message, body).get(NDA_DST, b"") for message in messages)
+        self.addresses = frozenset(IPv4Address(raw) for raw in found if len(raw) == _IPV4_BYTES)
 
     def close(self) -> None:
         """Close the socket."""
