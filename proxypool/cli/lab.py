@@ -77,6 +77,9 @@ def up(
     attach_all: Annotated[
         bool, typer.Option("--attach-all", help="Every instance reaches every subnet, without being attached.")
     ] = False,
+    egress: Annotated[
+        bool, typer.Option("--egress", help="Every pair has an egress address: connections survive a failover.")
+    ] = False,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:
@@ -92,7 +95,7 @@ def up(
         if remark:
             progress(remark)
         topology = Topology(
-            name, nodes, hosts, subnets, zk, kind, overlap, pairs=pairs, pods=pods, attach_all=attach_all
+            name, nodes, hosts, subnets, zk, kind, overlap, pairs=pairs, pods=pods, attach_all=attach_all, egress=egress
         )
         lab = Lab.up(topology, progress, timeout_s=timeout)
         progress(f"lab {name!r} is up: {', '.join(lab.machines)}")

@@ -30,6 +30,7 @@ from proxypool.core.role import (
 from proxypool.core.scene import Scene
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.forgetting import Forgetting
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
@@ -74,6 +75,7 @@ class Membership:
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
     counting: Counting = field(init=False)
+    forgetting: Forgetting = field(init=False)
     wishes: Wishes = field(init=False)
     state_sync: StateSync = field(init=False)
     tunnel_problem: str | None = None
@@ -91,6 +93,7 @@ class Membership:
         )
         self.publisher = Publisher(self.facts.name, self.presence)
         self.counting = Counting(self.members, self.dataplane, self.post)
+        self.forgetting = Forgetting(self.members, self.dataplane)
         self.wishes = Wishes(self.dataplane)
         self.state_sync = StateSync(self.run_dir, self.post, time.monotonic)
         self._root = RootScenes(self.facts, self._changes)
@@ -294,6 +297,9 @@ class Membership:
                 self.watch.close(member.pair.subnet)
                 member.drop_handles()
             member.observe_counters(now)
+            if member.misses_egress:
+                # Nobody is told when such an entry goes.
+                self.dataplane.touch(member.pair.subnet)
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
@@ -302,6 +308,7 @@ class Membership:
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
         self._follow_sync()
+        self.forgetting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)
 
     def _follow_sync(self) -> None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
+from proxypool.adapters.announcer import Announcer
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.netlink import EventSocket
+from proxypool.adapters.netlink import EventSocket, ProxyProbe
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
@@ -82,6 +83,8 @@ class Handles:
     counters: NamespaceCounters
     probe: TableProbe
     events: EventSocket
+    proxies: ProxyProbe
+    announcer: Announcer
 
     def close(self) -> None:
         """Close all of them."""
@@ -89,6 +92,8 @@ class Handles:
         self.counters.close()
         self.probe.close()
         self.events.close()
+        self.proxies.close()
+        self.announcer.close()
 
 
 @dataclass(frozen=True, slots=True)

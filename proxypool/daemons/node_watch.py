@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from proxypool.adapters import netlink
+from proxypool.adapters.announcer import Announcer
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
@@ -171,6 +172,8 @@ class NodeWatch:
                 NamespaceCounters(device),
                 TableProbe(SUBNET_TABLES),
                 netlink.open_event_socket(),
+                netlink.ProxyProbe(),
+                Announcer(ENI_DEVICE),
             )
             handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
             self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))
@@ -202,6 +205,8 @@ class NodeWatch:
             self._see_addresses()
             self._is_scope_dirty = True
         now = time.monotonic()
+        for handles in list(self._handles.values()):
+            handles.announcer.repeat(now)
         if now >= self._full_look_at:
             self._full_look_at = now + FULL_LOOK_S
             self._look_at_everything()
@@ -224,7 +229,9 @@ class NodeWatch:
             if netlink.namespace_inode(namespace_of(subnet)) != self._inodes.get(subnet):
                 # Gone, or made anew meanwhile: the handles keep the old one alive, and with it its tunnel's key.
                 self._post(NamespaceGone(subnet))
-            elif handles.probe.has_changed():
+                continue
+            handles.proxies.look()
+            if handles.probe.has_changed():
                 handles.probe.remember()
                 self._dataplane.touch(subnet)
         self._post(SecondPassed())

@@ -35,6 +35,7 @@ class Keeper:
     pairs: int = 1
     pods: int = 1
     attach_all: bool = False
+    egress: bool = False
     lab: Lab | None = None
     watch: EniWatch | None = None
     made: int = field(default=0)
@@ -53,6 +54,7 @@ class Keeper:
                 pairs=self.pairs,
                 pods=self.pods,
                 attach_all=self.attach_all,
+                egress=self.egress,
             )
             try:
                 self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)

@@ -1,7 +1,7 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
-Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `SetProbe` and `MarkedSetHandle`
-are the exceptions: their sockets are opened there and used elsewhere.
+Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `SetProbe`, `ProxyProbe` and
+`MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
@@ -21,6 +21,7 @@ from proxypool.adapters.netlink.namespaces import (
 )
 from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
+from proxypool.adapters.netlink.proxy_probe import ProxyProbe
 from proxypool.adapters.netlink.set_probe import SetProbe
 from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle, change_set
 
@@ -33,6 +34,7 @@ __all__ = [
     "MarkedSetHandle",
     "Memory",
     "Ownership",
+    "ProxyProbe",
     "SetProbe",
     "Underlay",
     "View",
