@@ -231,7 +231,7 @@ class Supervision:
     def silent(self, problem: str, now: float) -> None:
         """It did not answer in time. The next look decides; then its list is put right, whatever was done of that."""
         self._silent += 1
-        self.problem, self._role = problem, None
+        self.problem, self._role, self._is_started_here = problem, None, False
         self._look_at = now
         self._pending.clear()
 

@@ -39,7 +39,7 @@ _QUESTIONS = (("-s",), ("-s", "runtime"), ("-s", "queue"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
     """What the main loop wants for a subnet."""
 
     config: SyncConfig
@@ -64,7 +64,7 @@ class StateSync:
     def __init__(self, run_dir: Path, post: Callable[[SyncSeen], None], monotonic: Callable[[], float]) -> None:
         """Nothing is started before something is wanted."""
         self._conntrackd, self._post, self._monotonic = Conntrackd(run_dir), post, monotonic
-        self._wanted: dict[str, _Wanted] = {}
+        self._wanted: Mapping[str, Wanted] = {}
         self._subnets: dict[str, _Subnet] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -74,18 +74,22 @@ class StateSync:
 
     def follow(self, members: Mapping[str, Member]) -> None:
         """Have what these members need. Called every second and after changes; a member that is left out has none."""
-        wanted: dict[str, _Wanted] = {}
+        wanted: dict[str, Wanted] = {}
         for subnet, member in members.items():
             found = _wanted_of(member, self._wanted.get(subnet))
             if found is not None:
                 wanted[subnet] = found
+        self.want(wanted)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="state-sync", daemon=True)
+            self._thread.start()
+
+    def want(self, wanted: Mapping[str, Wanted]) -> None:
+        """Have this, by subnet, and no more."""
         with self._changed:
             if wanted != self._wanted:
                 self._wanted = wanted
                 self._changed.notify()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="state-sync", daemon=True)
-            self._thread.start()
 
     def stop(self) -> None:
         """End the thread; conntrackd goes on."""
@@ -128,7 +132,7 @@ class StateSync:
             for other in others:
                 self._stop(subnet, other.pid)
 
-    def _tend(self, subnet: str, wanted: _Wanted | None) -> None:
+    def _tend(self, subnet: str, wanted: Wanted | None) -> None:
         known = self._subnets.setdefault(subnet, _Subnet())
         for _ in range(STEPS_AT_ONCE):
             if known.process is not None and not self._conntrackd.is_alive(known.process.pid):
@@ -219,7 +223,7 @@ class StateSync:
         return self._conntrackd.last_words(subnet) or "it said nothing"
 
 
-def _wanted_of(member: Member, before: _Wanted | None) -> _Wanted | None:
+def _wanted_of(member: Member, before: Wanted | None) -> Wanted | None:
     """A member that is not programmed just now keeps what it has: its namespace may be put right in a moment."""
     link = member.scenes.link
     if link is None:
@@ -227,7 +231,7 @@ def _wanted_of(member: Member, before: _Wanted | None) -> _Wanted | None:
     is_master = None if member.state.role is Role.INIT else member.state.role is Role.MASTER
     if not member.is_programmed or member.handles is None:
         return before and replace(before, is_master=is_master)
-    return _Wanted(_config_of(member, link), is_master)
+    return Wanted(_config_of(member, link), is_master)
 
 
 def _config_of(member: Member, link: SyncLink) -> SyncConfig:
@@ -236,7 +240,7 @@ def _config_of(member: Member, link: SyncLink) -> SyncConfig:
     return SyncConfig(link, own, member.conntrack_limit() or DEFAULT_LIMIT)
 
 
-def _wish(subnet: str, wanted: _Wanted | None) -> SyncWish | None:
+def _wish(subnet: str, wanted: Wanted | None) -> SyncWish | None:
     if wanted is None:
         return None
     namespace = namespace_inode(namespace_of(subnet))

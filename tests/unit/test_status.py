@@ -206,6 +206,7 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP015", "conntrack-high"),
         ("PP016", "taking-over"),
         ("PP017", "no-active-pair"),
+        ("PP018", "state-not-synced"),
     ]
 
 
