@@ -111,7 +111,7 @@ class Membership:
             self._forget(subnet)
         for subnet, pair in wanted.items():
             self._serve(subnet, pair, now)
-        self.state_sync.follow(self.members)
+        self._follow_sync()
         self._remove_left_over(wanted)
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
@@ -315,7 +315,7 @@ class Membership:
         for member in self.members.values():
             if member.scenes.link is None:
                 member.sync = None
-        if self.snapshot.spec is not None:
+        if self.snapshot.spec is not None and self.tunnel_problem is None:
             self.state_sync.follow(self.members)
 
     def next_deadline(self) -> float | None:

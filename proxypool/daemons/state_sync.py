@@ -42,7 +42,8 @@ _QUESTIONS = (("-s",), ("-s", "runtime"), ("-s", "queue"))
 class Wanted:
     """What the main loop wants for a subnet."""
 
-    config: SyncConfig
+    config: SyncConfig | None
+    """None: not known yet. What an earlier daemon started is left as it is until then."""
     is_master: bool | None
 
 
@@ -121,7 +122,8 @@ class StateSync:
         for subnet in [*wanted, *(self._subnets.keys() - wanted.keys())]:
             if self._is_stopping:
                 return
-            self._tend(subnet, wanted.get(subnet))
+            if subnet not in wanted or wanted[subnet].config is not None:
+                self._tend(subnet, wanted.get(subnet))
 
     def _adopt(self) -> None:
         """What an earlier daemon started. Two for one subnet must not be: the older is taken, the others end."""
@@ -230,7 +232,7 @@ def _wanted_of(member: Member, before: Wanted | None) -> Wanted | None:
         return None
     is_master = None if member.state.role is Role.INIT else member.state.role is Role.MASTER
     if not member.is_programmed or member.handles is None:
-        return before and replace(before, is_master=is_master)
+        return Wanted(before.config if before is not None else None, is_master)
     return Wanted(_config_of(member, link), is_master)
 
 
@@ -241,7 +243,7 @@ def _config_of(member: Member, link: SyncLink) -> SyncConfig:
 
 
 def _wish(subnet: str, wanted: Wanted | None) -> SyncWish | None:
-    if wanted is None:
+    if wanted is None or wanted.config is None:
         return None
     namespace = namespace_inode(namespace_of(subnet))
     # Without its namespace it must end: it keeps the old one alive, and with it its tunnels' keys.

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from proxypool.core.addressing import namespace_of, sync_device_of
+from proxypool.core.addressing import sync_device_of
 from proxypool.lab import processes
 from proxypool.lab.configs import SESSION_TIMEOUT_S
 from proxypool.lab.lab import Lab
@@ -26,6 +26,7 @@ from proxypool.lab.prober import Connections
 from proxypool.lab.topology import PAIR
 from tests.lab.conftest import Keeper, keep, lend
 from tests.lab.observe import (
+    ACCEPT_ALL,
     IN_GUEST,
     PATIENCE,
     datagrams,
@@ -188,8 +189,8 @@ def test_clients_of_a_database_notice_nothing(lab: Lab, subnet: SubnetPlan) -> N
         redis = ["redis-benchmark", "-h", subnet.database_ip, "-c", "20", "-t", "incr", "-q", "-l"]
         cli = ["redis-cli", "-h", subnet.database_ip, "-r", "500", "-i", "0.01", "incr", "survived"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running = [instance.popen(command, **pipes) for command in ([*bench, "postgres"], cli)]  # type: ignore[arg-type]
-        endless = instance.popen(redis, **pipes)  # type: ignore[arg-type]
+        running = [instance.popen(command, **pipes) for command in ([*bench, "postgres"], cli)]
+        endless = instance.popen(redis, **pipes)
         stack.callback(endless.kill)
         time.sleep(2.0)
         lab.fault("power-off", master_of(lab, subnet))
@@ -260,11 +261,6 @@ def test_the_daemons_restart_leaves_conntrackd_alone(lab: Lab, subnet: SubnetPla
 
 def test_nothing_is_left_without_an_egress_address(lab: Lab, subnet: SubnetPlan) -> None:
     """Neither process, file nor device; and it comes back with it."""
-    document = lab.topology.pool_document()
-    without = json.loads(json.dumps(document))
-    for each in without["subnets"]:
-        for pair in each["pairs"]:
-            del pair["egress_address"]
     nodes = [member.node for member in subnet.members]
 
     def left() -> list[str]:
@@ -281,11 +277,35 @@ def test_nothing_is_left_without_an_egress_address(lab: Lab, subnet: SubnetPlan)
         return found
 
     assert len(left()) >= len(nodes)
+    change = ("pair", "set", subnet.id, PAIR, "--accept-risk=drop-connections", "--egress-address")
     try:
-        lab.proxypool("pool", "apply", "-", "--yes", "--accept-risk=drop-connections", input=json.dumps(without))
+        lab.proxypool(*change, "none")
         wait_until(lambda: not left(), 10.0, lambda: f"left: {left()}")
     finally:
-        lab.proxypool("pool", "apply", "-", "--yes", "--accept-risk=drop-connections", input=json.dumps(document))
+        lab.proxypool(*change, str(subnet.pairs[0].egress_address))
+    wait_in_step(lab, subnet)
+
+
+def test_nothing_is_left_of_a_subnet_that_is_removed(lab: Lab, subnet: SubnetPlan) -> None:
+    """A process in the namespace would keep it alive, and with it the card and the tunnels' keys."""
+
+    def left() -> list[str]:
+        found = []
+        for member in subnet.members:
+            machine = lab.machine(member.node)
+            found += [f"{member.node}: pid {process.pid}" for process in conntrackd_of(machine)]
+            found += machine.run(["ls", "/run/proxypool/conntrackd"], check=False).stdout.split()
+            found += machine.run(["ip", "netns", "list"]).stdout.split()
+            if member.eni not in machine.run(["ip", "-br", "link"]).stdout:
+                found.append(f"{member.node}: no {member.eni}")
+        return found
+
+    try:
+        lab.proxypool("pair", "remove", subnet.id, PAIR, "--yes", *ACCEPT_ALL)
+        wait_until(lambda: not left(), 10.0, lambda: f"left: {left()}")
+    finally:
+        lab.proxypool("pool", "apply", "-", input=json.dumps(lab.topology.pool_document()))
+        wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
     wait_in_step(lab, subnet)
 
 
@@ -310,4 +330,3 @@ def test_a_function_host_cannot_tell_a_node_of_connections(lab: Lab, subnet: Sub
     table = in_namespace(lab, node.name, subnet, "iptables-legacy", "-S", "PP-INPUT").stdout.splitlines()
     first = next(rule for rule in table if rule.startswith("-A"))
     assert f"-i {sync_device_of(subnet.id)}" in first
-    assert namespace_of(subnet.id)
