@@ -318,6 +318,7 @@ def test_an_egress_address_is_set_and_another_one_needs_the_name_of_the_risk(cli
     first, second = (str(members[0].address.network[last]) for last in (200, 201))
     assert cli.ok(*words, first) == f"pair s1/p1: egress address {first}\n"
     assert cli.ok(*words, first) == f"pair s1/p1 has egress address {first}\n"
+    operator.make("subnets/s1/hosts/host1")
     for new in (second, "none"):
         refused = cli(*words, new)
         assert (refused.code, refused.out) == (7, "")
