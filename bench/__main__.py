@@ -22,6 +22,7 @@ from proxypool.lab.errors import LabError
 NAMES = (
     "datapath",
     "blackout",
+    "survival",
     "switchover",
     "onboard",
     "restart",

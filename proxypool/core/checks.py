@@ -53,6 +53,7 @@ class Code(Enum):
     TAKING_OVER = ("PP016", "taking-over", Level.DEGRADED)
     NO_ACTIVE_PAIR = ("PP017", "no-active-pair", Level.DEGRADED)
     STATE_NOT_SYNCED = ("PP018", "state-not-synced", Level.DEGRADED)
+    EGRESS_UNANSWERED = ("PP020", "egress-unanswered", Level.CRITICAL)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -196,6 +197,13 @@ def check_member(subject: str, member: Member, now: float) -> Iterator[Check]:
         what = "master with the gate closed" if member.is_master else f"{status.role} with the gate open"
         yield Check.of(
             Code.GATE_MISMATCH, subject, f"{node} is {what}: its daemon repairs this within 2 s; if not, see its log"
+        )
+    if member.is_master and status.gate and status.answers_egress is False:
+        yield Check.of(
+            Code.EGRESS_UNANSWERED,
+            subject,
+            f"{node} is master and does not answer for the egress address, so nothing comes back from the customer's "
+            "servers: its daemon repairs this within 2 s; if not, see its log",
         )
     age_s = now - max(status.at, member.alive.at if member.alive else 0.0)
     if age_s > STALE_AFTER_S:

@@ -344,8 +344,15 @@ class Membership:
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with the whole node as far as tunnels go."""
-        return [self.tunnel_problem] if self.tunnel_problem else []
+        """What is wrong with the whole node as far as tunnels and announcements go."""
+        found = [self.tunnel_problem] if self.tunnel_problem else []
+        has_egress = any(member.pair.egress_address for member in self.members.values())
+        if has_egress and not Path(self.keepalived.arping).exists():
+            found.append(
+                f"{self.keepalived.arping} is not there: while the daemon is dead, a new master cannot announce its "
+                "egress addresses; install the package iputils-arping"
+            )
+        return found
 
 
 def _same(wanted: PairSpec | None, served: PairSpec) -> bool:

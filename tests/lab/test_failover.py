@@ -44,7 +44,7 @@ RETURN_LIMIT_MS = 2000.0 if IN_GUEST else 200.0
 OVERLAP_LIMIT_S = 1.0 * PATIENCE
 """Two open gates at once: for as long as it takes to notice, where nobody says goodbye."""
 CONNECTIONS = 20 if IN_GUEST else 50
-PORT = 5003
+PORTS = (5003, 5004)
 RESET_WITHIN_S = 1.0 * PATIENCE
 FORGOTTEN_AFTER_S = 2.0
 """A member that is no longer master looks once a second whether it is to forget."""
@@ -130,9 +130,9 @@ def test_power_off_of_the_master(lab: Lab, subnet: SubnetPlan, measured: Measure
 
 
 @contextlib.contextmanager
-def talk(lab: Lab, subnet: SubnetPlan) -> Iterator[tuple[socket.socket, socket.socket]]:
+def talk(lab: Lab, subnet: SubnetPlan, port: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     """An established connection: the instance's end and the server's."""
-    with listen(lab, subnet.database, PORT) as server, connect(lab, "pod1", (subnet.database_ip, PORT)) as client:
+    with listen(lab, subnet.database, port) as server, connect(lab, "pod1", (subnet.database_ip, port)) as client:
         accepted, _ = server.accept()
         with accepted:
             client.sendall(b"one")
@@ -155,7 +155,7 @@ def test_lost_connections_are_reset_whoever_speaks_after_a_planned_change(lab: L
     """Without an egress address. The instance's packet comes to the new master, the server's to the old one, which is
     alive and has forgotten the connection.
     """
-    with talk(lab, subnet) as (client, _), talk(lab, subnet) as (_, server):
+    with talk(lab, subnet, PORTS[0]) as (client, _), talk(lab, subnet, PORTS[1]) as (_, server):
         lab.proxypool("pair", "switchover", subnet.id, PAIR, "--timeout", "60", timeout=60.0 * PATIENCE)
         wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
         assert wait_for_reset(client) < RESET_WITHIN_S
@@ -169,7 +169,7 @@ def test_lost_connections_are_reset_after_a_power_off(lab: Lab, subnet: SubnetPl
     """
     master = master_of(lab, subnet)
     survivor = other_of(subnet, master)
-    with talk(lab, subnet) as (client, _), talk(lab, subnet) as (_, server):
+    with talk(lab, subnet, PORTS[0]) as (client, _), talk(lab, subnet, PORTS[1]) as (_, server):
         lab.fault("power-off", master)
         wait_takeover(lab, subnet, survivor)
         assert wait_for_reset(client) < RESET_WITHIN_S

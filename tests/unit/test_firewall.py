@@ -18,6 +18,8 @@ from tests.unit import builders as make
 TUNNELS = IPv4Network("100.64.0.0/10")
 SUBNET = make.subnet("s1", "172.16.102.0/24", "172.16.101.0/24")
 TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS)}
+EGRESS = IPv4Address("172.16.101.20")
+EGRESS_TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS, EGRESS)}
 NOTRACK = ("notrack", "")
 UNDERLAY, HAVIP = IPv4Address("192.168.4.1"), IPv4Address("192.168.4.100")
 
@@ -66,6 +68,7 @@ HOST = HostRules(
 def all_tables() -> list[Table]:
     return [
         *TABLES.values(),
+        *EGRESS_TABLES.values(),
         node_guard(TunnelKind.GRE, 4789, [(IPv4Address("192.168.4.50"), 2181)], UNDERLAY),
         *host_tables(HOST),
     ]
@@ -87,7 +90,7 @@ class TestOwnership:
     def test_policies_are_set_in_our_namespaces_only(self) -> None:
         """The machine's own policy is its owner's."""
         assert [one.policy for one in TABLES["filter"].chains] == ["DROP", "DROP"]
-        for table in all_tables()[len(TABLES) :]:
+        for table in all_tables()[2 * len(TABLES) :]:
             assert [one.policy for one in table.chains] == [None] * len(table.chains)
 
 
@@ -132,6 +135,20 @@ class TestSubnetsNamespace:
         (masquerade,) = rules(TABLES["nat"], "POSTROUTING")
         assert (masquerade.target, masquerade.source, masquerade.out_device) == ("MASQUERADE", TUNNELS, "eni0")
         assert masquerade.target_options == (("random-fully", ""),)
+
+    def test_with_an_egress_address_they_leave_with_that_one_and_a_random_port(self) -> None:
+        (nat,) = rules(EGRESS_TABLES["nat"], "POSTROUTING")
+        assert (nat.target, nat.source, nat.out_device) == ("SNAT", TUNNELS, "eni0")
+        assert nat.target_options == (("to-source", "172.16.101.20"), ("random-fully", ""))
+
+    def test_a_lost_connection_to_the_egress_address_is_reset_and_to_nothing_else(self) -> None:
+        """It is no local address, so it is forwarded; a RST for another would leave with a source that is not ours."""
+        (added,) = set(rules(EGRESS_TABLES["filter"], "FORWARD")) - set(rules(TABLES["filter"], "FORWARD"))
+        assert (added.target, added.protocol, states(added)) == ("REJECT", "tcp", "INVALID")
+        assert added.target_options == (("reject-with", "tcp-reset"),)
+        assert (added.in_device, added.out_device) == ("eni0", "ppt1")
+        assert (added.destination, added.source, added.is_source_negated) == (IPv4Network(EGRESS), TUNNELS, True)
+        assert rules(EGRESS_TABLES["filter"], "INPUT") == rules(TABLES["filter"], "INPUT")
 
     def test_the_mss_is_clamped_in_both_directions(self) -> None:
         clamp = rules(TABLES["filter"], "FORWARD")[0]

@@ -25,6 +25,7 @@ from proxypool.core.scene import (
     MarkedSet,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     RouteKind,
     RuleAction,
@@ -124,6 +125,28 @@ class TestSubnetOnNode:
     def test_the_gate_is_not_part_of_a_scene(self) -> None:
         """It follows the VRRP state, not the reconcile loop: a repair must never open a backup's gate."""
         assert not any("ip_forward" in path or path.endswith("/forwarding") for path in sysctls(self.scene()))
+
+    def test_an_egress_address_is_answered_for_and_on_no_device(self) -> None:
+        """The kernel answers only for an address whose route leads to another device, and without a delay if told so."""
+        egress = IPv4Address("172.16.101.20")
+        # Without the other member, and so without what else comes with an egress address: the link to it.
+        pool = make.snapshot(pairs=[make.pair(egress=str(egress))], nodes=[make.node("n1", "192.168.4.1")])
+        plain, scene = (
+            make.snapshot(pairs=[make.pair()]),
+            subnet_scene(make.node_facts(), pool, make.pair(egress=str(egress))),
+        )
+        assert objects_of(scene, ProxyNeighbour) == [ProxyNeighbour("eni0", egress)]
+        assert routes(scene)["172.16.101.20/32", 0].device == TUNNEL
+        assert egress not in {item.interface.ip for item in objects_of(scene, Address) if isinstance(item, Address)}
+        assert sysctls(scene)["ipv4/neigh/eni0/proxy_delay"] == "0"
+        without = subnet_scene(make.node_facts(), plain, make.pair())
+        assert objects_of(without, ProxyNeighbour) == []
+        assert scene.objects.keys() - without.objects.keys() == {
+            ("proxy", "eni0", "172.16.101.20"),
+            ("route", "254", "172.16.101.20/32", "0"),
+            ("sysctl", "ipv4/neigh/eni0/proxy_delay"),
+            ("sysctl", "ipv4/ip_nonlocal_bind"),
+        }
 
     def test_a_node_that_is_no_member_is_a_defect(self) -> None:
         with pytest.raises(KeyError):

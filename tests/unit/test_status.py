@@ -103,6 +103,18 @@ def test_a_healthy_pool_has_nothing_to_say() -> None:
         ("nobody stands", view(MASTER, BACKUP, elected=()), ["nobody-elected"], Level.DEGRADED),
         ("no HaVip", view(replace(MASTER, has_havip=False), BACKUP), ["havip-mismatch"], Level.CRITICAL),
         ("HaVip twice", view(MASTER, replace(BACKUP, has_havip=True)), ["havip-mismatch"], Level.CRITICAL),
+        (
+            "egress address without an answer",
+            view(replace(MASTER, answers_egress=False), replace(BACKUP, answers_egress=False)),
+            ["egress-unanswered"],
+            Level.CRITICAL,
+        ),
+        (
+            "egress address",
+            view(replace(MASTER, answers_egress=True), replace(BACKUP, answers_egress=False)),
+            [],
+            Level.OK,
+        ),
         ("closed gate", view(replace(MASTER, gate=False), BACKUP), ["gate-mismatch"], Level.CRITICAL),
         ("no namespace", view(replace(MASTER, gate=None), BACKUP), ["gate-mismatch"], Level.CRITICAL),
         ("two gates", view(MASTER, replace(BACKUP, gate=True)), ["gate-mismatch"], Level.CRITICAL),
@@ -207,6 +219,7 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP016", "taking-over"),
         ("PP017", "no-active-pair"),
         ("PP018", "state-not-synced"),
+        ("PP020", "egress-unanswered"),
     ]
 
 
