@@ -21,6 +21,8 @@ from proxypool.core.sync_supervision import SyncProcess
 
 PROGRAM = "conntrackd"
 STOP_S = 2.0
+NICE = -10
+"""Before everybody's programs, after keepalived."""
 LOG_BYTES = 1 << 20
 """A log is cut when it is longer: it lies in memory."""
 
@@ -117,6 +119,13 @@ class Conntrackd:
         # It is reaped when it is seen to have ended; Python must not warn that it still runs.
         process.returncode = 0
         return SyncProcess(process.pid, config.fingerprint, namespace)
+
+    def calm(self, pid: int) -> None:
+        """Make it an ordinary process; see `core.state_sync`. Where that is not allowed it stays what it is."""
+        with suppress(OSError):
+            if os.sched_getscheduler(pid) != os.SCHED_OTHER:
+                os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+                os.setpriority(os.PRIO_PROCESS, pid, NICE)
 
     def stop(self, pid: int) -> None:
         """End a process, by force if it does not by itself.

@@ -12,7 +12,9 @@ and writes what it hears straight into the kernel: nothing is left to do at a ta
   this is off, and the supervision does it.
 - Times to live are those of an entry's last event. A UDP entry is not renewed on the backup by the packets that the
   master sees: the master tells its list again from time to time.
-- It asks for real-time scheduling by itself, at the highest priority there is, which would be above keepalived's.
+- It asks for real-time scheduling by itself, and ends if it does not get it. A real-time process goes before keepalived
+  where that has none, and a hundred of them take every processor: so it is taken away from it again, for a good place
+  among ordinary processes (`adapters.conntrackd`).
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ SOCKET_BYTES = 8 << 20
 EVENT_BYTES, MAX_EVENT_BYTES = 8 << 20, 64 << 20
 """Buffer for the kernel's events: it must hold those of a second, while conntrackd reads a whole table."""
 PRIORITY = 1
-"""Real-time, the lowest: late is better than never, but keepalived comes first."""
+"""Real-time, the lowest there is; for the moment until it is taken away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,7 @@ class StateSync:
             return wish is not None and self._start(subnet, known, wish)
         assert known.process is not None  # noqa: S101 - of a step that is for a process
         fingerprint = known.process.fingerprint
+        self._conntrackd.calm(known.process.pid)
         try:
             if step is Step.LOOK:
                 supervision.looked(self._look(subnet, known, fingerprint), self._monotonic())

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from proxypool.adapters.conntrackd import NICE
 from proxypool.core.state_sync import SyncConfig
 from proxypool.core.sync_link import SyncLink
 from proxypool.core.sync_supervision import SyncReport, SyncState
@@ -229,6 +230,13 @@ def test_a_daemon_that_was_dead_during_the_takeover_makes_up_for_it(sides: tuple
     second.restart_daemon()
     until(lambda: first.ports() == {4001}, *sides)
     assert second.pids() == [pid], "adopted, not started again"
+
+
+def test_it_does_not_stay_a_real_time_process(sides: tuple[Side, Side]) -> None:
+    """A hundred of them would keep keepalived from every processor."""
+    for side in sides:
+        (pid,) = side.pids()
+        assert (os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)) == (os.SCHED_OTHER, NICE)
 
 
 def test_a_daemons_restart_changes_nothing(sides: tuple[Side, Side]) -> None:
