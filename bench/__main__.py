@@ -24,6 +24,7 @@ NAMES = (
     "failover",
     "false-alarms",
     "mass-failover",
+    "survival",
     "onboard",
     "restart",
     "footprint",

@@ -81,6 +81,7 @@ def bench_lab(
     by_hand: bool,
     attach_all: bool = True,
     host_options: Mapping[str, str] | None = None,
+    egress: bool = False,
 ) -> Iterator[Lab]:
     """A lab with an empty pool whose daemons run; gone afterwards, whatever happens.
 
@@ -94,6 +95,7 @@ def bench_lab(
         subnets=subnets + (1 if by_hand else 0),
         tunnel=settings.tunnel,
         attach_all=attach_all,
+        egress=egress,
     )
     with Lab.up(topology, settings.progress, start_daemons=False, apply=False, timeout_s=UP_TIMEOUT_S) as lab:
         for node in OUR_NODES:

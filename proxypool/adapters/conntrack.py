@@ -3,9 +3,9 @@
 IPv4 and zone 0 only: what others keep in zones of their own is none of ours. The kernel leaves entries out of a listing
 whose timeout is over.
 
-Nothing here uses the kernel's flush: with a filter that a kernel does not know, it empties the table. Entries are
-listed, looked at again here, and deleted one by one with their id, so that a new connection with the same addresses and
-ports is left alone.
+Nothing but `forget_all` uses the kernel's flush: with a filter that a kernel does not know, it empties the table.
+Entries are listed, looked at again here, and deleted one by one with their id, so that a new connection with the same
+addresses and ports is left alone.
 """
 
 from __future__ import annotations
@@ -96,6 +96,12 @@ class Conntrack:
         dump = self._dump(ctnetlink.by_source(source))
         packed, bits = source.packed, ctnetlink.native(mask)
         return self._delete([key for key, found, opener in ctnetlink.keys(dump) if found & bits and opener == packed])
+
+    def forget_all(self) -> None:
+        """Empty the table. For a namespace that is ours alone."""
+        with _told("empty the connection table"):
+            for refusal in self._link.exchange(ctnetlink.DELETE, [b""]):
+                raise refusal
 
     def _dump(self, choice: bytes) -> list[bytes]:
         with _told("list connections"):

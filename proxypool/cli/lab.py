@@ -82,6 +82,9 @@ def up(
         Profile | None,
         typer.Option(help="How soon a silent master is replaced; default: balanced, conservative on one CPU."),
     ] = None,
+    egress: Annotated[
+        bool, typer.Option("--egress", help="Every pair has an egress address: connections survive a failover.")
+    ] = False,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:
@@ -108,6 +111,7 @@ def up(
             pods=pods,
             attach_all=attach_all,
             detection=detection or choose_detection(),
+            egress=egress,
         )
         lab = Lab.up(topology, progress, timeout_s=timeout)
         progress(f"lab {name!r} is up: {', '.join(lab.machines)}")

@@ -66,7 +66,10 @@ def add(
     ],
     vrid: Annotated[int | None, typer.Option(help="VRRP id, 1-255. Default: the smallest free on both nodes.")] = None,
     egress_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Floating address in the customer's subnet.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Floating address in the customer's subnet: what its servers see, on either member."
+        ),
     ] = None,
     weight: WeightOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False,
@@ -164,6 +167,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("held by", ", ".join(pair.havip_holders)),
             ("VRRP id", str(pair.vrid)),
             ("egress address", str(pair.egress_address or "")),
+            *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
             ("state", pair.state),
             ("weight", str(pair.weight)),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
@@ -181,13 +185,36 @@ def set_pair(
     context: typer.Context,
     subnet: SubnetArgument,
     pair: PairArgument,
-    weight: Annotated[int, typer.Option(help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}.")],
+    weight: Annotated[
+        int | None, typer.Option(help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}.")
+    ] = None,
+    egress_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|none",
+            help="Floating address in the customer's subnet. Connections that left with another one break.",
+        ),
+    ] = None,
+    accept_risk: RiskOption = None,
 ) -> None:
-    """Change a pair's share of new connections. No connection that exists moves."""
+    """Change a pair's share of new connections, which moves none that exists, or its egress address."""
     settings: Settings = context.obj
+    if weight is None and egress_address is None:
+        raise InvalidInput("nothing to set: give --weight or --egress-address")
+    if weight is not None:
+        require_weight(weight)
     with settings.store() as store:
-        is_changed = store.set_weight(subnet, pair, weight).what == "changed"
-    typer.echo(f"pair {subnet}/{pair}: weight {weight}" if is_changed else f"pair {subnet}/{pair} has weight {weight}")
+        if egress_address is not None:
+            egress = None if egress_address == "none" else _address(egress_address, "--egress-address")
+            is_changed = store.set_egress(subnet, pair, egress, accept_risk or ()).what == "changed"
+            _say_set(f"{subnet}/{pair}", f"egress address {egress or 'none'}", is_changed=is_changed)
+        if weight is not None:
+            is_changed = store.set_weight(subnet, pair, weight).what == "changed"
+            _say_set(f"{subnet}/{pair}", f"weight {weight}", is_changed=is_changed)
+
+
+def _say_set(pair: str, what: str, *, is_changed: bool) -> None:
+    typer.echo(f"pair {pair}: {what}" if is_changed else f"pair {pair} has {what}")
 
 
 @app.command()

@@ -13,6 +13,8 @@ from proxypool.core.errors import InvalidInput
 
 NAMESPACE_PREFIX = "pp-"
 TUNNEL_DEVICE_PREFIX = "ppt"
+SYNC_DEVICE_PREFIX = f"{TUNNEL_DEVICE_PREFIX}s"
+"""No tunnel device of a subnet has it: what follows there is hexadecimal."""
 ENI_DEVICE = "eni0"
 VRID_RANGE = range(1, 256)
 KEY_RANGE = range(1, 1 << 24)
@@ -27,6 +29,11 @@ def namespace_of(subnet: str) -> str:
 def tunnel_device_of(subnet: str) -> str:
     """Tunnel device of a subnet: unique on a machine and within IFNAMSIZ (15 characters), whatever the id's length."""
     return TUNNEL_DEVICE_PREFIX + hashlib.blake2s(subnet.encode(), digest_size=5).hexdigest()
+
+
+def sync_device_of(subnet: str) -> str:
+    """Device of the link between the members of the subnet's pair, as `tunnel_device_of`."""
+    return SYNC_DEVICE_PREFIX + tunnel_device_of(subnet).removeprefix(TUNNEL_DEVICE_PREFIX)
 
 
 def mac_of(address: IPv4Address) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
 from proxypool.core.role import Role
+from proxypool.core.sync_supervision import SyncState
 
 STALE_AFTER_S = 15.0
 """A member publishes every few seconds; older than this, what it says may no longer be so."""
@@ -51,6 +52,8 @@ class Code(Enum):
     CONNTRACK_HIGH = ("PP015", "conntrack-high", Level.DEGRADED)
     TAKING_OVER = ("PP016", "taking-over", Level.DEGRADED)
     NO_ACTIVE_PAIR = ("PP017", "no-active-pair", Level.DEGRADED)
+    STATE_NOT_SYNCED = ("PP018", "state-not-synced", Level.DEGRADED)
+    EGRESS_UNANSWERED = ("PP020", "egress-unanswered", Level.CRITICAL)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -145,8 +148,10 @@ def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterato
             f"{elected} is elected but {masters[0]} is master: it should pass within a second; "
             f"if not, see keepalived's log on {elected}",
         )
+    are_all_alive = all(member.alive is not None for member in members)
     for member in members:
         yield from check_member(f"{subject}/{member.node}", member, now)
+        yield from check_sync(pair, member, are_all_alive=are_all_alive)
 
 
 def _taker(members: Sequence[Member], now: float) -> str | None:
@@ -193,6 +198,13 @@ def check_member(subject: str, member: Member, now: float) -> Iterator[Check]:
         yield Check.of(
             Code.GATE_MISMATCH, subject, f"{node} is {what}: its daemon repairs this within 2 s; if not, see its log"
         )
+    if member.is_master and status.gate and status.answers_egress is False:
+        yield Check.of(
+            Code.EGRESS_UNANSWERED,
+            subject,
+            f"{node} is master and does not answer for the egress address, so nothing comes back from the customer's "
+            "servers: its daemon repairs this within 2 s; if not, see its log",
+        )
     age_s = now - max(status.at, member.alive.at if member.alive else 0.0)
     if age_s > STALE_AFTER_S:
         yield Check.of(
@@ -210,6 +222,26 @@ def check_member(subject: str, member: Member, now: float) -> Iterator[Check]:
             subject,
             f"{node} tracks {status.conntrack} of {status.conntrack_limit} connections: add a pair",
         )
+
+
+def check_sync(pair: PairSpec, member: Member, *, are_all_alive: bool) -> Iterator[Check]:
+    """Whether connections would survive a failover. A member that is dead is heard of by nobody, and has a check."""
+    state = member.status.sync if member.status is not None and member.alive is not None else None
+    if state is None or state in {SyncState.OK, SyncState.STARTING}:
+        return
+    if state == SyncState.UNHEARD and not are_all_alive:
+        return
+    what = {
+        SyncState.UNHEARD: "hears nothing from the other member's conntrackd",
+        SyncState.HUNG: "has a conntrackd that does not answer",
+        SyncState.DOWN: "has no running conntrackd",
+    }.get(SyncState(state) if state in set(SyncState) else SyncState.DOWN)
+    yield Check.of(
+        Code.STATE_NOT_SYNCED,
+        f"{pair.subnet}/{pair.id}/{member.node}",
+        f"{member.node} {what}: connections would not survive a failover; the daemon starts it again within a minute, "
+        f"if not, see the daemon's log there, and whether UDP (VXLAN) or GRE passes between the two nodes",
+    )
 
 
 def check_node(spec: NodeSpec, alive: Alive | None) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from ipaddress import IPv4Address
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     NOT_DRAINING = "not-draining"
     NOT_EMPTY = "not-empty"
     NOT_KNOWN = "not-known"
+    EGRESS_MOVES = "egress-moves"
 
 
 class Unknown(StrEnum):
@@ -80,6 +82,8 @@ class Refusal(Struct, frozen=True):
                 return f"{name} is not draining: every connection through it breaks"
             case Reason.NOT_EMPTY:
                 return f"{name} still has {connections(self.left)}"
+            case Reason.EGRESS_MOVES:
+                return f"{name} has another egress address then: the connections that left with this one break"
             case Reason.NOT_KNOWN:
                 why = self.left.why_unknown if self.left else None
                 return f"nobody can say whether {name} still has connections{f' ({why})' if why else ''}"
@@ -98,6 +102,8 @@ class RiskNotAccepted(PermanentError):
 
 def _instead(refusals: Collection[Refusal]) -> str:
     for refusal in refusals:
+        if refusal.reason is Reason.EGRESS_MOVES:
+            return f"drain it first with `proxypool pair drain {refusal.subnet} {refusal.pair} --wait`; "
         if refusal.risk is Risk.DROP_CONNECTIONS:
             return f"drain it first with `proxypool pair remove {refusal.subnet} {refusal.pair} --drain`; "
     for refusal in refusals:
@@ -160,6 +166,18 @@ def _why_it_breaks(spec: PairSpec | None, left: Left, *, is_in_use: bool) -> Rea
     if spec is None or spec.state is not PairState.DRAINING:
         return Reason.NOT_DRAINING
     return Reason.NOT_KNOWN if left.count is None else None
+
+
+def egress_refusals(spec: PairSpec, egress: IPv4Address | None, left: Left, *, is_in_use: bool) -> tuple[Refusal, ...]:
+    """Why a pair should not get another egress address, or none. A first one breaks nothing: what is established goes
+    on as it began, on the member that is master now.
+    """
+    if spec.egress_address in (None, egress):
+        return ()
+    is_empty = left.count == 0 if spec.state is PairState.DRAINING else not is_in_use
+    if is_empty:
+        return ()
+    return (Refusal(Risk.DROP_CONNECTIONS, Reason.EGRESS_MOVES, spec.subnet, spec.id, left),)
 
 
 def _other_active(pair: str, pairs: Mapping[str, PairSpec]) -> bool:

@@ -6,6 +6,7 @@ Our rules stand in chains of our own (`PP-…`), entered by one jump, so that ru
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.core.addressing import ENI_DEVICE
@@ -13,6 +14,12 @@ from proxypool.core.model import SubnetSpec, TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 
 PEERS_SET = f"{SET_PREFIX}peers"
+"""Underlay addresses of the function hosts."""
+NODES_SET = f"{SET_PREFIX}nodes"
+"""Underlay addresses of the proxy nodes: who may send the state of connections."""
+SYNC_PORT = 3780
+"""UDP, of conntrackd. Inside the tunnel between the members."""
+MAX_PORT = 65535
 PROTOCOL_GRE = "gre"
 PROTOCOL_VRRP = "112"
 """By number: python-iptables does not know the name."""
@@ -23,12 +30,34 @@ def in_state(states: str) -> Match:
     return Match("conntrack", (("ctstate", states),))
 
 
-def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Network) -> tuple[Table, ...]:
+@dataclass(frozen=True, slots=True)
+class SyncEnds:
+    """The link over which the members of a pair tell each other their connections' state, as seen by one of them."""
+
+    device: str
+    own: IPv4Address
+    peer: IPv4Address
+    network: IPv4Network
+
+
+def vxlan_sync_port(vxlan_port: int) -> int:
+    """UDP port of the tunnels between members: beside the pool's, so that the two have nothing in common."""
+    return vxlan_port + 1 if vxlan_port < MAX_PORT else vxlan_port - 1
+
+
+def subnet_tables(
+    subnet: SubnetSpec,
+    tunnel_device: str,
+    tunnel_range: IPv4Network,
+    egress: IPv4Address | None = None,
+    sync: SyncEnds | None = None,
+) -> tuple[Table, ...]:
     """Tables of a subnet's namespace on a node.
 
     A TCP packet without state (a connection lost in a failover) gets a RST on either side, so that nobody hangs; every
     other packet without state is dropped by the policy, so none can leave the ENI without NAT. No RST is sent into the
-    tunnel for one that a customer's server forged.
+    tunnel for one that a customer's server forged. A packet to the egress address, which is no address of this machine,
+    is forwarded, to nowhere: so its RST has a rule of its own, and only the egress address can be its source.
 
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
@@ -61,22 +90,64 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
         protocol="tcp",
         matches=(in_state("INVALID"),),
     )
-    masquerade = Rule("MASQUERADE", (("random-fully", ""),), source=tunnel_range, out_device=ENI_DEVICE)
+    forward = [clamp_mss(), back, *out, reset]
+    if egress is not None:
+        forward.append(replace(reset_here, out_device=tunnel_device, destination=IPv4Network(egress)))
     return (
         Table(
             "filter",
             (
-                chain_of("FORWARD", (clamp_mss(), back, *out, reset), policy="DROP"),
+                chain_of("FORWARD", tuple(forward), policy="DROP"),
                 chain_of(
-                    "INPUT", (Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here), policy="DROP"
+                    "INPUT",
+                    (*_sync_rules(sync), Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here),
+                    policy="DROP",
                 ),
             ),
         ),
-        Table("nat", (chain_of("POSTROUTING", (masquerade,)),)),
+        Table("nat", (chain_of("POSTROUTING", (_source_nat(tunnel_range, egress),)),)),
     )
 
 
-def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[IPv4Address, int]]) -> Table:
+def _sync_rules(sync: SyncEnds | None) -> tuple[Rule, ...]:
+    """Nothing but the other member's messages comes in over the link, and nobody else reaches its addresses: neither a
+    function nor a customer's machine that forges them. Before the rule for established connections, of which the
+    messages are one.
+    """
+    if sync is None:
+        return ()
+    port = Match("udp", (("dport", str(SYNC_PORT)),))
+    return (
+        Rule(
+            "ACCEPT",
+            in_device=sync.device,
+            source=IPv4Network(sync.peer),
+            destination=IPv4Network(sync.own),
+            protocol="udp",
+            matches=(port,),
+        ),
+        Rule("DROP", in_device=sync.device),
+        Rule("DROP", destination=sync.network),
+    )
+
+
+def _source_nat(tunnel_range: IPv4Network, egress: IPv4Address | None) -> Rule:
+    """Ports are chosen at random, for security and because the members of a pair choose from one address.
+
+    A new master may not know the youngest connections of the old one. The kernel keeps a connection's own port where
+    its table shows it free: two hosts use the same ports often, so a new connection would get the port of one that it
+    does not know, to the same server, and one of the two would be reset. Of 64,000 ports at random it takes an unknown
+    one with a probability of the number of unknown connections to that server in 64,000.
+    """
+    at_random = ("random-fully", "")
+    if egress is None:
+        return Rule("MASQUERADE", (at_random,), source=tunnel_range, out_device=ENI_DEVICE)
+    return Rule("SNAT", (("to-source", str(egress)), at_random), source=tunnel_range, out_device=ENI_DEVICE)
+
+
+def node_guard(
+    kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[IPv4Address, int]], underlay: IPv4Address
+) -> Table:
     """The node's own namespace: control traffic skips conntrack, tunnel packets of strangers are dropped.
 
     A full conntrack table must not break VRRP or ZooKeeper, and a tunnel device takes packets of any outer source.
@@ -85,6 +156,7 @@ def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[I
     notrack = ("CT", (("notrack", ""),))
     stranger = Match("set", (("!match-set", f"{PEERS_SET} src"),))
     incoming = [
+        *_sync_guard(kind, vxlan_port, underlay),
         Rule("DROP", protocol=tunnel.protocol, matches=(*tunnel.matches, stranger)),
         Rule(*notrack, protocol=tunnel.protocol, matches=tunnel.matches),
         Rule(*notrack, protocol=PROTOCOL_VRRP),
@@ -93,6 +165,9 @@ def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[I
         Rule(*notrack, protocol=tunnel.protocol, matches=tunnel.matches),
         Rule(*notrack, protocol=PROTOCOL_VRRP),
     ]
+    if kind is TunnelKind.VXLAN:
+        sync = _tunnel_packets(kind, vxlan_sync_port(vxlan_port))
+        outgoing.append(Rule(*notrack, protocol=sync.protocol, matches=sync.matches))
     for address, port in sorted(set(coordinators)):
         peer = IPv4Network(address)
         incoming.append(Rule(*notrack, protocol="tcp", source=peer, matches=(Match("tcp", (("sport", str(port)),)),)))
@@ -100,6 +175,29 @@ def node_guard(kind: TunnelKind, vxlan_port: int, coordinators: Iterable[tuple[I
             Rule(*notrack, protocol="tcp", destination=peer, matches=(Match("tcp", (("dport", str(port)),)),))
         )
     return Table("raw", (chain_of("PREROUTING", tuple(incoming)), chain_of("OUTPUT", tuple(outgoing))))
+
+
+def _sync_guard(kind: TunnelKind, vxlan_port: int, underlay: IPv4Address) -> tuple[Rule, ...]:
+    """The tunnels between members: from nodes only. A host that could send into one could forge connections.
+
+    VXLAN tells them by their UDP port. GRE has no ports; there they are what comes for the node's own address, as the
+    hosts send to HaVips.
+    """
+    notrack = ("CT", (("notrack", ""),))
+    no_node = Match("set", (("!match-set", f"{NODES_SET} src"),))
+    if kind is TunnelKind.VXLAN:
+        sync = _tunnel_packets(kind, vxlan_sync_port(vxlan_port))
+        return (
+            Rule("DROP", protocol=sync.protocol, matches=(*sync.matches, no_node)),
+            Rule(*notrack, protocol=sync.protocol, matches=sync.matches),
+        )
+    own = IPv4Network(underlay)
+    return (
+        Rule("DROP", protocol=PROTOCOL_GRE, destination=own, matches=(no_node,)),
+        Rule(*notrack, protocol=PROTOCOL_GRE, destination=own),
+        # Hosts are not nodes: the next rule would drop them.
+        Rule("RETURN", protocol=PROTOCOL_GRE, destination=own),
+    )
 
 
 def _tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:

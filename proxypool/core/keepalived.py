@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from proxypool.core.addressing import namespace_of
+from proxypool.core.addressing import ENI_DEVICE, namespace_of
 from proxypool.core.detection import Detection
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import PairSpec, Snapshot
@@ -37,6 +37,9 @@ class KeepalivedFacts:
     run_dir: str
     detection: Detection
     flock: str = "/usr/bin/flock"
+    shell: str = "/bin/sh"
+    grep: str = "/usr/bin/grep"
+    arping: str = "/usr/bin/arping"
     nsenter: str = "/usr/bin/nsenter"
     sysctl: str = "/usr/sbin/sysctl"
     namespace_dir: str = "/run/netns"
@@ -99,12 +102,12 @@ def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address, pairs: 
     that stood aside, and would find out by themselves only after 8 s.
     """
     name = instance_name(pair.subnet, pair.id)
+    inside = f"{facts.nsenter} --net={facts.namespace_dir}/{namespace_of(pair.subnet)}"
     tracker = f"proxypool_{pair.subnet}_{pair.id}"
-    gate = (
-        f"{facts.flock} {gate_lock(facts.run_dir, pair.subnet)} "
-        f"{facts.nsenter} --net={facts.namespace_dir}/{namespace_of(pair.subnet)} "
-        f"{facts.sysctl} -q -w net.ipv4.ip_forward="
-    )
+    gate = f"{facts.flock} {gate_lock(facts.run_dir, pair.subnet)} {inside} {facts.sysctl} -q -w net.ipv4.ip_forward="
+    opening = f"{gate}1"
+    if pair.egress_address is not None:
+        opening = f"{facts.shell} -c '{opening} && {_announcing(facts, inside, pair.egress_address)}'"
     return f"""# Written by proxypool; changes are overwritten.
 track_file {tracker} {{
     file {track_file(facts.run_dir, pair.subnet, pair.id)}
@@ -132,12 +135,22 @@ vrrp_instance {name} {{
     virtual_ipaddress {{
         {pair.havip}/32 dev {facts.underlay_device}
     }}
-    notify_master "{gate}1" root root
+    notify_master "{opening}" root root
     notify_backup "{gate}0" root root
     notify_fault "{gate}0" root root
     notify_stop "{gate}0" root root
 }}
 """
+
+
+def _announcing(facts: KeepalivedFacts, inside: str, address: IPv4Address) -> str:
+    """Announce the egress address once the gate is open, and again if it still is after the second that arping takes.
+
+    The daemon does the same, sooner and for as long as the gate is open; this is for one that is dead. Gratuitous ARP
+    as iputils' arping sends it, which binds to the address although it is on no device (`ip_nonlocal_bind`).
+    """
+    announce = f"{inside} {facts.arping} -q -U -c 1 -w 1 -I {ENI_DEVICE} {address}"
+    return f"{announce}; {inside} {facts.grep} -q 1 /proc/sys/net/ipv4/ip_forward && {announce}"
 
 
 def render(facts: KeepalivedFacts, snapshot: Snapshot) -> dict[str, str]:

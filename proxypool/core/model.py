@@ -166,6 +166,12 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     hosts_seen: int = 0
     """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
     with a smaller one, or this one, gets answers."""
+    sync: str | None = None
+    """Whether the members tell each other their connections, as `sync_supervision.SyncState`; None: the pair has no
+    egress address."""
+    answers_egress: bool | None = None
+    """Whether it answers ARP for the pair's egress address, as read from the kernel; None: there is none, or it could
+    not be read."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -306,9 +312,11 @@ def validate_pair(new: PairSpec, snapshot: Snapshot) -> None:
         raise InvalidInput(
             f"{first.node} and {second.node} have the same address {first.address.ip}: each ENI has its own"
         )
+    _require_egress_fits(new)
     for pair in snapshot.all_pairs():
         if (pair.subnet, pair.id) != (new.subnet, new.id):
             _require_apart(new, pair)
+            _require_egress_apart(new, pair, snapshot)
 
 
 def _require_free_havip(new: PairSpec, snapshot: Snapshot) -> None:
@@ -328,10 +336,7 @@ def _require_free_havip(new: PairSpec, snapshot: Snapshot) -> None:
 def _require_member_fits(member: MemberSpec, pair: PairSpec, subnet: SubnetSpec) -> None:
     require_name("node", member.node)
     onlink = member.address.network
-    if member.address.network.prefixlen < 32 and member.address.ip in (  # noqa: PLR2004 - /32 has no network address
-        onlink.network_address,
-        onlink.broadcast_address,
-    ):
+    if member.address.ip in _reserved(onlink):
         raise InvalidInput(f"address {member.address} of node {member.node} is not a host address")
     if member.gateway is not None and member.gateway not in onlink:
         raise InvalidInput(f"gateway {member.gateway} of node {member.node} is outside {onlink}")
@@ -343,6 +348,51 @@ def _require_member_fits(member: MemberSpec, pair: PairSpec, subnet: SubnetSpec)
             )
     if pair.egress_address is not None and pair.egress_address not in onlink:
         raise InvalidInput(f"egress address {pair.egress_address} is outside the ENI's network {onlink}")
+    if pair.egress_address is not None and pair.egress_address in _reserved(onlink):
+        raise InvalidInput(f"egress address {pair.egress_address} is not a host address of {onlink}")
+
+
+def _reserved(network: IPv4Network) -> tuple[IPv4Address, ...]:
+    """Addresses of a network that are no host's: none of a /32, nor of a /31 (RFC 3021)."""
+    return () if network.prefixlen > 30 else (network.network_address, network.broadcast_address)  # noqa: PLR2004
+
+
+def _require_egress_fits(pair: PairSpec) -> None:
+    egress = pair.egress_address
+    if egress is None:
+        return
+    for member in pair.members:
+        if egress == member.address.ip:
+            raise InvalidInput(f"egress address {egress} is the address of node {member.node}'s ENI: choose a free one")
+        if egress == member.gateway:
+            raise InvalidInput(f"egress address {egress} is the gateway of node {member.node}: choose a free one")
+    networks = {member.address.network for member in pair.members}
+    if len(networks) > 1:
+        raise InvalidInput(
+            f"pair {pair.id} has an egress address, so both ENIs must be on one network, not on "
+            + " and ".join(sorted(map(str, networks)))
+        )
+
+
+def _require_egress_apart(new: PairSpec, other: PairSpec, snapshot: Snapshot) -> None:
+    """Pairs of one tenant may have their ENIs in one network; another tenant's addresses are another network's."""
+    if _tenant(new, snapshot) != _tenant(other, snapshot):
+        return
+    where = f"pair {other.subnet}/{other.id}"
+    if new.egress_address is not None and new.egress_address == other.egress_address:
+        raise InvalidInput(f"egress address {new.egress_address} is in use by {where}: choose a free address")
+    for one, another in ((new, other), (other, new)):
+        taken = {member.address.ip for member in another.members}
+        if one.egress_address in taken:
+            raise InvalidInput(
+                f"{one.egress_address} is the egress address of pair {one.subnet}/{one.id} and the address of an ENI "
+                f"of pair {another.subnet}/{another.id}: choose a free address"
+            )
+
+
+def _tenant(pair: PairSpec, snapshot: Snapshot) -> str | None:
+    subnet = snapshot.subnets.get(pair.subnet)
+    return subnet.tenant if subnet else None
 
 
 def _require_apart(new: PairSpec, other: PairSpec) -> None:

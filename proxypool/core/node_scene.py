@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from msgspec.structs import replace
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
-from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
+from proxypool.core.firewall import NODES_SET, PEERS_SET, node_guard, subnet_tables
 from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     WORST_METRIC,
@@ -20,11 +20,13 @@ from proxypool.core.scene import (
     Composite,
     Eni,
     Part,
+    ProxyNeighbour,
     Route,
     RouteKind,
     Scene,
     Sysctl,
 )
+from proxypool.core.sync_link import SyncLink, sync_link_of, sync_objects
 from proxypool.core.tunnels import reach, tunnel_of
 
 
@@ -84,7 +86,9 @@ class SubnetScenes:
     """Hosts of the subnet whose document is not there (yet): nothing leads to them."""
     _scene: Scene | None = None
     _parts: dict[str, Part] = field(default_factory=dict)
-    _about: tuple[PoolSpec, SubnetSpec, PairSpec] | None = None
+    link: SyncLink | None = None
+    """Over which the state of connections goes to the other member; None: the pair has no egress address."""
+    _about: tuple[PoolSpec, SubnetSpec, PairSpec, SyncLink | None] | None = None
     """What the frame was made of, and how hosts are reached. Whether the pair drains, and its weight, are for hosts."""
     _names: frozenset[str] = frozenset()
     _specs: Mapping[str, HostSpec] = field(default_factory=dict)
@@ -95,10 +99,11 @@ class SubnetScenes:
         if spec is None or member is None:
             raise KeyError(pair.subnet)
         names = snapshot.subnet_hosts.get(subnet.id, frozenset())
-        about = (spec, subnet, replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1))
+        self.link = sync_link_of(pair, self.facts.name, snapshot.nodes)
+        about = (spec, subnet, replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1), self.link)
         if self._about != about:
             self._about = about
-            self._parts = {FRAME: _part(_frame(self.facts, spec, subnet, pair, member))}
+            self._parts = {FRAME: _part(_frame(self.facts, spec, subnet, pair, member, self.link))}
             self._names, self._specs, self._scene = frozenset(), snapshot.hosts, None
         changed = names ^ self._names
         if snapshot.hosts is not self._specs:
@@ -131,16 +136,33 @@ def _part(objects: Iterable[AnyObject]) -> Part:
 
 
 def _frame(
-    facts: NodeFacts, spec: PoolSpec, subnet: SubnetSpec, pair: PairSpec, member: MemberSpec
+    facts: NodeFacts, spec: PoolSpec, subnet: SubnetSpec, pair: PairSpec, member: MemberSpec, link: SyncLink | None
 ) -> Iterable[AnyObject]:
     tunnel = tunnel_of(spec, subnet, local=pair.havip, own=pair.havip, underlay_mtu=facts.underlay_mtu)
-    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range)
+    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range, pair.egress_address, link.ends if link else None)
+    if link is not None:
+        yield from sync_objects(spec, subnet, link, facts.underlay, facts.underlay_mtu)
     yield Eni(ENI_DEVICE, member.eni)
     yield tunnel
     yield Address(ENI_DEVICE, member.address)
     yield from _customer_routes(subnet, member)
     yield Route(spec.tunnel_range, RouteKind.BLACKHOLE, metric=WORST_METRIC)
     yield from _subnet_sysctls(tunnel.device)
+    if pair.egress_address is not None:
+        yield from _egress(pair.egress_address, tunnel.device)
+
+
+def _egress(address: IPv4Address, tunnel_device: str) -> Iterable[AnyObject]:
+    """The egress address is no member's; the one whose gate is open answers ARP for it (ADR 15).
+
+    The route leads to another device than the ENI, or the kernel would not answer; what comes for the address unasked
+    for and takes that route is dropped by the forward rules. Answers are not delayed, as they are for proxied addresses
+    otherwise (up to 0.8 s). Bound to without being here: so that keepalived's notify line can announce it.
+    """
+    yield Route(IPv4Network(address), device=tunnel_device)
+    yield Sysctl(f"ipv4/neigh/{ENI_DEVICE}/proxy_delay", "0")
+    yield Sysctl("ipv4/ip_nonlocal_bind", "1")
+    yield ProxyNeighbour(ENI_DEVICE, address)
 
 
 def _customer_routes(subnet: SubnetSpec, member: MemberSpec) -> Iterable[Route]:
@@ -184,15 +206,19 @@ class RootScenes:
     _users: Counter[IPv4Address] = field(default_factory=Counter)
     """Underlay address -> how many hosts say that it is theirs."""
     _peers: frozenset[IPv4Address] = frozenset()
+    _nodes: frozenset[IPv4Address] = frozenset()
 
     def next(self, spec: PoolSpec, snapshot: Snapshot) -> Scene:
         """As `root_scene`; the same scene again if nothing of it changed."""
-        before = self._peers
+        before = self._peers, self._nodes
         if snapshot.hosts is not self._specs:
             self._count(snapshot.hosts)
-        if self._scene is None or self._spec != spec or self._peers is not before:
-            guard = node_guard(spec.tunnel, spec.vxlan_port, self.facts.coordinators)
-            self._scene = Scene.of(None, (AddressSet(PEERS_SET, self._peers), guard))
+        if (nodes := frozenset(node.underlay for node in snapshot.nodes.values())) != self._nodes:
+            self._nodes = nodes
+        if self._scene is None or self._spec != spec or self._peers is not before[0] or self._nodes is not before[1]:
+            guard = node_guard(spec.tunnel, spec.vxlan_port, self.facts.coordinators, self.facts.underlay)
+            sets = (AddressSet(PEERS_SET, self._peers), AddressSet(NODES_SET, self._nodes))
+            self._scene = Scene.of(None, (*sets, guard))
         self._spec = spec
         return self._scene
 

@@ -13,6 +13,7 @@ Theory of the order (PHASES):
 - The card and the tunnel come before what hangs on them: addresses, then routes, then neighbours.
 - sysctls come late: `nf_conntrack_tcp_loose` exists only after a rule has loaded conntrack, per-device ones only
   after the device.
+- A proxy neighbour comes after all that: from then on the customer's servers get answers, if the gate is open.
 - The gate is not in the plan. It follows the VRRP state, not the reconcile loop (see `core.role`).
 """
 
@@ -32,6 +33,7 @@ from proxypool.core.scene import (
     ForwardingEntry,
     Key,
     Neighbour,
+    ProxyNeighbour,
     Route,
     Scene,
     Sysctl,
@@ -79,7 +81,7 @@ class ChangeSet:
 
 Operation: TypeAlias = MakeNamespace | RemoveNamespace | Put | Remove | ChangeSet
 
-PUT_PHASES = ("set", "table", "eni", "tunnel", "address", "route", "neighbour", "fdb", "sysctl", "rule")
+PUT_PHASES = ("set", "table", "eni", "tunnel", "address", "route", "neighbour", "fdb", "sysctl", "proxy", "rule")
 REMOVE_PHASES = tuple(reversed(PUT_PHASES))
 _PUT_PHASE = {kind: number for number, kind in enumerate(PUT_PHASES)}
 Objects: TypeAlias = Mapping[Key, AnyObject]
@@ -157,16 +159,17 @@ def _survivors(observed: Scene, doomed: Iterable[AnyObject]) -> dict[Key, AnyObj
     links = {item.device for item in doomed if isinstance(item, Eni | Tunnel)}
     addressed = {item.device for item in left.values() if isinstance(item, Address)}
     bare = {item.device for item in doomed if isinstance(item, Address)} - addressed
-    return {
-        key: item
-        for key, item in left.items()
-        if not (_hangs_on(item, links) or (isinstance(item, Route | Neighbour) and item.device in bare))
-    }
+    return {key: item for key, item in left.items() if not (_hangs_on(item, links) or _needs_address(item, bare))}
+
+
+def _needs_address(item: AnyObject, bare: Container[str | None]) -> bool:
+    """Whether it hangs on a device that has no address left."""
+    return isinstance(item, Route | Neighbour | ProxyNeighbour) and item.device in bare
 
 
 def _hangs_on(item: AnyObject, links: Container[str]) -> bool:
     match item:
-        case Address() | Route() | Neighbour() | ForwardingEntry():
+        case Address() | Route() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
             return item.device in links
         case Sysctl(path):
             return any(part in links for part in path.split("/"))

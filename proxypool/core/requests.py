@@ -144,13 +144,15 @@ def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairS
     weight = request.weight
     if weight is None:
         weight = current.weight if current else 1
+    # Taken away with `pair set` only, which names the risk.
+    egress = request.egress_address or (current.egress_address if current else None)
     return PairSpec(
         id=request.id,
         subnet=subnet,
         members=request.members,
         havip=request.havip,
         vrid=vrid,
-        egress_address=request.egress_address,
+        egress_address=egress,
         state=current.state if current else PairState.ACTIVE,
         weight=weight,
         draining_since=current.draining_since if current else None,

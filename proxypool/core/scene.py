@@ -16,7 +16,9 @@ from typing import TypeAlias
 Key: TypeAlias = tuple[str, ...]
 
 ROUTE_PROTOCOL = 177
-"""Our number in rtnetlink's `rtm_protocol` of routes and rules: how we recognise them (free in rt_protos)."""
+"""Our number in rtnetlink's `rtm_protocol` of routes, rules and proxy neighbours: how we recognise them (free in
+rt_protos).
+"""
 GUARD_TABLE = 7700
 """Routing table of a function host in which every customer's CIDR leads nowhere."""
 PATH_TABLES = 7_700_000
@@ -157,6 +159,21 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyNeighbour:
+    """An address that is nobody's, for which a device answers ARP while it forwards (NTF_PROXY), with our protocol
+    number. The kernel answers only if the address has a route that leads to another device.
+    """
+
+    device: str
+    address: IPv4Address
+
+    @property
+    def key(self) -> Key:
+        """Device and address."""
+        return ("proxy", self.device, str(self.address))
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardingEntry:
     """VXLAN forwarding database: which underlay address a MAC is behind."""
 
@@ -292,6 +309,7 @@ AnyObject: TypeAlias = (
     | Route
     | PolicyRule
     | Neighbour
+    | ProxyNeighbour
     | ForwardingEntry
     | Sysctl
     | AddressSet

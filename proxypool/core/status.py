@@ -45,6 +45,8 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     gate: bool | None = None
     """Whether forwarding is open, as read from the kernel."""
     has_havip: bool | None = None
+    answers_egress: bool | None = None
+    """Whether it answers ARP for the egress address, as read from the kernel."""
     health: tuple[str, ...] = ()
     epoch: int | None = None
     conntrack: int | None = None
@@ -60,6 +62,8 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     repairs: int | None = None
     connections: int | None = None
     """Living connections; counted by a master whose pair drains."""
+    sync: str | None = None
+    """Whether the members tell each other their connections; None: the pair has no egress address."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -82,6 +86,8 @@ class PairReport(Struct, frozen=True, kw_only=True):
     master: str | None
     """The one member that says it is master; None if there is none, or more than one."""
     havip_holders: tuple[str, ...]
+    egress_holders: tuple[str, ...]
+    """Those that answer ARP for the egress address."""
     last_change: float | None
     """Latest change of role in the pair, seconds since the epoch."""
     members: tuple[MemberReport, ...]
@@ -232,6 +238,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
         epoch=election[0].epoch if election else None,
         master=masters[0] if len(masters) == 1 else None,
         havip_holders=tuple(member.node for member in members if member.status and member.status.has_havip),
+        egress_holders=tuple(member.node for member in members if member.status and member.status.answers_egress),
         last_change=max(changes, default=None),
         members=tuple(_member(spec, member) for member in members),
         checks=checks,
@@ -240,7 +247,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
-    "connections",
+    *("connections", "answers_egress", "sync"),
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

@@ -20,15 +20,37 @@ KERNEL_MODULE = {TunnelKind.GRE: "ip_gre", TunnelKind.VXLAN: "vxlan"}
 
 def tunnel_of(spec: PoolSpec, subnet: SubnetSpec, local: IPv4Address, own: IPv4Address, underlay_mtu: int) -> Tunnel:
     """This end's device. `local` is the outer source address, `own` the address the peer knows this end by."""
+    return device_of(
+        spec,
+        tunnel_device_of(subnet.id),
+        local=local,
+        own=own,
+        key=subnet.key,
+        port=spec.vxlan_port,
+        underlay_mtu=underlay_mtu,
+    )
+
+
+def device_of(
+    spec: PoolSpec,
+    device: str,
+    *,
+    local: IPv4Address,
+    own: IPv4Address,
+    key: int,
+    port: int | None,
+    underlay_mtu: int,
+) -> Tunnel:
+    """A tunnel device of the pool's kind. `port` is for VXLAN only."""
     is_vxlan = spec.tunnel is TunnelKind.VXLAN
     return Tunnel(
-        device=tunnel_device_of(subnet.id),
+        device=device,
         kind=spec.tunnel.value,
         local=local,
-        tunnel_key=subnet.key,
+        tunnel_key=key,
         mtu=underlay_mtu - OVERHEAD_BYTES[spec.tunnel],
         mac=mac_of(own) if is_vxlan else None,
-        port=spec.vxlan_port if is_vxlan else None,
+        port=port if is_vxlan else None,
     )
 
 

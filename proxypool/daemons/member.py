@@ -34,6 +34,7 @@ from proxypool.core.role import (
     decide,
     step,
 )
+from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.messages import Handles
 from proxypool.telemetry.failovers import FailoverClock
 
@@ -73,6 +74,10 @@ class Member:
     connections: int | None = None
     """Living ones, of a master whose pair drains; None: not counted, or not lately."""
     connections_at: float = 0.0
+    sync: SyncReport | None = None
+    """How its connections are told to the other member; None: they are not, as the pair has no egress address."""
+    carried_over: int | None = None
+    """Connections in its namespace when it last became master: with an egress address, those that go on."""
     role_since_wall: float = 0.0
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
@@ -110,27 +115,34 @@ class Member:
     def _do(self, effect: Effect, now: float) -> None:
         match effect:
             case SetGate(is_open):
-                self._write_gate(is_open=is_open)
+                self._write_gate(now, is_open=is_open)
             case SetPriority(value):
                 self._write_priority(value)
             case SetContending(contend):
                 self.set_contending(self.pair, contend)
             case RoleChanged():
                 self.role_since_wall = self.wall()
+                if effect.new is Role.MASTER:
+                    self.carried_over = self._count_entries()
                 self.clock.role_changed(self.pair, effect, now)
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):
                 self.clock.elected(self.pair, is_self=node == self.node, now=now)
                 log.info("%s: elected %s (epoch %d)", self.label, node or "nobody", epoch)
 
-    def _write_gate(self, *, is_open: bool) -> None:
+    def _write_gate(self, now: float, *, is_open: bool) -> None:
         if self.handles is None:
             return
+        if not is_open:
+            self.handles.announcer.end()
         try:
             self.handles.gate.write(is_open=is_open)
         except OSError as error:
             # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
+        if is_open and self.pair.egress_address is not None:
+            # Before all else: the customer's servers send to the old master until they hear it.
+            self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
 
     def _write_priority(self, value: int) -> None:
@@ -165,11 +177,37 @@ class Member:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
         self.check_gate(now)
         wanted, priority = decide(self.state), self._track.read()
+        self._check_announcer(now, is_wanted=wanted.gate is True)
         if wanted.priority is not None and priority != wanted.priority:
             self.handle(PrioritySeen(priority), now)
         deadline = self.state.next_deadline
         if deadline is not None and now >= deadline:
             self.handle(Tick(), now)
+
+    def _check_announcer(self, now: float, *, is_wanted: bool) -> None:
+        """A gate may have been opened without us, by a predecessor or by a notify line; and addresses change."""
+        if self.handles is None:
+            return
+        address = self.pair.egress_address
+        if address is None or not is_wanted:
+            self.handles.announcer.end()
+        elif self.gate and not self.handles.announcer.is_announcing(address):
+            self.handles.announcer.begin(address, now)
+
+    @property
+    def answers_egress(self) -> bool | None:
+        """Whether the kernel answers ARP for the egress address here: it forwards, and has the entry. None: there is no
+        such address, or nothing could be read.
+        """
+        if self.pair.egress_address is None or self.handles is None or self.gate is None:
+            return None
+        return self.gate and not self.misses_egress
+
+    @property
+    def misses_egress(self) -> bool:
+        """Whether the namespace lacks the proxy entry of the egress address, as far as it was seen."""
+        address = self.pair.egress_address
+        return address is not None and self.handles is not None and address not in self.handles.proxies.addresses
 
     def saw_gate(self, *, is_open: bool, now: float) -> None:
         """The gate was read; one that is not as wanted is drift."""
@@ -195,6 +233,27 @@ class Member:
                 packets / span,
             )
         self.counters, self.counters_at = counters, now
+
+    def _count_entries(self) -> int | None:
+        """Conntrack entries now; a read of microseconds."""
+        try:
+            return self.handles.counters.read().conntrack if self.handles is not None else None
+        except (OSError, ValueError):
+            return None
+
+    def conntrack_limit(self) -> int | None:
+        """The most connections the kernel will track in the namespace."""
+        if self.counters is not None:
+            return self.counters.conntrack_limit
+        try:
+            return self.handles.counters.read().conntrack_limit if self.handles is not None else None
+        except (OSError, ValueError):
+            return None
+
+    def saw_sync(self, report: SyncReport) -> None:
+        """Its conntrackd was looked at."""
+        before, self.sync = self.sync, report
+        self.is_touched = self.is_touched or before is None or before.state is not report.state
 
     @property
     def is_counted(self) -> bool:
@@ -239,6 +298,8 @@ class Member:
             repairs=self.repairs,
             connections=self.connections,
             hosts_seen=self.acknowledgement.seen,
+            sync=self.sync.state.value if self.sync is not None else None,
+            answers_egress=self.answers_egress,
         )
 
     def forget(self) -> None:

@@ -30,6 +30,7 @@ from proxypool.core.role import (
 from proxypool.core.scene import Scene
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.forgetting import Forgetting
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
@@ -40,9 +41,11 @@ from proxypool.daemons.messages import (
     NamespaceGone,
     NamespaceOpened,
     PeerHeard,
+    SyncSeen,
 )
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.publisher import Publisher
+from proxypool.daemons.state_sync import StateSync
 from proxypool.daemons.vrrp_side import VrrpSide
 from proxypool.daemons.wishes import Wishes
 from proxypool.telemetry.failovers import FailoverClock
@@ -72,7 +75,9 @@ class Membership:
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
     counting: Counting = field(init=False)
+    forgetting: Forgetting = field(init=False)
     wishes: Wishes = field(init=False)
+    state_sync: StateSync = field(init=False)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
@@ -88,7 +93,9 @@ class Membership:
         )
         self.publisher = Publisher(self.facts.name, self.presence)
         self.counting = Counting(self.members, self.dataplane, self.post)
+        self.forgetting = Forgetting(self.members, self.dataplane)
         self.wishes = Wishes(self.dataplane)
+        self.state_sync = StateSync(self.run_dir, self.post, time.monotonic)
         self._root = RootScenes(self.facts, self._changes)
 
     # ---- the pool's documents ------------------------------------------------------------------------------------
@@ -104,6 +111,7 @@ class Membership:
             self._forget(subnet)
         for subnet, pair in wanted.items():
             self._serve(subnet, pair, now)
+        self._follow_sync()
         self._remove_left_over(wanted)
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
@@ -217,14 +225,20 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
-            case ConnectionsCounted():
-                self.counting.counted(message, now)
+            case ConnectionsCounted() | SyncSeen():
+                self._threads_spoke(message, now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
                 self._peers_heard(peers, now)
             case _:
                 return
+
+    def _threads_spoke(self, message: ConnectionsCounted | SyncSeen, now: float) -> None:
+        if isinstance(message, ConnectionsCounted):
+            self.counting.counted(message, now)
+        elif (member := self.members.get(message.subnet)) is not None and member.scenes.link is not None:
+            member.saw_sync(message.report)
 
     def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
         for member in self.members.values():
@@ -283,6 +297,9 @@ class Membership:
                 self.watch.close(member.pair.subnet)
                 member.drop_handles()
             member.observe_counters(now)
+            if member.misses_egress:
+                # Nobody is told when such an entry goes.
+                self.dataplane.touch(member.pair.subnet)
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
@@ -290,7 +307,16 @@ class Membership:
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
+        self._follow_sync()
+        self.forgetting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)
+
+    def _follow_sync(self) -> None:
+        for member in self.members.values():
+            if member.scenes.link is None:
+                member.sync = None
+        if self.snapshot.spec is not None and self.tunnel_problem is None:
+            self.state_sync.follow(self.members)
 
     def next_deadline(self) -> float | None:
         """When the next machine wants to be called at the latest."""
@@ -313,12 +339,20 @@ class Membership:
     def views(self) -> tuple[MemberView, ...]:
         """For the metrics; called on another thread, so it works on a copy."""
         return tuple(
-            MemberView(member.pair, member.status(), member.state.is_elected) for member in list(self.members.values())
+            MemberView(member.pair, member.status(), member.state.is_elected, member.sync)
+            for member in list(self.members.values())
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with the whole node as far as tunnels go."""
-        return [self.tunnel_problem] if self.tunnel_problem else []
+        """What is wrong with the whole node as far as tunnels and announcements go."""
+        found = [self.tunnel_problem] if self.tunnel_problem else []
+        has_egress = any(member.pair.egress_address for member in self.members.values())
+        if has_egress and not Path(self.keepalived.arping).exists():
+            found.append(
+                f"{self.keepalived.arping} is not there: while the daemon is dead, a new master cannot announce its "
+                "egress addresses; install the package iputils-arping"
+            )
+        return found
 
 
 def _same(wanted: PairSpec | None, served: PairSpec) -> bool:

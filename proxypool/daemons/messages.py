@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
+from proxypool.adapters.announcer import Announcer
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.netlink import EventSocket
+from proxypool.adapters.netlink import EventSocket, ProxyProbe
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
+from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.dataplane import Reconciled
 
 
@@ -83,6 +85,8 @@ class Handles:
     counters: NamespaceCounters
     probe: TableProbe
     events: EventSocket
+    proxies: ProxyProbe
+    announcer: Announcer
 
     def close(self) -> None:
         """Close all of them."""
@@ -90,6 +94,8 @@ class Handles:
         self.counters.close()
         self.probe.close()
         self.events.close()
+        self.proxies.close()
+        self.announcer.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,14 @@ class ConnectionsCounted:
     subnet: str
     count: int | None
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSeen:
+    """How a subnet's connections are told to the other member of its pair."""
+
+    subnet: str
+    report: SyncReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +208,7 @@ Message: TypeAlias = (
     | NamespaceGone
     | GateTouched
     | ConnectionsCounted
+    | SyncSeen
     | PeerHeard
     | MachineSeen
     | GroupsWanted

@@ -1,8 +1,8 @@
 """The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
-files), `dataplane` (programs the kernel), `counting` (while a pair drains), the ZooKeeper client's and the metrics
-server's own.
+files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd), the
+ZooKeeper client's and the metrics server's own.
 """
 
 from __future__ import annotations
@@ -270,6 +270,7 @@ class NodeDaemon:
         self.watch.stop()
         self.dataplane.stop()
         self.membership.counting.stop()
+        self.membership.state_sync.stop()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)

@@ -14,13 +14,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from proxypool.adapters import netlink
+from proxypool.adapters.announcer import Announcer
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.firewall import PEERS_SET
+from proxypool.core.firewall import NODES_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
 from proxypool.daemons.messages import (
@@ -79,7 +80,7 @@ class NodeWatch:
         """Look at everything once, in the order in which the answers are needed, then watch."""
         self._root_events = netlink.open_event_socket("link", "ipv4_ifaddr")
         self._root_probe = TableProbe(("raw",))
-        self._peers_probe = netlink.SetProbe(PEERS_SET)
+        self._set_probes = [netlink.SetProbe(name) for name in (PEERS_SET, NODES_SET)]
         self._see_addresses()
         self._open_fifo()
         self._see_keepalived()
@@ -175,6 +176,8 @@ class NodeWatch:
                 NamespaceCounters(device),
                 TableProbe(SUBNET_TABLES),
                 netlink.open_event_socket(),
+                netlink.ProxyProbe(),
+                Announcer(ENI_DEVICE),
             )
             handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
             self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))
@@ -206,6 +209,8 @@ class NodeWatch:
             self._see_addresses()
             self._is_scope_dirty = True
         now = time.monotonic()
+        for handles in list(self._handles.values()):
+            handles.announcer.repeat(now)
         if now >= self._full_look_at:
             self._full_look_at = now + FULL_LOOK_S
             self._look_at_everything()
@@ -219,7 +224,8 @@ class NodeWatch:
         if self._is_scope_dirty:
             self._is_scope_dirty = False
             self._dataplane.touch(NODE_SCOPE)
-        for probe in (self._root_probe, self._peers_probe):
+        probes: list[TableProbe | netlink.SetProbe] = [self._root_probe, *self._set_probes]
+        for probe in probes:
             if probe.has_changed():
                 probe.remember()
                 self._dataplane.touch(NODE_SCOPE)
@@ -227,7 +233,9 @@ class NodeWatch:
             if netlink.namespace_inode(namespace_of(subnet)) != self._inodes.get(subnet):
                 # Gone, or made anew meanwhile: the handles keep the old one alive, and with it its tunnel's key.
                 self._post(NamespaceGone(subnet))
-            elif handles.probe.has_changed():
+                continue
+            handles.proxies.look()
+            if handles.probe.has_changed():
                 handles.probe.remember()
                 self._dataplane.touch(subnet)
         self._post(SecondPassed())

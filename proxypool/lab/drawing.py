@@ -13,6 +13,7 @@ def draw(topology: Topology, subnet: SubnetPlan, holder: str | None) -> str:
     host = topology.machines["host1"]
     boxes = [_member(topology, member, holder) for member in subnet.members]
     sides = ["".join(cell.ljust(COLUMN) for cell in cells) for cells in zip(*boxes, strict=True)]
+    egress = subnet.pairs[0].egress_address
     lines = [
         _line("pod1", topology.machines["pod1"].ip, "a function's instance"),
         "  │",
@@ -25,6 +26,7 @@ def draw(topology: Topology, subnet: SubnetPlan, holder: str | None) -> str:
         *sides,
         f"──┴─ {subnet.cidr} ".ljust(COLUMN + 2, "─") + f"┴──  customer's subnet {subnet.id}",
         "  │",
+        *([_line("egress", egress, "the source that servers see"), "  │"] if egress else []),
         _line(subnet.database, subnet.database_ip, "the customer's Redis"),
     ]
     return "\n".join((" " * INDENT + line).rstrip() for line in lines)

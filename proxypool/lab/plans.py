@@ -28,6 +28,8 @@ class PairPlan:
     id: str
     havip: str
     members: tuple[MemberPlan, MemberPlan]
+    egress_address: str | None = None
+    """The source that servers see; None: that of the master's ENI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,13 @@ class SubnetPlan:
         return replace(self, pairs=found)
 
     def pair_with(self, source: str) -> str:
-        """The pair that has an ENI with this address: the source that servers see. `LabError` if none has."""
+        """The pair whose egress address, or ENI, has this address: the source that servers see. `LabError` if none."""
         for pair in self.pairs:
-            if any(member.address.partition("/")[0] == source for member in pair.members):
+            if source == pair.egress_address or any(
+                member.address.partition("/")[0] == source for member in pair.members
+            ):
                 return pair.id
-        raise LabError(f"no pair of subnet {self.id} has an ENI with address {source}")
+        raise LabError(f"no pair of subnet {self.id} has the address {source}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ THIRD_OCTETS = 100
 """Customers' subnets per second octet: s1 is 172.16.101.0/24, s100 172.16.200.0/24, s101 172.17.1.0/24."""
 FIRST_HAVIPS = 50
 """HaVips of first pairs from 192.168.4.100 on, then from 192.168.5.1 on; of second pairs from 192.168.12.1 on, …"""
+FIRST_EGRESS = 200
+"""Egress addresses of a customer's subnet: .201 of its first pair, .202 of its second, …"""
 PAIR = "p1"
 """The id of every subnet's first pair."""
 
@@ -111,6 +113,8 @@ class Topology:
     """`node.detection` of all nodes."""
     attach_all: bool = False
     """Hosts let every instance reach every subnet; then nothing is attached."""
+    egress: bool = False
+    """Every pair has an egress address."""
 
     def __post_init__(self) -> None:
         if not NAME_RULE.match(self.name):
@@ -207,10 +211,7 @@ class Topology:
                     "tenant": subnet.tenant,
                     "cidrs": [subnet.cidr],
                     "key": subnet.key,
-                    "pairs": [
-                        {"id": pair.id, "havip": pair.havip, "members": [asdict(m) for m in pair.members]}
-                        for pair in pairs
-                    ],
+                    "pairs": [_pair_document(pair) for pair in pairs],
                 }
                 for subnet, pairs in chosen.items()
                 if pairs
@@ -242,7 +243,7 @@ class Topology:
             havip = f"192.168.{10 + j}.{n}"
         else:
             havip = f"192.168.4.{99 + n}" if n <= FIRST_HAVIPS else f"192.168.5.{n - FIRST_HAVIPS}"
-        return PairPlan(f"p{j}", havip, (first, second))
+        return PairPlan(f"p{j}", havip, (first, second), f"{prefix}.{FIRST_EGRESS + j}" if self.egress else None)
 
     def _machines(self) -> Iterator[MachineSpec]:
         for i, ip in enumerate(self.zookeeper_ips, 1):
@@ -273,6 +274,11 @@ class Topology:
         for subnet in self.subnet_plans:
             card = Interface("eth0", mac_of(subnet.database, "eth0"), f"{subnet.database_ip}/24", bridge=subnet.bridge)
             yield MachineSpec(subnet.database, Kind.DATABASE, (card,))
+
+
+def _pair_document(pair: PairPlan) -> dict[str, Any]:
+    egress = {"egress_address": pair.egress_address} if pair.egress_address else {}
+    return {"id": pair.id, "havip": pair.havip, **egress, "members": [asdict(member) for member in pair.members]}
 
 
 def zone_of(node: str) -> str:

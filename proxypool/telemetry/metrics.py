@@ -16,7 +16,9 @@ from prometheus_client.metrics_core import Metric
 from proxypool import __version__
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.role import Role
+from proxypool.core.sync_supervision import SyncReport
 from proxypool.telemetry.failovers import Kind, Observer, Phase
+from proxypool.telemetry.sync_metrics import sync_families
 
 _FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -32,6 +34,7 @@ class MemberView:
     pair: PairSpec
     status: MemberStatus
     is_elected: bool
+    sync: SyncReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +174,7 @@ class _NodeCollector:
         )
         yield from _member_states(view.members)
         yield from _member_counters(view.members)
+        yield from sync_families((member.pair, member.sync) for member in view.members if member.sync is not None)
 
 
 def _pool_states(view: PoolView) -> Iterator[Metric]:

@@ -8,7 +8,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
+from proxypool.adapters.netlink.observe import PROXY_REQUEST, RTM_GETNEIGH
+from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
 from proxypool.core.scene import (
     ROUTE_PROTOCOL,
@@ -19,6 +22,7 @@ from proxypool.core.scene import (
     Key,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     RouteKind,
     RuleAction,
@@ -29,6 +33,7 @@ from proxypool.core.scene import (
 ALIAS_PREFIX = "proxypool:"
 IFF_UP = 1
 NUD_PERMANENT = 0x80
+NTF_PROXY = 8
 RTNH_F_ONLINK = 4
 NO_SUPPRESSION = 0xFFFFFFFF
 _RULE_ACTIONS = {1: RuleAction.LOOKUP, 2: RuleAction.GOTO, 3: RuleAction.NOP}
@@ -52,8 +57,7 @@ def view(desired: Scene) -> dict[Key, AnyObject]:
         found += addresses_of(ip, ours)
         found += routes_of(ip, names)
         found += neighbours_of(ip, {index: name for index, name in ours.items() if name != ENI_DEVICE})
-        if desired.namespace is None:
-            found += rules_of(ip)
+        found += rules_of(ip) if desired.namespace is None else proxies_of(ours)
     return {item.key: item for item in found}
 
 
@@ -122,6 +126,18 @@ def routes_of(ip: IPRoute, names: dict[int, str]) -> Iterator[Route]:
             metric=int(message.get_attr("RTA_PRIORITY") or 0),
             realm=int(message.get_attr("RTA_FLOW") or 0),
         )
+
+
+def proxies_of(ours: dict[int, str]) -> Iterator[AnyObject]:
+    """pyroute2 parses these messages, but cannot ask for them."""
+    with RawSocket() as netlink:
+        messages = netlink.dump(RTM_GETNEIGH, PROXY_REQUEST)
+    for data in messages:
+        message = ndmsg(data)
+        message.decode()
+        is_ours = message["flags"] & NTF_PROXY and message.get_attr("NDA_PROTOCOL") == ROUTE_PROTOCOL
+        if is_ours and message["ifindex"] in ours:
+            yield ProxyNeighbour(ours[message["ifindex"]], IPv4Address(message.get_attr("NDA_DST")))
 
 
 def neighbours_of(ip: IPRoute, tunnels: dict[int, str]) -> Iterator[AnyObject]:

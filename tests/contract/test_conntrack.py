@@ -68,6 +68,14 @@ def track_loopback() -> None:
     run("iptables-legacy", "-w", "-t", "mangle", "-A", "OUTPUT", "-j", "CONNMARK", "--set-mark", "0x30000/0x7fff0000")
 
 
+def test_everything_is_forgotten_at_once(table: Conntrack) -> None:
+    make(several(50))
+    assert len(everything(table)) == 50
+    table.forget_all()
+    assert everything(table) == []
+    table.forget_all()
+
+
 class TestFlows:
     def test_an_entry_is_read_as_it_was_made(self, table: Conntrack) -> None:
         make([Entry(ONE, TCP, mark=0x30001, tcp_state=4, timeout_s=500)])

@@ -6,14 +6,16 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from proxypool.adapters import iptables
 from proxypool.adapters.iptables import tables
+from proxypool.core.firewall import subnet_tables
 from proxypool.core.scene import CHAIN_PREFIX, Chain, Match, Rule, Table, UnknownRule
 from tests.contract.netns import enter_new_namespace, own_namespace, run
+from tests.unit import builders as make
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 
@@ -58,6 +60,15 @@ def test_what_was_applied_is_observed_as_wanted() -> None:
     iptables.apply_table(WANTED)
     assert iptables.observe_table(WANTED) == WANTED
     assert f"-A INPUT -m comment --comment proxypool -j {OURS}" in iptables_legacy("-S")
+
+
+@pytest.mark.parametrize("egress", [None, IPv4Address("172.16.101.20")])
+def test_a_subnets_tables_are_observed_as_wanted(egress: IPv4Address | None) -> None:
+    for table in subnet_tables(make.subnet(), "ppt1", IPv4Network("100.64.0.0/10"), egress):
+        iptables.apply_table(table)
+        assert iptables.observe_table(table) == table
+    saved = iptables_legacy("-t", "nat", "-S")
+    assert ("-j SNAT --to-source 172.16.101.20 --random-fully" in saved) is (egress is not None)
 
 
 def test_a_device_may_be_any_with_a_prefix() -> None:

@@ -36,6 +36,7 @@ from proxypool.core.scene import (
     Key,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     RouteKind,
     RuleAction,
@@ -87,18 +88,24 @@ RULES = (
     PolicyRule(7703, target=254, suppress_prefix_length=0),
     PolicyRule(7710, RuleAction.NOP),
 )
-EVERYTHING: tuple[AnyObject, ...] = (*ADDRESSES, *ROUTES, *NEIGHBOURS, *RULES)
+PROXIES = (
+    ProxyNeighbour(CARD, IPv4Address("172.16.1.201")),
+    ProxyNeighbour(CARD, IPv4Address("20.0.3.0")),
+)
+EVERYTHING: tuple[AnyObject, ...] = (*ADDRESSES, *ROUTES, *NEIGHBOURS, *RULES, *PROXIES)
 TUNNELS = (
     Tunnel(TUNNEL, "vxlan", IPv4Address("127.0.0.1"), 7, 1450, mac="02:50:00:00:00:01", port=4789),
     Tunnel(OTHER, "vxlan", IPv4Address("127.0.0.1"), 8, 1450, mac="02:50:00:00:00:02", port=4789),
 )
 FOREIGN = """
+ip link add name docker0 type bridge
 ip route add 10.99.0.0/16 dev eni0
 ip route add unreachable 10.98.0.0/16 metric 9
 ip rule add priority 100 fwmark 0x1 lookup 100
 ip neigh add 172.16.1.50 lladdr 02:00:00:00:00:50 dev eni0 nud permanent
+ip neigh add proxy 172.16.1.202 dev eni0
+ip neigh add proxy 172.16.1.203 dev docker0
 ip neigh add 100.64.0.50 lladdr 02:00:00:00:00:50 dev ppt1 nud reachable
-ip link add name docker0 type bridge
 ip addr add 172.17.0.1/16 dev docker0
 """
 
@@ -159,7 +166,7 @@ def test_what_is_read_is_what_pyroute2_reads(name: str | None) -> None:
     desired = Scene.of(name, (Eni(CARD, "eth1"),))
     memory = Memory()
     assert seen(desired, memory) == pyroute2_view.view(desired)
-    assert remove(ROUTES[0], NEIGHBOURS[0], RULES[0]) == []
+    assert remove(ROUTES[0], NEIGHBOURS[0], RULES[0], PROXIES[0]) == []
     run("ip link set ppt2 down")
     assert seen(desired, memory) == pyroute2_view.view(desired)
 

@@ -307,6 +307,31 @@ def test_weights_are_set_and_refused(cli: Cli, operator: PoolClient) -> None:
         assert (done.code, done.err) == (1, f"error: weight {weight} is out of range: choose 1 to 16\n")
 
 
+def test_an_egress_address_is_set_and_another_one_needs_the_name_of_the_risk(cli: Cli, operator: PoolClient) -> None:
+    """What `pool apply` and `pair add` do not name stays."""
+
+    def egress() -> str:
+        return str(operator.store.read_snapshot().pairs["s1"]["p1"].egress_address)
+
+    words = ("pair", "set", "s1", "p1", "--egress-address")
+    members = operator.store.read_snapshot().pairs["s1"]["p1"].members
+    first, second = (str(members[0].address.network[last]) for last in (200, 201))
+    assert cli.ok(*words, first) == f"pair s1/p1: egress address {first}\n"
+    assert cli.ok(*words, first) == f"pair s1/p1 has egress address {first}\n"
+    operator.make("subnets/s1/hosts/host1")
+    for new in (second, "none"):
+        refused = cli(*words, new)
+        assert (refused.code, refused.out) == (7, "")
+        assert "--accept-risk=drop-connections" in refused.err
+        assert egress() == first
+    assert operator.store.add_pair("s1", pair_request()).egress_address == members[0].address.network[200]
+    assert cli.ok(*words, second, "--accept-risk=drop-connections") == f"pair s1/p1: egress address {second}\n"
+    assert cli(*words, str(members[1].address.ip), "--accept-risk=drop-connections").code == 1
+    assert cli.ok(*words, "none", "--accept-risk=drop-connections") == "pair s1/p1: egress address none\n"
+    assert egress() == "None"
+    assert cli("pair", "set", "s1", "p1").code == 1
+
+
 @pytest.mark.parametrize("command", ["drain", "undrain", "remove"])
 def test_commands_suggest_what_was_meant(cli: Cli, operator: PoolClient, command: str) -> None:
     """One line, exit code 1."""

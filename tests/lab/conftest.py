@@ -36,6 +36,7 @@ class Keeper:
     pairs: int = 1
     pods: int = 1
     attach_all: bool = False
+    egress: bool = False
     lab: Lab | None = None
     watch: EniWatch | None = None
     made: int = field(default=0)
@@ -55,6 +56,7 @@ class Keeper:
                 pods=self.pods,
                 attach_all=self.attach_all,
                 detection=choose_detection(),
+                egress=self.egress,
             )
             try:
                 self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)

@@ -527,36 +527,49 @@ def _packet_socket(device: str, program: list[tuple[int, int, int, int]] | None)
     return link
 
 
-def strangers_program(cards: dict[str, str]) -> list[tuple[int, int, int, int]]:
-    """A filter for `Sniffer` (classic BPF): frames from these MACs whose IPv4 source, or ARP sender, is not the address
-    that belongs to the MAC. Anything else from these MACs passes too, and nothing from others.
+def strangers_program(cards: dict[str, tuple[str, str]]) -> list[tuple[int, int, int, int]]:
+    """A filter for `Sniffer` (classic BPF): frames from these MACs whose IPv4 source, or ARP sender, is neither address
+    that belongs to the MAC: its own and the egress address of its pair (the same again if there is none). Of the latter
+    ARP may only speak in answers and announcements. Anything else from these MACs passes too, and nothing from others.
     """
-    word, half, jump, end = 0x20, 0x28, 0x15, 0x06
+    word, half, equal, end = 0x20, 0x28, 0x15, 0x06
     program: list[tuple[int, int, int, int]] = []
-    for mac, address in cards.items():
+    strange, fine, following = 17, 18, 19
+    for mac, addresses in cards.items():
         raw = bytes.fromhex(mac.replace(":", ""))
-        own = int.from_bytes(socket.inet_aton(address), "big")
-        program += [
-            (word, 0, 0, 6),
-            (jump, 0, 11, int.from_bytes(raw[:4], "big")),
-            (half, 0, 0, 10),
-            (jump, 0, 9, int.from_bytes(raw[4:], "big")),
-            (half, 0, 0, 12),
-            (jump, 0, 2, 0x0800),
-            (word, 0, 0, 26),
-            (jump, 4, 3, own),
-            (jump, 0, 2, 0x0806),
-            (word, 0, 0, 28),
-            (jump, 1, 0, own),
-            (end, 0, 0, 0xFFFF),
-            (end, 0, 0, 0),
+        own, egress = (int.from_bytes(socket.inet_aton(address), "big") for address in addresses)
+        block = [
+            (word, 1, 1, 6),
+            (equal, 2, following, int.from_bytes(raw[:4], "big")),
+            (half, 3, 3, 10),
+            (equal, 4, following, int.from_bytes(raw[4:], "big")),
+            (half, 5, 5, 12),
+            (equal, 6, 9, 0x0800),
+            (word, 7, 7, 26),
+            (equal, fine, 8, own),
+            (equal, fine, strange, egress),
+            (equal, 10, strange, 0x0806),
+            (word, 11, 11, 28),
+            (equal, fine, 12, own),
+            (equal, 13, strange, egress),
+            (half, 14, 14, 20),
+            (equal, fine, 15, 2),
+            (word, 16, 16, 38),
+            (equal, fine, strange, egress),
+            (end, following, following, 0xFFFF),
+            (end, following, following, 0),
         ]
-    return [*program, (0x06, 0, 0, 0)]
+        for at, (code, if_so, if_not, value) in enumerate(block, 1):
+            jumps = (if_so - at, if_not - at) if code == equal else (0, 0)
+            program.append((code, *jumps, value))
+    return [*program, (end, 0, 0, 0)]
 
 
 @dataclass
 class EniWatch:
-    """Sees every frame that leaves an ENI with a source that is not that ENI's own, for as long as the lab is up."""
+    """Sees every frame that leaves an ENI with a source that is neither that ENI's own nor its pair's egress address, for
+    as long as the lab is up.
+    """
 
     lab: Lab
     _sniffers: dict[str, Sniffer] = field(default_factory=dict)
@@ -564,7 +577,11 @@ class EniWatch:
     def start(self) -> None:
         """One socket per customer's bridge; a bridge stays when machines are switched off."""
         for subnet in self.lab.topology.subnet_plans:
-            cards = {mac_of(m.node, m.eni): m.address.partition("/")[0] for m in subnet.all_members}
+            cards = {}
+            for pair in subnet.pairs:
+                for member in pair.members:
+                    own = member.address.partition("/")[0]
+                    cards[mac_of(member.node, member.eni)] = (own, pair.egress_address or own)
             sniffer = Sniffer(self.lab, FABRIC, subnet.bridge, program=strangers_program(cards))
             sniffer.__enter__()
             self._sniffers[subnet.id] = sniffer

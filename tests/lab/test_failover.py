@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,9 +20,11 @@ from tests.lab.observe import (
     PATIENCE,
     PROBE_MS,
     GateSampler,
+    connect,
     epoch_of,
     gate,
     kill_daemon,
+    listen,
     master_of,
     masters,
     open_gates,
@@ -41,6 +44,10 @@ RETURN_LIMIT_MS = 2000.0 if IN_GUEST else 200.0
 OVERLAP_LIMIT_S = 1.0 * PATIENCE
 """Two open gates at once: for as long as it takes to notice, where nobody says goodbye."""
 CONNECTIONS = 20 if IN_GUEST else 50
+PORTS = (5003, 5004)
+RESET_WITHIN_S = 1.0 * PATIENCE
+FORGOTTEN_AFTER_S = 2.0
+"""A member that is no longer master looks once a second whether it is to forget."""
 
 
 @pytest.fixture
@@ -120,6 +127,56 @@ def test_power_off_of_the_master(lab: Lab, subnet: SubnetPlan, measured: Measure
         return now is not None and now.elected and now.epoch > epoch
 
     wait_until(is_confirmed, 2 * SESSION_TIMEOUT_S, "the election to confirm the new master")
+
+
+@contextlib.contextmanager
+def talk(lab: Lab, subnet: SubnetPlan, port: int) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """An established connection: the instance's end and the server's."""
+    with listen(lab, subnet.database, port) as server, connect(lab, "pod1", (subnet.database_ip, port)) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            client.sendall(b"one")
+            assert accepted.recv(64) == b"one"
+            for end in (client, accepted):
+                end.settimeout(20.0 * PATIENCE)
+            yield client, accepted
+
+
+def wait_for_reset(end: socket.socket) -> float:
+    """Send a word on a connection that is lost; how long the reset took, in seconds."""
+    began = time.monotonic()
+    end.sendall(b"two")
+    with pytest.raises(ConnectionResetError):
+        end.recv(64)
+    return time.monotonic() - began
+
+
+def test_lost_connections_are_reset_whoever_speaks_after_a_planned_change(lab: Lab, subnet: SubnetPlan) -> None:
+    """Without an egress address. The instance's packet comes to the new master, the server's to the old one, which is
+    alive and has forgotten the connection.
+    """
+    with talk(lab, subnet, PORTS[0]) as (client, _), talk(lab, subnet, PORTS[1]) as (_, server):
+        lab.proxypool("pair", "switchover", subnet.id, PAIR, "--timeout", "60", timeout=60.0 * PATIENCE)
+        wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+        assert wait_for_reset(client) < RESET_WITHIN_S
+        time.sleep(FORGOTTEN_AFTER_S)
+        assert wait_for_reset(server) < RESET_WITHIN_S
+
+
+def test_lost_connections_are_reset_after_a_power_off(lab: Lab, subnet: SubnetPlan) -> None:
+    """Without an egress address. Instances are told with their next packet. What the server sends goes to a card that is
+    gone, and nobody else may speak with its address: it is told when the member is back.
+    """
+    master = master_of(lab, subnet)
+    survivor = other_of(subnet, master)
+    with talk(lab, subnet, PORTS[0]) as (client, _), talk(lab, subnet, PORTS[1]) as (_, server):
+        lab.fault("power-off", master)
+        wait_takeover(lab, subnet, survivor)
+        assert wait_for_reset(client) < RESET_WITHIN_S
+        server.sendall(b"two")
+        lab.fault("power-on", master)
+        with pytest.raises(ConnectionResetError):
+            server.recv(64)
 
 
 def test_a_member_that_returns_disturbs_nobody(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:

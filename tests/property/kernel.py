@@ -3,10 +3,10 @@
 It refuses what the kernel refuses (`Refused`), takes along what the kernel takes along, and keeps objects of others,
 which `observe` does not show. What it models:
 
-- an address, route, neighbour or forwarding entry needs its device, a gateway an address on its network, or onlink;
+- an address, route, neighbour (proxied or not) or forwarding entry needs its device, a gateway an address on its network, or onlink;
 - two tunnels cannot have the same kind, local address and key, nor can one be changed in more than MTU and state;
 - a device that goes takes its addresses, routes, neighbours, forwarding entries and sysctls along; the last address
-  that goes takes the device's routes and neighbours along; a device that goes down loses routes and neighbours;
+  that goes takes the device's routes and neighbours along, proxied ones too; so does a device that goes down;
 - a set that a table refers to cannot go, and a table cannot refer to a set that is not there; a set's type is for life;
 - per-device sysctls need the device, `nf_conntrack_tcp_loose` needs a rule that has loaded conntrack.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from proxypool.core.firewall import PEERS_SET
 from proxypool.core.host_firewall import LOOPBACK
 from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, RemoveNamespace
 from proxypool.core.scene import (
@@ -28,6 +27,7 @@ from proxypool.core.scene import (
     Key,
     MarkedSet,
     Neighbour,
+    ProxyNeighbour,
     Route,
     Rule,
     Scene,
@@ -97,13 +97,13 @@ class Kernel:
                     or any(gateway in one.interface.network for one in self._addresses(item.device))
                 )
                 self._require(reachable, f"{item.key}: gateway {gateway} is not on a network of {item.device}")
-            case Address() | Neighbour() | ForwardingEntry():
+            case Address() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
                 self._require_link(item.device, item)
             case Sysctl(path):
                 self._require(path_is_there(path, self.objects.values()), f"{path} is not there")
             case Table():
-                needed = PEERS_SET if refers_to_peers(item) else None
-                self._require(needed is None or ("set", needed) in self.objects, f"no set {needed}")
+                missing = [name for name in sets_of(item) if ("set", name) not in self.objects]
+                self._require(not missing, f"no set {missing}")
             case AddressSet() | MarkedSet() | UnknownSet():
                 old = self.objects.get(item.key)
                 self._require(old is None or type(old) is type(item), f"set {item.name} is of another type")
@@ -121,22 +121,22 @@ class Kernel:
         elif isinstance(old, Eni):
             self._require(old.match.lower() == new.match.lower(), f"{new.device}: another card is in its place")
         if not new.is_up:
-            self._drop(new.device, (Route, Neighbour))
+            self._drop(new.device, (Route, Neighbour, ProxyNeighbour))
 
     def _remove(self, item: AnyObject) -> None:
         if isinstance(item, AddressSet | MarkedSet | UnknownSet):
-            used = any(isinstance(one, Table) and refers_to_peers(one) for one in self.objects.values())
-            self._require(not (used and item.name == PEERS_SET), f"set {item.name} is in use")
+            used = any(isinstance(one, Table) and item.name in sets_of(one) for one in self.objects.values())
+            self._require(not used, f"set {item.name} is in use")
         self.objects.pop(item.key, None)
         if isinstance(item, Eni | Tunnel):
-            self._drop(item.device, (Address, Route, Neighbour, ForwardingEntry))
+            self._drop(item.device, (Address, Route, Neighbour, ProxyNeighbour, ForwardingEntry))
             gone = [
                 one for one in self.objects.values() if isinstance(one, Sysctl) and device_of(one.path) == item.device
             ]
             for one in gone:
                 del self.objects[one.key]
         elif isinstance(item, Address) and not self._addresses(item.device):
-            self._drop(item.device, (Route, Neighbour))
+            self._drop(item.device, (Route, Neighbour, ProxyNeighbour))
 
     def _drop(self, device: str, kinds: tuple[type, ...]) -> None:
         gone = [
@@ -166,7 +166,7 @@ def identity(tunnel: AnyObject) -> tuple[object, ...]:
 def device_of(path: str) -> str | None:
     """The device of a per-device sysctl, such as `ipv4/conf/eni0/rp_filter`."""
     match path.split("/"):
-        case [_, "conf", device, _] if device != "all":
+        case [_, "conf" | "neigh", device, _] if device != "all":
             return device
         case _:
             return None
@@ -181,10 +181,14 @@ def path_is_there(path: str, objects: Iterable[AnyObject]) -> bool:
     return not path.startswith(CONNTRACK_SYSCTL) or any(isinstance(one, Table) for one in there)
 
 
-def refers_to_peers(table: Table) -> bool:
-    """Whether a rule of the table looks into our set."""
-    return any(
-        isinstance(rule, Rule) and any(match.name == "set" for match in rule.matches)
+def sets_of(table: Table) -> set[str]:
+    """The sets that the table's rules look into."""
+    return {
+        value.split()[0]
         for chain in table.chains
         for rule in chain.rules
-    )
+        if isinstance(rule, Rule)
+        for match in rule.matches
+        if match.name == "set"
+        for _, value in match.options
+    }

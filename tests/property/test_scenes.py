@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxypool.core.addressing import namespace_of
+from proxypool.core.addressing import namespace_of, sync_device_of, tunnel_device_of
 from proxypool.core.attachments import Rules
 from proxypool.core.detection import PROFILES, Profile
 from proxypool.core.keepalived import KeepalivedFacts, render
 from proxypool.core.model import PairSpec, Snapshot, validate_pair, validate_subnet
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
-from proxypool.core.scene import Address, Eni, Scene, Tunnel
+from proxypool.core.scene import Address, Chain, Eni, Rule, Scene, Table, Tunnel
+from proxypool.core.sync_link import SYNC_NETWORK
 from tests.property.effort import effort
 from tests.property.pools import FACTS, HOST_FACTS, NODES, groups_of, pools
 from tests.unit.builders import host_scene_of
@@ -88,7 +89,9 @@ def test_no_two_subnets_share_a_namespace_or_a_device(pool: Snapshot) -> None:
         assert [scene.namespace for scene in scenes] == [namespace_of(pair.subnet) for pair in pool.pairs_on(node.id)]
         assert len({scene.namespace for scene in scenes}) == len(scenes)
         devices = [item.device for scene in scenes for item in scene.objects.values() if isinstance(item, Tunnel)]
-        assert len(set(devices)) == len(scenes), "tunnels are made in the machine's own namespace, under their names"
+        assert len(set(devices)) == len(devices), "tunnels are made in the machine's own namespace, under their names"
+        links = [item for scene in scenes for item in scene.objects.values() if isinstance(item, Tunnel)]
+        assert len({(link.tunnel_key, link.port) for link in links}) == len(links), "told apart by number and port"
 
 
 @given(pools())
@@ -98,13 +101,32 @@ def test_the_tunnels_local_address_is_the_havip_and_members_differ_in_their_card
     for pair in all_pairs(pool):
         mine, theirs = (subnet_scene(facts_of(member.node), pool, pair) for member in pair.members)
         for scene in (mine, theirs):
-            (tunnel,) = [item for item in scene.objects.values() if isinstance(item, Tunnel)]
+            tunnel = scene.objects["tunnel", tunnel_device_of(pair.subnet)]
+            assert isinstance(tunnel, Tunnel)
             assert tunnel.local == pair.havip
-        assert common(mine) == common(theirs)
+        assert common(mine, pair) == common(theirs, pair)
 
 
-def common(scene: Scene) -> dict[tuple[str, ...], object]:
-    return {key: item for key, item in scene.objects.items() if not isinstance(item, Eni | Address)}
+def common(scene: Scene, pair: PairSpec) -> dict[tuple[str, ...], object]:
+    """What both members have alike: all but the card and the link between them."""
+    link = sync_device_of(pair.subnet)
+    found: dict[tuple[str, ...], object] = {
+        key: item
+        for key, item in scene.objects.items()
+        if not isinstance(item, Eni | Address | Table) and link not in "/".join(key)
+    }
+    tables = [item for item in scene.objects.values() if isinstance(item, Table)]
+    return found | {(table.name, chain.name): of_all(chain, link) for table in tables for chain in table.chains}
+
+
+def of_all(chain: Chain, link: str) -> list[object]:
+    """The rules of a chain but for those about the link."""
+    about_link = (SYNC_NETWORK, *(IPv4Network(address) for address in SYNC_NETWORK.hosts()))
+    return [
+        rule
+        for rule in chain.rules
+        if isinstance(rule, Rule) and rule.in_device != link and rule.destination not in about_link
+    ]
 
 
 @given(pools())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from proxypool.core.draining import (
@@ -17,6 +19,7 @@ from proxypool.core.draining import (
     connections_left,
     drain_refusals,
     drained,
+    egress_refusals,
     pair_left,
     removal_refusals,
     require_accepted,
@@ -54,6 +57,25 @@ def test_the_last_active_pair_is_not_drained() -> None:
     (refusal,) = drain_refusals(alone, {"p1": alone, "p2": other})
     assert (refusal.risk, refusal.reason) == (Risk.STOP_NEW_CONNECTIONS, Reason.LAST_ACTIVE)
     assert refusal.sentence.startswith("pair s1/p1 is the last active pair of subnet s1")
+
+
+@pytest.mark.parametrize("new", [None, IPv4Address("172.16.101.30")])
+def test_another_egress_address_breaks_what_left_with_the_old_one(new: IPv4Address | None) -> None:
+    """Nothing, if hosts do not use the subnet, or the pair is drained and empty; a first one breaks nothing either."""
+    had = pair("p1", egress="172.16.101.20")
+    (refusal,) = egress_refusals(had, new, UNSURE, is_in_use=True)
+    assert (refusal.risk, refusal.reason) == (Risk.DROP_CONNECTIONS, Reason.EGRESS_MOVES)
+    assert str(RiskNotAccepted([refusal])) == (
+        "pair s1/p1 has another egress address then: the connections that left with this one break: "
+        "drain it first with `proxypool pair drain s1 p1 --wait`; to do it anyway give --accept-risk=drop-connections"
+    )
+    drained_pair = pair("p1", egress="172.16.101.20", state=DRAINING)
+    assert egress_refusals(drained_pair, new, BUSY, is_in_use=True)
+    assert egress_refusals(drained_pair, new, UNSURE, is_in_use=True)
+    assert egress_refusals(drained_pair, new, EMPTY, is_in_use=True) == ()
+    assert egress_refusals(had, new, UNSURE, is_in_use=False) == ()
+    assert egress_refusals(had, had.egress_address, BUSY, is_in_use=True) == ()
+    assert egress_refusals(pair("p1"), new, BUSY, is_in_use=True) == ()
 
 
 def test_one_of_several_is_drained_and_what_drains_is_no_risk() -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
+from proxypool.core.firewall import NODES_SET, PEERS_SET, SyncEnds, node_guard, subnet_tables
 from proxypool.core.host_firewall import HostRules, host_tables
 from proxypool.core.model import TunnelKind
 from proxypool.core.scene import Chain, Match, Rule, Table, UnknownRule
@@ -18,7 +18,10 @@ from tests.unit import builders as make
 TUNNELS = IPv4Network("100.64.0.0/10")
 SUBNET = make.subnet("s1", "172.16.102.0/24", "172.16.101.0/24")
 TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS)}
+EGRESS = IPv4Address("172.16.101.20")
+EGRESS_TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS, EGRESS)}
 NOTRACK = ("notrack", "")
+UNDERLAY, HAVIP = IPv4Address("192.168.4.1"), IPv4Address("192.168.4.100")
 
 
 def chain(table: Table, hook: str) -> Chain:
@@ -29,6 +32,25 @@ def rules(table: Table, hook: str) -> list[Rule]:
     found = chain(table, hook).rules
     assert not any(isinstance(rule, UnknownRule) for rule in found)
     return [rule for rule in found if isinstance(rule, Rule)]
+
+
+def verdict_of(guard: list[Rule], protocol: str, port: int | None, destination: IPv4Address, sets: set[str]) -> str:
+    """What the guard does with a packet of a sender whose address is in these sets."""
+    is_tracked = "tracked"
+    for rule in guard:
+        options = dict(option for match in rule.matches for option in match.options)
+        stranger_to = options.get("!match-set", "").removesuffix(" src")
+        if (
+            rule.protocol != protocol
+            or (rule.destination is not None and destination not in rule.destination)
+            or ("dport" in options and options["dport"] != str(port))
+            or stranger_to in sets
+        ):
+            continue
+        if rule.target in {"DROP", "RETURN"}:
+            return "DROP" if rule.target == "DROP" else is_tracked
+        is_tracked = "untracked"
+    return is_tracked
 
 
 def states(rule: Rule) -> str:
@@ -46,7 +68,8 @@ HOST = HostRules(
 def all_tables() -> list[Table]:
     return [
         *TABLES.values(),
-        node_guard(TunnelKind.GRE, 4789, [(IPv4Address("192.168.4.50"), 2181)]),
+        *EGRESS_TABLES.values(),
+        node_guard(TunnelKind.GRE, 4789, [(IPv4Address("192.168.4.50"), 2181)], UNDERLAY),
         *host_tables(HOST),
     ]
 
@@ -67,7 +90,7 @@ class TestOwnership:
     def test_policies_are_set_in_our_namespaces_only(self) -> None:
         """The machine's own policy is its owner's."""
         assert [one.policy for one in TABLES["filter"].chains] == ["DROP", "DROP"]
-        for table in all_tables()[len(TABLES) :]:
+        for table in all_tables()[2 * len(TABLES) :]:
             assert [one.policy for one in table.chains] == [None] * len(table.chains)
 
 
@@ -113,6 +136,20 @@ class TestSubnetsNamespace:
         assert (masquerade.target, masquerade.source, masquerade.out_device) == ("MASQUERADE", TUNNELS, "eni0")
         assert masquerade.target_options == (("random-fully", ""),)
 
+    def test_with_an_egress_address_they_leave_with_that_one_and_a_random_port(self) -> None:
+        (nat,) = rules(EGRESS_TABLES["nat"], "POSTROUTING")
+        assert (nat.target, nat.source, nat.out_device) == ("SNAT", TUNNELS, "eni0")
+        assert nat.target_options == (("to-source", "172.16.101.20"), ("random-fully", ""))
+
+    def test_a_lost_connection_to_the_egress_address_is_reset_and_to_nothing_else(self) -> None:
+        """It is no local address, so it is forwarded; a RST for another would leave with a source that is not ours."""
+        (added,) = set(rules(EGRESS_TABLES["filter"], "FORWARD")) - set(rules(TABLES["filter"], "FORWARD"))
+        assert (added.target, added.protocol, states(added)) == ("REJECT", "tcp", "INVALID")
+        assert added.target_options == (("reject-with", "tcp-reset"),)
+        assert (added.in_device, added.out_device) == ("eni0", "ppt1")
+        assert (added.destination, added.source, added.is_source_negated) == (IPv4Network(EGRESS), TUNNELS, True)
+        assert rules(EGRESS_TABLES["filter"], "INPUT") == rules(TABLES["filter"], "INPUT")
+
     def test_the_mss_is_clamped_in_both_directions(self) -> None:
         clamp = rules(TABLES["filter"], "FORWARD")[0]
         assert clamp.target == "TCPMSS", "first: a rule that accepts would end the visit"
@@ -124,31 +161,83 @@ class TestSubnetsNamespace:
         assert subnet_tables(turned, "ppt1", TUNNELS) == subnet_tables(SUBNET, "ppt1", TUNNELS)
 
 
+class TestLinkBetweenMembers:
+    ENDS = SyncEnds("ppts1", IPv4Address("169.254.77.1"), IPv4Address("169.254.77.2"), IPv4Network("169.254.77.0/30"))
+    TABLES: ClassVar[dict[str, Table]] = {
+        table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS, IPv4Address("172.16.101.10"), ENDS)
+    }
+
+    def test_only_the_other_member_sends_state_and_only_over_the_link(self) -> None:
+        """A customer's machine may forge the other member's address: an established connection would let it in."""
+        accept, from_link, to_link, established, *_ = rules(self.TABLES["filter"], "INPUT")
+        assert (accept.target, accept.in_device, accept.protocol) == ("ACCEPT", "ppts1", "udp")
+        assert (accept.source, accept.destination) == (IPv4Network("169.254.77.2/32"), IPv4Network("169.254.77.1/32"))
+        assert accept.matches == (Match("udp", (("dport", "3780"),)),)
+        assert from_link == Rule("DROP", in_device="ppts1")
+        assert to_link == Rule("DROP", destination=IPv4Network("169.254.77.0/30"))
+        assert states(established) == "RELATED,ESTABLISHED"
+
+    def test_nothing_is_forwarded_over_the_link(self) -> None:
+        forward = rules(self.TABLES["filter"], "FORWARD")
+        assert all("ppts1" not in {rule.in_device, rule.out_device} for rule in forward)
+        for rule in forward:
+            if rule.target == "ACCEPT":
+                assert None not in {rule.in_device, rule.out_device}, "the policy drops what no rule names"
+
+    def test_without_it_nothing_changes(self) -> None:
+        egress = IPv4Address("172.16.101.10")
+        without = subnet_tables(SUBNET, "ppt1", TUNNELS, egress)
+        assert [table for table in without if table.name != "filter"] == [
+            table for table in self.TABLES.values() if table.name != "filter"
+        ]
+
+
 class TestNodesGuard:
     COORDINATOR = (IPv4Address("192.168.4.50"), 2181)
 
-    @pytest.mark.parametrize(("kind", "protocol"), [(TunnelKind.GRE, "gre"), (TunnelKind.VXLAN, "udp")])
-    def test_tunnel_packets_of_strangers_are_dropped_first(self, kind: TunnelKind, protocol: str) -> None:
-        """A tunnel device takes packets of any outer source."""
-        first = rules(node_guard(kind, 4789, []), "PREROUTING")[0]
-        assert (first.target, first.protocol) == ("DROP", protocol)
-        assert Match("set", (("!match-set", f"{PEERS_SET} src"),)) in first.matches
+    @pytest.mark.parametrize(
+        ("kind", "port", "destination", "sender", "verdict"),
+        [
+            (TunnelKind.VXLAN, 4789, HAVIP, "host", "untracked"),
+            (TunnelKind.VXLAN, 4789, HAVIP, "node", "DROP"),
+            (TunnelKind.VXLAN, 4789, HAVIP, "stranger", "DROP"),
+            (TunnelKind.VXLAN, 4790, UNDERLAY, "node", "untracked"),
+            (TunnelKind.VXLAN, 4790, UNDERLAY, "host", "DROP"),
+            (TunnelKind.VXLAN, 4790, HAVIP, "host", "DROP"),
+            (TunnelKind.VXLAN, 4790, UNDERLAY, "stranger", "DROP"),
+            (TunnelKind.VXLAN, 53, UNDERLAY, "stranger", "tracked"),
+            (TunnelKind.GRE, None, HAVIP, "host", "untracked"),
+            (TunnelKind.GRE, None, HAVIP, "node", "DROP"),
+            (TunnelKind.GRE, None, HAVIP, "stranger", "DROP"),
+            (TunnelKind.GRE, None, UNDERLAY, "node", "untracked"),
+            (TunnelKind.GRE, None, UNDERLAY, "host", "DROP"),
+            (TunnelKind.GRE, None, UNDERLAY, "stranger", "DROP"),
+        ],
+    )
+    def test_hosts_reach_tunnels_of_subnets_and_nodes_those_between_members(
+        self, kind: TunnelKind, port: int | None, destination: IPv4Address, sender: str, verdict: str
+    ) -> None:
+        """A tunnel device takes packets of any outer source; VXLAN's also those for any address of the machine."""
+        sets = {"host": {PEERS_SET}, "node": {NODES_SET}, "stranger": set[str]()}[sender]
+        guard = rules(node_guard(kind, 4789, [self.COORDINATOR], UNDERLAY), "PREROUTING")
+        assert verdict_of(guard, "gre" if port is None else "udp", port, destination, sets) == verdict
 
-    def test_vxlan_is_known_by_the_pools_port(self) -> None:
+    def test_vxlan_is_known_by_the_pools_port_and_the_one_beside_it(self) -> None:
         for hook in ("PREROUTING", "OUTPUT"):
-            for rule in rules(node_guard(TunnelKind.VXLAN, 8472, []), hook):
-                if rule.protocol == "udp":
-                    assert Match("udp", (("dport", "8472"),)) in rule.matches
+            guard = rules(node_guard(TunnelKind.VXLAN, 65535, [], UNDERLAY), hook)
+            ports = {option for rule in guard if rule.protocol == "udp" for option in rule.matches[0].options}
+            assert ports == {("dport", "65535"), ("dport", "65534")}
 
     @pytest.mark.parametrize("hook", ["PREROUTING", "OUTPUT"])
     def test_tunnels_vrrp_and_zookeeper_skip_conntrack_both_ways(self, hook: str) -> None:
         """A full conntrack table must not break the control plane. 112 is VRRP."""
-        table = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR])
+        table = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR], UNDERLAY)
         untracked = [rule for rule in rules(table, hook) if NOTRACK in rule.target_options]
-        assert [rule.protocol for rule in untracked] == ["gre", "112", "tcp"]
+        own = ["gre"] if hook == "PREROUTING" else []
+        assert [rule.protocol for rule in untracked] == [*own, "gre", "112", "tcp"]
 
     def test_only_the_servers_own_address_and_port_skip_conntrack(self) -> None:
-        table = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR])
+        table = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR], UNDERLAY)
         incoming, outgoing = (rules(table, hook)[-1] for hook in ("PREROUTING", "OUTPUT"))
         assert (incoming.source, incoming.matches) == (
             IPv4Network("192.168.4.50/32"),
@@ -160,8 +249,8 @@ class TestNodesGuard:
         )
 
     def test_a_server_that_is_named_twice_has_one_rule(self) -> None:
-        once = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR])
-        assert node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR, self.COORDINATOR]) == once
+        once = node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR], UNDERLAY)
+        assert node_guard(TunnelKind.GRE, 4789, [self.COORDINATOR, self.COORDINATOR], UNDERLAY) == once
 
 
 class TestHost:

@@ -109,6 +109,17 @@ def test_the_notify_lines_stay_in_the_subnets_namespace() -> None:
     assert text().count("--net=/run/netns/pp-s1 ") == 4
 
 
+def test_a_master_announces_its_egress_address_after_the_gate_is_open() -> None:
+    """Once, and once more if the gate is still open a second later. The words stay within quotes of keepalived's kind."""
+    egress = pair_text(make.keepalived_facts(), make.pair(egress="172.16.101.20"), PEER)
+    inside = "/usr/bin/nsenter --net=/run/netns/pp-s1"
+    announce = f"{inside} /usr/bin/arping -q -U -c 1 -w 1 -I eni0 172.16.101.20"
+    is_open = f"{inside} /usr/bin/grep -q 1 /proc/sys/net/ipv4/ip_forward"
+    line = f"""    notify_master "/bin/sh -c '{GATE}1 && {announce}; {is_open} && {announce}'" root root\n"""
+    assert line in egress
+    assert egress.replace(line, f'    notify_master "{GATE}1" root root\n') == text()
+
+
 def test_the_track_files_value_is_the_priority() -> None:
     assert "    weight 1\n" in text()
 

@@ -25,3 +25,9 @@ def test_drawing() -> None:
     topology = Topology()
     assert draw(topology, topology.subnet_plans[0], "node-b") == EXPECTED
     assert "held by nobody" in draw(topology, topology.subnet_plans[0], None)
+
+
+def test_an_egress_address_is_drawn() -> None:
+    topology = Topology(egress=True)
+    line = "    egress   172.16.101.201           the source that servers see"
+    assert line in draw(topology, topology.subnet_plans[0], "node-b").splitlines()

@@ -212,6 +212,22 @@ def test_pool_document() -> None:
     ]
 
 
+def test_pairs_with_egress_addresses() -> None:
+    """In the customer's subnet, and of nobody else there: nodes and servers have smaller ones, whatever the lab's size."""
+    topology = Topology(nodes=4, subnets=2, pairs=2, egress=True)
+    found = [pair for subnet in topology.pool_document()["subnets"] for pair in subnet["pairs"]]
+    assert [pair["egress_address"] for pair in found] == [
+        *("172.16.101.201", "172.16.101.202"),
+        *("172.16.102.201", "172.16.102.202"),
+    ]
+    assert topology.subnet_plans[0].pair_with("172.16.101.202") == "p2"
+    assert Topology.from_json(topology.to_json()) == topology
+    assert all("egress_address" not in pair for pair in Topology().pool_document()["subnets"][0]["pairs"])
+    largest = Topology(nodes=26, subnets=1, pairs=13, egress=True).subnet_plans[0]
+    own = {member.address.partition("/")[0] for member in largest.all_members} | {largest.database_ip}
+    assert not own & {pair.egress_address for pair in largest.pairs}
+
+
 def test_pool_document_with_some_of_the_pairs() -> None:
     """Subnets of which no pair is wanted are left out."""
     topology = Topology(nodes=4, subnets=2, pairs=2)

@@ -161,6 +161,46 @@ class TestPair:
         assert message == "egress address 172.16.9.9 is outside the ENI's network 172.16.101.0/24"
         validate_pair(make.pair(egress="172.16.101.20"), make.snapshot())
 
+    @pytest.mark.parametrize(
+        ("egress", "why"),
+        [
+            ("172.16.101.12", "is the address of node n2's ENI: choose a free one"),
+            ("172.16.101.1", "is the gateway of node n1: choose a free one"),
+            ("172.16.101.0", "is not a host address of 172.16.101.0/24"),
+            ("172.16.101.255", "is not a host address of 172.16.101.0/24"),
+        ],
+    )
+    def test_an_egress_address_is_nobody_elses(self, egress: str, why: str) -> None:
+        members = tuple(make.member(n, f"172.16.101.1{n[1]}/24", gateway="172.16.101.1") for n in ("n1", "n2"))
+        message = refusal_of_pair(make.pair(members=members, egress=egress), make.snapshot())
+        assert message == f"egress address {egress} {why}"
+
+    def test_with_an_egress_address_both_enis_are_on_one_network(self) -> None:
+        members = (make.member("n1", "172.16.101.11/24"), make.member("n2", "172.16.101.12/25"))
+        pool = make.snapshot(subnets=[make.subnet("s1", "172.16.101.0/25")])
+        validate_pair(make.pair(members=members), pool)
+        assert refusal_of_pair(make.pair(members=members, egress="172.16.101.20"), pool) == (
+            "pair p1 has an egress address, so both ENIs must be on one network, not on 172.16.101.0/24 and 172.16.101.0/25"
+        )
+
+    def test_pairs_of_one_tenant_share_no_egress_address(self) -> None:
+        """Another tenant's network is another one, whatever its addresses."""
+        others = (make.member("n8", "172.16.101.18/24"), make.member("n9", "172.16.101.19/24"))
+        other = make.pair("p9", members=others, havip="192.168.4.109", egress="172.16.101.20")
+        pool = make.snapshot(pairs=[other])
+        assert refusal_of_pair(make.pair(vrid=2, egress="172.16.101.20"), pool) == (
+            "egress address 172.16.101.20 is in use by pair s1/p9: choose a free address"
+        )
+        assert refusal_of_pair(make.pair(vrid=2, egress="172.16.101.18"), pool) == (
+            "172.16.101.18 is the egress address of pair s1/p1 and the address of an ENI of pair s1/p9: "
+            "choose a free address"
+        )
+        members = (make.member("n1", "172.16.101.20/24"), make.N2)
+        assert "is the egress address of pair s1/p9" in refusal_of_pair(make.pair(vrid=2, members=members), pool)
+        subnets = [make.subnet("s1"), make.subnet("s2", key=2, tenant="another")]
+        theirs = make.pair("p9", "s2", members=others, havip="192.168.4.109", egress="172.16.101.20")
+        validate_pair(make.pair(vrid=2, egress="172.16.101.20"), make.snapshot(subnets=subnets, pairs=[theirs]))
+
     def test_each_member_has_an_address_of_its_own(self) -> None:
         twins = (make.member("n1", "172.16.101.11/24"), make.member("n2", "172.16.101.11/24"))
         message = refusal_of_pair(make.pair(members=twins), make.snapshot())

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from proxypool.core.addressing import mac_of, tunnel_device_of
-from proxypool.core.firewall import PEERS_SET
+from proxypool.core.addressing import mac_of, sync_device_of, tunnel_device_of
+from proxypool.core.firewall import NODES_SET, PEERS_SET
 from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, LOOPBACK
 from proxypool.core.host_scene import MAIN_TABLE, path_legs
 from proxypool.core.model import PairState, PoolSpec, Snapshot
@@ -25,6 +25,7 @@ from proxypool.core.scene import (
     MarkedSet,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     RouteKind,
     RuleAction,
@@ -125,6 +126,28 @@ class TestSubnetOnNode:
         """It follows the VRRP state, not the reconcile loop: a repair must never open a backup's gate."""
         assert not any("ip_forward" in path or path.endswith("/forwarding") for path in sysctls(self.scene()))
 
+    def test_an_egress_address_is_answered_for_and_on_no_device(self) -> None:
+        """The kernel answers only for an address whose route leads to another device, and without a delay if told so."""
+        egress = IPv4Address("172.16.101.20")
+        # Without the other member, and so without what else comes with an egress address: the link to it.
+        pool = make.snapshot(pairs=[make.pair(egress=str(egress))], nodes=[make.node("n1", "192.168.4.1")])
+        plain, scene = (
+            make.snapshot(pairs=[make.pair()]),
+            subnet_scene(make.node_facts(), pool, make.pair(egress=str(egress))),
+        )
+        assert objects_of(scene, ProxyNeighbour) == [ProxyNeighbour("eni0", egress)]
+        assert routes(scene)["172.16.101.20/32", 0].device == TUNNEL
+        assert egress not in {item.interface.ip for item in objects_of(scene, Address) if isinstance(item, Address)}
+        assert sysctls(scene)["ipv4/neigh/eni0/proxy_delay"] == "0"
+        without = subnet_scene(make.node_facts(), plain, make.pair())
+        assert objects_of(without, ProxyNeighbour) == []
+        assert scene.objects.keys() - without.objects.keys() == {
+            ("proxy", "eni0", "172.16.101.20"),
+            ("route", "254", "172.16.101.20/32", "0"),
+            ("sysctl", "ipv4/neigh/eni0/proxy_delay"),
+            ("sysctl", "ipv4/ip_nonlocal_bind"),
+        }
+
     def test_a_node_that_is_no_member_is_a_defect(self) -> None:
         with pytest.raises(KeyError):
             self.scene("n9")
@@ -141,15 +164,74 @@ def replace_hosts(pool: Snapshot, names: frozenset[str]) -> Snapshot:
     )
 
 
+class TestLinkBetweenMembers:
+    def scene(self, name: str = "n1", spec: PoolSpec = make.GRE, egress: str | None = "172.16.101.10") -> Scene:
+        pair = make.pair(egress=egress)
+        return subnet_scene(make.node_facts(name), make.snapshot(spec=spec, pairs=[pair]), pair)
+
+    def link(self, scene: Scene) -> Tunnel:
+        (found,) = [item for item in objects_of(scene, Tunnel) if item.device == sync_device_of("s1")]  # type: ignore[attr-defined]
+        assert isinstance(found, Tunnel)
+        return found
+
+    def test_a_pair_without_an_egress_address_has_none(self) -> None:
+        """Nothing can be carried over: the other member's address is not this one's."""
+        assert [item.device for item in objects_of(self.scene(egress=None), Tunnel)] == [TUNNEL]  # type: ignore[attr-defined]
+
+    def test_it_leads_from_underlay_to_underlay(self) -> None:
+        scene = self.scene()
+        assert self.link(scene).local == make.node_facts().underlay
+        peer = Neighbour(sync_device_of("s1"), IPv4Address("169.254.77.2"), "192.168.4.2")
+        assert peer in objects_of(scene, Neighbour)
+        assert Address(sync_device_of("s1"), IPv4Interface("169.254.77.1/30")) in objects_of(scene, Address)
+
+    def test_the_other_end_is_its_mirror_image(self) -> None:
+        mine, theirs = (objects_of(self.scene(name), Address) for name in ("n1", "n2"))
+        ends = {str(item.interface) for item in (*mine, *theirs) if item.device == sync_device_of("s1")}  # type: ignore[attr-defined]
+        assert ends == {"169.254.77.1/30", "169.254.77.2/30"}
+
+    def test_gre_keys_are_above_those_of_all_subnets(self) -> None:
+        assert self.link(self.scene()).tunnel_key == (1 << 24) + 1
+
+    def test_vxlan_has_a_port_of_its_own(self) -> None:
+        """A host could send to any other port: the kernel looks at a packet's number only, not at its sender."""
+        link = self.link(self.scene(spec=make.VXLAN))
+        assert (link.tunnel_key, link.port) == (1, 4790)
+
+    def test_windows_are_not_judged_and_every_end_is_told(self) -> None:
+        found = sysctls(self.scene())
+        assert found["netfilter/nf_conntrack_tcp_be_liberal"] == "1"
+        assert found["netfilter/nf_conntrack_events"] == "1"
+        assert "netfilter/nf_conntrack_tcp_be_liberal" not in sysctls(self.scene(egress=None))
+
+    def test_it_waits_for_the_other_member_to_register(self) -> None:
+        pair = make.pair(egress="172.16.101.10")
+        pool = make.snapshot(pairs=[pair], nodes=[make.node("n1", "192.168.4.1")])
+        scenes = SubnetScenes(make.node_facts())
+        assert [item.device for item in objects_of(scenes.next(pool, pair), Tunnel)] == [TUNNEL]  # type: ignore[attr-defined]
+        assert scenes.link is None
+        whole = make.snapshot(pairs=[pair])
+        assert self.link(scenes.next(whole, pair)).local == make.node_facts().underlay
+
+
 class TestNodesOwnNamespace:
     def test_registered_hosts_may_send_tunnel_packets(self) -> None:
         scene = root_scene(make.node_facts(), make.GRE, make.snapshot(hosts=HOSTS))
         assert scene.namespace is None
-        assert objects_of(scene, AddressSet) == [AddressSet(PEERS_SET, frozenset(host.underlay for host in HOSTS))]
+        assert AddressSet(PEERS_SET, frozenset(host.underlay for host in HOSTS)) in objects_of(scene, AddressSet)
+
+    def test_registered_nodes_may_send_the_state_of_connections(self) -> None:
+        scene = root_scene(make.node_facts(), make.GRE, make.snapshot(hosts=HOSTS))
+        nodes = frozenset({IPv4Address("192.168.4.1"), IPv4Address("192.168.4.2")})
+        assert AddressSet(NODES_SET, nodes) in objects_of(scene, AddressSet)
 
     def test_only_the_raw_table_is_touched(self) -> None:
         scene = root_scene(make.node_facts(), make.GRE, make.snapshot())
-        assert [item.key for item in scene.objects.values()] == [("set", PEERS_SET), ("table", "raw")]
+        assert [item.key for item in scene.objects.values()] == [
+            ("set", PEERS_SET),
+            ("set", NODES_SET),
+            ("table", "raw"),
+        ]
 
 
 class TestHost:

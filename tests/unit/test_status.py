@@ -103,6 +103,18 @@ def test_a_healthy_pool_has_nothing_to_say() -> None:
         ("nobody stands", view(MASTER, BACKUP, elected=()), ["nobody-elected"], Level.DEGRADED),
         ("no HaVip", view(replace(MASTER, has_havip=False), BACKUP), ["havip-mismatch"], Level.CRITICAL),
         ("HaVip twice", view(MASTER, replace(BACKUP, has_havip=True)), ["havip-mismatch"], Level.CRITICAL),
+        (
+            "egress address without an answer",
+            view(replace(MASTER, answers_egress=False), replace(BACKUP, answers_egress=False)),
+            ["egress-unanswered"],
+            Level.CRITICAL,
+        ),
+        (
+            "egress address",
+            view(replace(MASTER, answers_egress=True), replace(BACKUP, answers_egress=False)),
+            [],
+            Level.OK,
+        ),
         ("closed gate", view(replace(MASTER, gate=False), BACKUP), ["gate-mismatch"], Level.CRITICAL),
         ("no namespace", view(replace(MASTER, gate=None), BACKUP), ["gate-mismatch"], Level.CRITICAL),
         ("two gates", view(MASTER, replace(BACKUP, gate=True)), ["gate-mismatch"], Level.CRITICAL),
@@ -186,6 +198,29 @@ def test_what_is_wrong_with_a_machine_or_document_is_said_once() -> None:
     assert status.level is Level.DEGRADED
 
 
+@pytest.mark.parametrize("state", ["ok", "starting", None])
+def test_members_in_step_have_nothing_to_say(state: str | None) -> None:
+    """None: the pair has no egress address."""
+    found = assemble(view(replace(MASTER, sync=state), replace(BACKUP, sync=state)), NOW)
+    assert codes(found) == []
+
+
+@pytest.mark.parametrize("state", ["unheard", "hung", "down", "a word of a later version"])
+def test_a_sync_that_does_not_work_is_degraded_and_says_what_to_do(state: str) -> None:
+    """The pair serves; the next failover would break its connections."""
+    found = assemble(view(replace(MASTER, sync="ok"), replace(BACKUP, sync=state)), NOW)
+    (check,) = all_checks(found)
+    assert (check.code, check.subject, check.level) == ("PP018", "s1/p1/n2", Level.DEGRADED)
+    assert "would not survive" in check.message
+    assert "log" in check.message
+    assert found.subnets[0].pairs[0].members[1].sync == state
+
+
+def test_a_dead_members_silence_has_a_check_already() -> None:
+    found = assemble(view(replace(MASTER, sync="unheard"), living=("n1",)), NOW)
+    assert "state-not-synced" not in codes(found)
+
+
 def test_codes_are_stable_and_unique() -> None:
     """Scripts and runbooks rely on them. Add to this list, never change it."""
     assert [kind.value[:2] for kind in Code] == [
@@ -206,6 +241,8 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP015", "conntrack-high"),
         ("PP016", "taking-over"),
         ("PP017", "no-active-pair"),
+        ("PP018", "state-not-synced"),
+        ("PP020", "egress-unanswered"),
     ]
 
 

@@ -1,7 +1,7 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
-Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `SetProbe` and `MarkedSetHandle`
-are the exceptions: their sockets are opened there and used elsewhere.
+Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `SetProbe`, `ProxyProbe` and
+`MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
@@ -16,10 +16,12 @@ from proxypool.adapters.netlink.namespaces import (
     list_namespaces,
     namespace_exists,
     namespace_inode,
+    namespace_path,
     remove_namespace,
 )
 from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
+from proxypool.adapters.netlink.proxy_probe import ProxyProbe
 from proxypool.adapters.netlink.set_probe import SetProbe
 from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle, change_set
 
@@ -32,6 +34,7 @@ __all__ = [
     "MarkedSetHandle",
     "Memory",
     "Ownership",
+    "ProxyProbe",
     "SetProbe",
     "Underlay",
     "View",
@@ -43,6 +46,7 @@ __all__ = [
     "local_addresses",
     "namespace_exists",
     "namespace_inode",
+    "namespace_path",
     "open_event_socket",
     "probe_tunnel",
     "remove_local_address",

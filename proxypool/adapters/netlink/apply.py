@@ -22,6 +22,7 @@ from proxypool.core.scene import (
     MarkedSet,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     Tunnel,
     UnknownSet,
@@ -42,7 +43,7 @@ def apply_object(item: AnyObject, namespace: str | None, home: Home) -> None:
                 make_tunnel(item, namespace, home)
             case AddressSet() | MarkedSet():
                 put_set(item)
-            case Address() | Route() | PolicyRule() | Neighbour() | ForwardingEntry():
+            case Address() | Route() | PolicyRule() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
                 _require_done(apply_batch([(item, True)]))
             case _:
                 raise TypeError(f"not a netlink object: {item}")
@@ -65,7 +66,7 @@ def remove_object(item: AnyObject, namespace: str | None, home: Home) -> None:
                 if index is not None:
                     with IPRoute() as ip, absent_is_fine():
                         ip.link("del", index=index)
-            case Address() | Route() | PolicyRule() | Neighbour() | ForwardingEntry():
+            case Address() | Route() | PolicyRule() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
                 _require_done(apply_batch([(item, False)]))
             case _:
                 raise TypeError(f"not a netlink object: {item}")

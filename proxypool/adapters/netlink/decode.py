@@ -33,6 +33,7 @@ from proxypool.core.scene import (
     Key,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     RouteKind,
     RuleAction,
@@ -171,6 +172,17 @@ def parse_neighbour(body: bytes, tunnels: Names) -> tuple[AnyObject | None, int]
     return Neighbour(name, IPv4Address(address), text), index
 
 
+def parse_proxy(body: bytes, ours: Names) -> tuple[AnyObject | None, int]:
+    """With our protocol number, on a device of ours."""
+    _, index, _, flags, _ = NEIGHBOUR_BODY.unpack_from(body)
+    found = attributes(body, NEIGHBOUR_BODY.size)
+    address = found.get(encode.NDA_DST, b"")
+    is_ours = flags & encode.NTF_PROXY and found.get(encode.NDA_PROTOCOL) == bytes((ROUTE_PROTOCOL,))
+    if not is_ours or index not in ours or len(address) != _IPV4_BYTES:
+        return None, index
+    return ProxyNeighbour(ours[index], IPv4Address(address)), index
+
+
 def parse_rule(body: bytes, _: Names) -> tuple[AnyObject | None, int]:
     """With our protocol number."""
     _, _, length, _, table, _, _, action_number, _ = RULE_BODY.unpack_from(body)
@@ -207,6 +219,7 @@ class What(Enum):
     ADDRESSES = "addresses"
     ROUTES = "routes"
     NEIGHBOURS = "neighbours"
+    PROXIES = "proxy neighbours"
     FORWARDING = "forwarding entries"
     RULES = "rules"
 
@@ -215,6 +228,7 @@ _PARSERS: Mapping[What, tuple[Parse, bool]] = {
     What.ADDRESSES: (parse_address, False),
     What.ROUTES: (parse_route, False),
     What.NEIGHBOURS: (parse_neighbour, True),
+    What.PROXIES: (parse_proxy, False),
     What.FORWARDING: (parse_neighbour, True),
     What.RULES: (parse_rule, False),
 }

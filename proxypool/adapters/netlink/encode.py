@@ -14,14 +14,15 @@ from proxypool.core.scene import (
     ForwardingEntry,
     Neighbour,
     PolicyRule,
+    ProxyNeighbour,
     Route,
     RouteKind,
     RuleAction,
     Tunnel,
 )
 
-Batched: TypeAlias = Address | Route | PolicyRule | Neighbour | ForwardingEntry
-BATCHED = (Address, Route, PolicyRule, Neighbour, ForwardingEntry)
+Batched: TypeAlias = Address | Route | PolicyRule | Neighbour | ProxyNeighbour | ForwardingEntry
+BATCHED = (Address, Route, PolicyRule, Neighbour, ProxyNeighbour, ForwardingEntry)
 """What is one message each."""
 
 RTM_NEWLINK = 16
@@ -39,7 +40,7 @@ GRE_KEY = b"\x20\0"
 TUNNEL_TTL = 64
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_FLOW, RTA_TABLE = 1, 4, 5, 6, 11, 15
-NDA_DST, NDA_LLADDR = 1, 2
+NDA_DST, NDA_LLADDR, NDA_PROTOCOL = 1, 2, 12
 FRA_SRC, FRA_GOTO, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK = 2, 4, 6, 10, 14, 15, 16
 FRA_PROTOCOL = 21
 LINK_BODY = struct.Struct("=BxHiII")
@@ -57,7 +58,7 @@ RULE_ACTIONS = {RuleAction.LOOKUP: 1, RuleAction.GOTO: 2, RuleAction.NOP: 3}
 RTNH_F_ONLINK = 4
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_ANY = 0, 253, 255
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
-NTF_SELF = 2
+NTF_SELF, NTF_PROXY = 2, 8
 _U32, _BE32, _BE16 = struct.Struct("=I"), struct.Struct(">I"), struct.Struct(">H")
 
 IndexOf: TypeAlias = Callable[[str], int]
@@ -70,6 +71,8 @@ def encode_put(item: Batched, index_of: IndexOf) -> Request:
             return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(item, index_of))
         case Neighbour() | ForwardingEntry():
             return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, _neighbour(item, index_of))
+        case ProxyNeighbour():
+            return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, _proxy(item, index_of))
         case Address():
             return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, _address(item, index_of))
         case PolicyRule():
@@ -83,6 +86,8 @@ def encode_remove(item: Batched, index_of: IndexOf) -> Request:
             return Request(RTM_DELROUTE, 0, _route_name(item, scope=SCOPE_ANY, flags=0))
         case Neighbour() | ForwardingEntry():
             return Request(RTM_DELNEIGH, 0, _neighbour(item, index_of))
+        case ProxyNeighbour():
+            return Request(RTM_DELNEIGH, 0, _proxy(item, index_of))
         case Address():
             return Request(RTM_DELADDR, 0, _address(item, index_of))
         case PolicyRule():
@@ -121,6 +126,11 @@ def _neighbour(item: Neighbour | ForwardingEntry, index_of: IndexOf) -> bytes:
     # Permanent + noarp and the device itself: what `bridge fdb replace … dst …` sends.
     head = NEIGHBOUR_BODY.pack(socket.AF_BRIDGE, index, NUD_PERMANENT | NUD_NOARP, NTF_SELF, 0)
     return head + attribute(NDA_LLADDR, _link_address(item.mac)) + attribute(NDA_DST, item.remote.packed)
+
+
+def _proxy(item: ProxyNeighbour, index_of: IndexOf) -> bytes:
+    head = NEIGHBOUR_BODY.pack(socket.AF_INET, index_of(item.device), NUD_PERMANENT, NTF_PROXY, 0)
+    return head + attribute(NDA_DST, item.address.packed) + attribute(NDA_PROTOCOL, bytes((ROUTE_PROTOCOL,)))
 
 
 def _link_address(text: str) -> bytes:

@@ -1,8 +1,8 @@
 """Read our objects of the namespace the thread is in. What is not provably ours is left out.
 
 Ours are: tunnel devices with our prefix, the card under its fixed name in a namespace of ours, addresses on these,
-routes and rules with our protocol number, permanent neighbours and forwarding entries on our tunnels, sets with our
-prefix.
+routes, rules and proxy neighbours with our protocol number, permanent neighbours and forwarding entries on our tunnels,
+sets with our prefix.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _ADDRESS_REQUEST = ADDRESS_BODY.pack(socket.AF_INET, 0, 0, 0, 0)
 _ROUTE_REQUEST = ROUTE_BODY.pack(socket.AF_INET, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
 """The kernel sifts by protocol itself: a machine can have many routes of others."""
 _NEIGHBOUR_REQUEST = NEIGHBOUR_BODY.pack(socket.AF_INET, 0, 0, 0, 0)
+PROXY_REQUEST = NEIGHBOUR_BODY.pack(socket.AF_INET, 0, 0, encode.NTF_PROXY, 0)
 _FORWARDING_REQUEST = NEIGHBOUR_BODY.pack(socket.AF_BRIDGE, 0, 0, 0, 0)
 _RULE_REQUEST = RULE_BODY.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -107,7 +108,9 @@ class View:
                 found |= understand(What.NEIGHBOURS, messages, tunnels, wanted)
                 messages = dump(RTM_GETNEIGH, _FORWARDING_REQUEST)
                 found |= understand(What.FORWARDING, messages, tunnels, wanted)
-            if not is_namespace_ours:
+            if is_namespace_ours:
+                found |= understand(What.PROXIES, dump(RTM_GETNEIGH, PROXY_REQUEST), names, wanted)
+            else:
                 found |= understand(What.RULES, dump(RTM_GETRULE, _RULE_REQUEST), {}, wanted)
             if any(key[0] == "set" for key in wanted):
                 found |= {item.key: item for item in observe_sets(desired)}

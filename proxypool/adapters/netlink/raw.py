@@ -51,8 +51,8 @@ def attribute(kind: int, value: bytes) -> bytes:
 class RawSocket:
     """One socket of the calling thread's namespace."""
 
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
-        """Open it."""
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE, port: int = OWN_PORT) -> None:
+        """Open it; port 0: the kernel chooses."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.settimeout(_TIMEOUT_S)
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
@@ -60,7 +60,7 @@ class RawSocket:
             # A kernel before 4.20 has no such thing, and lists more than was asked for.
             self._socket.setsockopt(_SOL_NETLINK, _STRICT_CHECK, 1)
         try:
-            self._socket.bind((OWN_PORT, 0))
+            self._socket.bind((port, 0))
         except OSError:
             # Taken; our own changes are looked at like anybody's then.
             self._socket.bind((0, 0))

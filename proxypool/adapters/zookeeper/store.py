@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 
 import msgspec
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
@@ -28,13 +29,14 @@ from proxypool.core.draining import (
     Risk,
     drain_refusals,
     drained,
+    egress_refusals,
     pair_left,
     removal_refusals,
     require_accepted,
     undrained,
 )
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight
+from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight, validate_pair
 from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest, resolve_pair
 from proxypool.core.status import PoolView
 
@@ -229,6 +231,29 @@ class PoolStore:
         """
         require_weight(weight)
         return self._edit_pair(subnet, pair, lambda spec, _: msgspec.structs.replace(spec, weight=weight))
+
+    def set_egress(self, subnet: str, pair: str, egress: IPv4Address | None, accepted: Collection[Risk] = ()) -> Change:
+        """Give the pair an egress address, another one, or none.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+            InvalidInput: the address cannot be the pair's.
+            RiskNotAccepted: connections would break.
+        """
+
+        def plan(tree: PoolTree) -> Sequence[Change]:
+            def alter(spec: PairSpec, snapshot: Snapshot) -> PairSpec:
+                left = pair_left(snapshot, tree.statuses(), subnet, pair, time.time())
+                is_in_use = bool(snapshot.subnet_hosts.get(subnet))
+                new = msgspec.structs.replace(spec, egress_address=egress)
+                validate_pair(new, snapshot)
+                require_accepted(egress_refusals(spec, egress, left, is_in_use=is_in_use), accepted)
+                return new
+
+            return (pair_change(tree, subnet, pair, alter),)
+
+        (change,) = self._edit(plan, with_status=True)
+        return change
 
     def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
         (change,) = self._edit(lambda tree: (pair_change(tree, subnet, pair, alter),))
