@@ -177,11 +177,11 @@ class Keepalived:
 def make_real_time(pid: int) -> bool:
     """Give a process real-time scheduling, unless it has some; False: we may not, or it has ended.
 
-    What it starts inherits it, so notify lines are not late either.
+    What it starts does not inherit it: a hundred notify lines at once would keep it from going on.
     """
     try:
-        if os.sched_getscheduler(pid) not in _REAL_TIME:
-            os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(REAL_TIME_PRIORITY))
+        if os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK not in _REAL_TIME:
+            os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REAL_TIME_PRIORITY))
     except (PermissionError, ProcessLookupError):
         return False
     return True

@@ -136,7 +136,11 @@ class Member:
         if not is_open:
             self.handles.announcer.end()
         try:
-            self.handles.gate.write(is_open=is_open)
+            # A hundred members may move at the same time: none waits here for a notify line, which writes the same.
+            self.handles.gate.write(is_open=is_open, attempts=1)
+        except BlockingIOError:
+            # Told by the kernel when it has written, and seen again on the next tick.
+            log.info("%s: a notify line of keepalived writes the gate", self.label)
         except OSError as error:
             # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import socket
+import sys
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,7 +32,7 @@ from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
-from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -60,6 +61,10 @@ NOT_ON_TIME = (
     "keepalived's VRRP process cannot be given real-time scheduling (CAP_SYS_NICE), so a busy processor may look like "
     'a dead master: allow it, or choose node.detection = "conservative"'
 )
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter from a gate that is to be opened; Python's default is ten times that."""
+TELL_WITHIN_S = 0.2
+"""What changed is published so soon at the latest, however much there is to do."""
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
 
@@ -141,6 +146,7 @@ class NodeDaemon:
             post=self.inbox.put,
         )
         self.is_registered = self.is_ready = False
+        self._told_at = 0.0
         self._registration_due = 0.0
         self.server = self._serve_metrics()
 
@@ -153,12 +159,14 @@ class NodeDaemon:
             return None
 
     def _loop(self) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.dataplane.start()
         self.watch.start()
         self.session.start()
         self.mirror.start()
         self.presence.start()
         log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
+        hurry()
         run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
@@ -211,8 +219,14 @@ class NodeDaemon:
                 self.membership.vrrp.addresses_seen(addresses, now)
             case _:
                 self.membership.kernel_spoke(message, now)
-        self.membership.publisher.publish_changes(self.membership.members, now)
-        self._see_whether_ready(now)
+        self._tell_others(now)
+
+    def _tell_others(self, now: float) -> None:
+        """First all that packets wait for, then what others read of it."""
+        if self.inbox.empty() or now > self._told_at + TELL_WITHIN_S:
+            self._told_at = now
+            self.membership.publisher.publish_changes(self.membership.members, now)
+            self._see_whether_ready(now)
 
     def _see_whether_ready(self, now: float) -> None:
         """Once: all that was there when the daemon started is known to it."""

@@ -69,7 +69,7 @@ class NodeWatch:
         self._handles: dict[str, Handles] = {}
         self._inodes: dict[str, int | None] = {}
         """Which namespace the handles lead into."""
-        self._watcher = Watcher(TICK_S, self._tick)
+        self._watcher = Watcher(TICK_S, self._tick, is_urgent=True)
         self._seen: KeepalivedSeen | None = None
         self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
         self._vrrp: socket.socket | None = None
@@ -196,10 +196,13 @@ class NodeWatch:
 
     def _subnet_changed(self, subnet: str) -> None:
         handles = self._handles.get(subnet)
-        if handles is None or not handles.events.drain():
+        change = handles.events.drain() if handles is not None else netlink.Change.NONE
+        if change is netlink.Change.NONE:
             return
         self._post(GateTouched(subnet))
-        self._dataplane.touch(subnet)
+        if change is netlink.Change.SCENE:
+            # The gate alone is no reason to look at all of a namespace: at a failover it moves in many at once.
+            self._dataplane.touch(subnet)
 
     # ---- what sends no notification ------------------------------------------------------------------------------
 
