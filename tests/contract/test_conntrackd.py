@@ -275,3 +275,18 @@ def test_a_stopped_one_is_seen_and_replaced(sides: tuple[Side, Side], monkeypatc
     os.kill(pid, signal.SIGSTOP)
     until(lambda: dict(backup.reports[-1].restarts) == {"hung": 1}, backup)
     until(lambda: pid not in backup.pids() and len(backup.pids()) == 1, backup)
+
+
+def test_what_the_backup_lost_comes_back_with_the_next_renewal(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of UDP run out there while packets pass here: packets are no events."""
+    monkeypatch.setattr("proxypool.core.sync_supervision.RENEW_S", 1.0)
+    master, backup = sides
+    master.connect(4001, "udp")
+    until(lambda: backup.ports() == {4001}, *sides)
+    master.restart_daemon()
+    settle(*sides)
+    backup.inside("conntrack", "-D", "-p", "udp")
+    until(lambda: backup.ports() == {4001}, *sides)
+    assert master.ports() == {4001}
