@@ -249,6 +249,19 @@ def test_a_daemons_restart_changes_nothing(sides: tuple[Side, Side]) -> None:
     assert all(side.reports[-1].restarts == () for side in sides)
 
 
+def test_one_whose_namespace_was_not_looked_at_yet_is_left_alone(sides: tuple[Side, Side]) -> None:
+    """A daemon that has just started knows the subnet before it knows what is in the kernel."""
+    for side in sides:
+        before = side.pids()
+        side.restart_daemon()
+        side.sync.want({side.subnet: Wanted(None, None)})
+        side.sync.work()
+        assert side.pids() == before
+        side.be(is_master=side.is_master)
+        side.sync.work()
+        assert side.pids() == before
+
+
 def test_one_that_nobody_wants_ends_and_leaves_nothing(sides: tuple[Side, Side]) -> None:
     _, backup = sides
     backup.sync.want({})
