@@ -21,10 +21,15 @@ class Listed(World):
 
     owns_all: bool = False
     has_told_all: bool = False
+    is_slow_once: bool = False
 
     def _do(self, step: Step, wish: SyncWish | None) -> None:
         if wish is not None and wish.is_master is False:
             assert step not in {Step.TELL, Step.READ_KERNEL}, "a backup has nothing of its own"
+        if self.is_slow_once and step not in {Step.START, Step.STOP}:
+            self.is_slow_once = False
+            self.supervision.silent("no answer", self.now)
+            return
         is_done = not self.is_silent or step is Step.START
         super()._do(step, wish)
         if not is_done:
@@ -48,8 +53,8 @@ class Listed(World):
                 self.process = None
             case "hangs":
                 self.is_silent = self.process is not None
-            case "is slow" if self.process is not None and not self.is_silent:
-                self.supervision.silent("no answer", self.now)
+            case "is slow":
+                self.is_slow_once = True
             case "loses events":
                 self.counts = replace(self.counts, overruns=self.counts.overruns + 1)
             case "loses messages":
