@@ -316,7 +316,6 @@ DAMAGES = (
     "ip addr flush dev {device}",
     "ip link set {device} down",
     "ip neigh flush dev {device} nud permanent",
-    "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0",
     "iptables-legacy -F PP-INPUT",
 )
 
