@@ -168,6 +168,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("VRRP id", str(pair.vrid)),
             ("egress address", str(pair.egress_address or "")),
             *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
+            *((("state sync", _sync(pair)),) if pair.egress_address else ()),
             ("state", pair.state),
             ("weight", str(pair.weight)),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
@@ -178,6 +179,11 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
     )
     only = msgspec.structs.replace(status, subnets=(msgspec.structs.replace(subnet, pairs=(pair,)),))
     return "\n\n".join(part for part in (about, check_lines(pair.checks), member_table(only, wide=wide)) if part)
+
+
+def _sync(pair: PairReport) -> str:
+    """Whether the members tell each other their connections."""
+    return ", ".join(f"{member.node} {member.sync}" for member in pair.members if member.sync)
 
 
 @app.command("set")

@@ -316,7 +316,7 @@ class Membership:
             if member.scenes.link is None:
                 member.sync = None
         if self.snapshot.spec is not None and self.tunnel_problem is None:
-            self.state_sync.follow(self.members)
+            self.state_sync.follow(self.members, self.wishes.is_fulfilled)
 
     def next_deadline(self) -> float | None:
         """When the next machine wants to be called at the latest."""
