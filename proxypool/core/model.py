@@ -166,6 +166,10 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     hosts_seen: int = 0
     """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
     with a smaller one, or this one, gets answers."""
+    change_reason: str = ""
+    """Of a master: why it became that; empty if its daemon did not see it."""
+    blackout_s: float | None = None
+    """Of a master: how long nobody served before it did, at most; see `history.Phase`."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

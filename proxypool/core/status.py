@@ -60,6 +60,10 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     repairs: int | None = None
     connections: int | None = None
     """Living connections; counted by a master whose pair drains."""
+    change_reason: str | None = None
+    """Of a master: why it became that, if its daemon saw it."""
+    blackout_s: float | None = None
+    """Of a master: how long nobody served before it did, at most."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -240,7 +244,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
-    "connections",
+    *("connections", "change_reason", "blackout_s"),
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

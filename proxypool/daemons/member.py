@@ -14,6 +14,7 @@ from proxypool.adapters.counters import Counters
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
+from proxypool.core.history import Phase, Record
 from proxypool.core.keepalived import track_file
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
@@ -74,6 +75,8 @@ class Member:
     """Living ones, of a master whose pair drains; None: not counted, or not lately."""
     connections_at: float = 0.0
     role_since_wall: float = 0.0
+    last_change: Record | None = None
+    """Of the pair's master, as far as this daemon knows."""
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
@@ -104,10 +107,10 @@ class Member:
         self.state, effects = step(before, event, now)
         self.is_touched = self.is_touched or self.state != before
         for effect in effects:
-            self._do(effect, now)
+            self._do(effect)
         return effects
 
-    def _do(self, effect: Effect, now: float) -> None:
+    def _do(self, effect: Effect) -> None:
         match effect:
             case SetGate(is_open):
                 self._write_gate(is_open=is_open)
@@ -117,10 +120,16 @@ class Member:
                 self.set_contending(self.pair, contend)
             case RoleChanged():
                 self.role_since_wall = self.wall()
-                self.clock.role_changed(self.pair, effect, now)
+                self.clock.role_changed(
+                    self.pair,
+                    effect,
+                    is_aside=self.state.is_aside,
+                    elected=self.state.elected,
+                    carried_over=self._carried_over(effect),
+                )
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):
-                self.clock.elected(self.pair, is_self=node == self.node, now=now)
+                self.clock.elected(self.pair, effect)
                 log.info("%s: elected %s (epoch %d)", self.label, node or "nobody", epoch)
 
     def _write_gate(self, *, is_open: bool) -> None:
@@ -132,6 +141,21 @@ class Member:
             # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
         self._look_at_gate()
+        if is_open and self.gate:
+            self.clock.gate_opened(self.pair)
+
+    def _carried_over(self, change: RoleChanged) -> int | None:
+        if change.new is not Role.MASTER or self.handles is None:
+            return None
+        try:
+            return self.handles.counters.entries()
+        except (OSError, ValueError):
+            return None
+
+    def see_record(self, record: Record) -> None:
+        """It is known why the master changed."""
+        if record.pair == self.pair.id:
+            self.last_change, self.is_touched = record, True
 
     def _write_priority(self, value: int) -> None:
         try:
@@ -216,6 +240,7 @@ class Member:
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
         counters = self.counters
+        change = self.last_change if self.state.role is Role.MASTER else None
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
         return MemberStatus(
             node=self.node,
@@ -239,12 +264,15 @@ class Member:
             repairs=self.repairs,
             connections=self.connections,
             hosts_seen=self.acknowledgement.seen,
+            change_reason=change.reason if change else "",
+            blackout_s=change.phases.get(Phase.BLACKOUT.value) if change else None,
         )
 
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""
         self.drop_handles()
         self._track.remove()
+        self.clock.forget(self.pair)
         self.set_contending(self.pair, False)
 
     def drop_handles(self) -> None:

@@ -36,6 +36,7 @@ from proxypool.daemons.messages import (
     ConnectionsCounted,
     GateTouched,
     KeepalivedFilesTouched,
+    MasterRecorded,
     Message,
     NamespaceGone,
     NamespaceOpened,
@@ -217,12 +218,21 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
+            case _:
+                self._told(message, now)
+
+    def _told(self, message: Message, now: float) -> None:
+        """What other threads found out."""
+        match message:
             case ConnectionsCounted():
                 self.counting.counted(message, now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
                 self._peers_heard(peers, now)
+            case MasterRecorded(record):
+                if (member := self.members.get(record.subnet)) is not None:
+                    member.see_record(record)
             case _:
                 return
 

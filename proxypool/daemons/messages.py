@@ -10,6 +10,7 @@ from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.netlink import EventSocket
+from proxypool.core.history import Record
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
@@ -127,6 +128,13 @@ class ConnectionsCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class MasterRecorded:
+    """It is known why a pair's master changed, or more of it than before."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class PeerHeard:
     """VRRP advertisements from these addresses arrive."""
 
@@ -192,6 +200,7 @@ Message: TypeAlias = (
     | NamespaceGone
     | GateTouched
     | ConnectionsCounted
+    | MasterRecorded
     | PeerHeard
     | MachineSeen
     | GroupsWanted
