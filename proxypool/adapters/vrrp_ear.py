@@ -40,6 +40,8 @@ _SO_ATTACH_BPF = 50
 _KEY = struct.Struct("=II")
 _NOTE = struct.Struct("=QQQ")
 """Last advert and the one before it (nanoseconds of CLOCK_MONOTONIC, 0: none); first eight bytes of the last one."""
+_ELEMENT = struct.Struct("=IxxxxQQQ")
+"""Map, key, value, flags."""
 _ATTRIBUTES_BYTES = 128
 """Of `union bpf_attr`, as far as it is used here."""
 
@@ -71,21 +73,24 @@ class VrrpEar:
         """Take notes of these senders, and of no others. What is known of those that were followed already stays."""
         new = frozenset(wanted)
         for sender in self._followed - new:
-            self._change(_MAP_DELETE, sender)
+            self._change(sender, is_followed=False)
         for sender in new - self._followed:
-            self._change(_MAP_UPDATE, sender)
+            self._change(sender, is_followed=True)
         self._followed = new
 
-    def _change(self, command: int, sender: Sender) -> None:
+    def _change(self, sender: Sender, *, is_followed: bool) -> None:
         key, note = ctypes.create_string_buffer(_key(sender), _KEY.size), ctypes.create_string_buffer(_NOTE.size)
         with contextlib.suppress(FileNotFoundError, FileExistsError):
-            _bpf(command, struct.pack("=IxxxxQQQ", self._notes, _at(key), _at(note), _NOEXIST))
+            if is_followed:
+                _bpf(_MAP_UPDATE, _ELEMENT.pack(self._notes, _at(key), _at(note), _NOEXIST))
+            else:
+                _bpf(_MAP_DELETE, _ELEMENT.pack(self._notes, _at(key), 0, 0))
 
     def heard(self, sender: Sender) -> Heard | None:
         """What is noted of a sender; None: it is not followed."""
         key, note = ctypes.create_string_buffer(_key(sender), _KEY.size), ctypes.create_string_buffer(_NOTE.size)
         try:
-            _bpf(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", self._notes, _at(key), _at(note), 0))
+            _bpf(_MAP_LOOKUP, _ELEMENT.pack(self._notes, _at(key), _at(note), 0))
         except OSError:
             return None
         last_ns, before_ns, header = _NOTE.unpack(note.raw)
@@ -160,6 +165,7 @@ _STORE_U32, _STORE_U64, _READ_U64 = 0x63, 0x7B, 0x79
 _IF_EQUAL, _UNLESS_EQUAL, _CALL, _EXIT, _MAP_ADDRESS = 0x15, 0x55, 0x85, 0x95, 0x18
 _LOOKUP_ELEMENT, _KTIME_GET_NS = 1, 5
 _SOURCE_ADDRESS_AT = 12
+_HEADER_BYTES = 8
 
 
 def _op(code: int, to: int = 0, source: int = 0, offset: int = 0, value: int = 0) -> bytes:
@@ -167,7 +173,7 @@ def _op(code: int, to: int = 0, source: int = 0, offset: int = 0, value: int = 0
 
 
 def _program(notes: int) -> bytes:
-    """The filter's code. A packet begins with its IP header; the VRRP header follows it."""
+    """The filter's code. A packet begins with its IP header; the VRRP header follows it, all of it or it is none."""
     tail = [
         _op(_MOVE, _R7, _R0),
         _op(_CALL, value=_KTIME_GET_NS),
@@ -197,6 +203,7 @@ def _program(notes: int) -> bytes:
             _op(_STORE_U32, _FRAME, _R0, -_KEY.size),
             _op(_LOAD_U8_AT, 0, _R7, value=1),
             _op(_STORE_U32, _FRAME, _R0, 4 - _KEY.size),
+            _op(_LOAD_U8_AT, 0, _R7, value=_HEADER_BYTES - 1),
             _op(_LOAD_U16_AT, 0, _R7, value=4),
             _op(_MOVE, _R9, _R0),
             _op(_LOAD_U32_AT, 0, _R7, value=0),

@@ -193,13 +193,6 @@ def surplus(names: Iterable[str], kept: int = KEPT) -> list[str]:
     return ranked[: max(0, len(ranked) - kept)]
 
 
-def last_master(names: Iterable[str], subnet: str, pair: str) -> str | None:
-    """Whom the last record of a pair made master; None: there is no record."""
-    found = newest(names, 1, subnet=subnet, pair=pair)
-    name = parse_name(found[0]) if found else None
-    return name.to_node if name else None
-
-
 def why(heard: Heard | None, claimed_at: float, left_at: float | None, *, was_elected: bool) -> Reason:
     """Why a member that claims the HaVip does so. `left_at`: when it gave it up itself, if it had it before."""
     if heard is None:

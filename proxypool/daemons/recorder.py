@@ -20,12 +20,12 @@ import msgspec
 from proxypool.adapters.zookeeper import PoolHistory, PoolSession
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.history import Kind, Phase, Reason, Record, last_master, name_of
+from proxypool.core.history import Kind, Phase, Reason, Record, name_of, newest, parse_name
 from proxypool.core.role import Coordinator
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 0.25
+SETTLE_S = 0.5
 """From the first news to the work on it; what else comes meanwhile is worked on together."""
 RETRY_S = 1.0
 MAX_WAITING = 200
@@ -85,7 +85,9 @@ class Recorder:
         """A change of master, or one that more is known of now."""
         with self._wake:
             self._news.append(record)
-            self._wake.notify()
+            if len(self._news) == 1:
+                # The first of many: the others must not wake a thread in the middle of a mass failover.
+                self._wake.notify()
 
     def _on_link(self, state: Coordinator, _session: int | None) -> None:
         if state is Coordinator.CONNECTED:
@@ -185,11 +187,17 @@ class Recorder:
 
     def _resolve_doubtful(self) -> None:
         """A master that the log knows, or of whose pair it knows nothing, was master before: its daemon restarted."""
-        names = self._history.names()
+        names = (*self._history.names(), *self._waiting)
+        last = {pair: newest(names, 1, subnet=found.subnet, pair=found.pair) for pair, found in self._doubtful.items()}
+        known = self._history.read(name for found in last.values() for name in found)
         doubtful, self._doubtful = self._doubtful, {}
-        for record in doubtful.values():
-            if last_master((*names, *self._waiting), record.subnet, record.pair) not in (None, record.to_node):
+        for pair, record in doubtful.items():
+            name = parse_name(last[pair][0]) if last[pair] else None
+            if name is not None and name.to_node != record.to_node:
                 self._take(record)
+        for record in known.records:
+            if record.to_node == doubtful[f"{record.subnet}/{record.pair}"].to_node:
+                self._tell(record)
 
 
 def sentence(record: Record) -> str:
