@@ -26,7 +26,7 @@ from proxypool.core.history import Heard
 IPPROTO_VRRP = 112
 VERSION_AND_TYPE = 0x31
 """First byte of a VRRPv3 advertisement (RFC 5798, 5.2)."""
-MAX_FOLLOWED = 1024
+MAX_FOLLOWED = 512
 """More than the 255 VRRP ids that a node can have on its underlay."""
 
 Sender: TypeAlias = tuple[IPv4Address, int]
