@@ -187,6 +187,12 @@ def newest(
     return found[-limit:] if limit > 0 else []
 
 
+def last_of_each(names: Iterable[str]) -> dict[str, str]:
+    """`<subnet>/<pair>` -> the name of its last record."""
+    parsed = ((parse_name(text), text) for text in sorted(names))
+    return {f"{name.subnet}/{name.pair}": text for name, text in parsed if name is not None}
+
+
 def surplus(names: Iterable[str], kept: int = KEPT) -> list[str]:
     """Names to remove so that `kept` are left: what is no record's name first, then the oldest."""
     ranked = sorted(names, key=lambda text: (parse_name(text) is not None, text))

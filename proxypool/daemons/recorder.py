@@ -20,7 +20,7 @@ import msgspec
 from proxypool.adapters.zookeeper import PoolHistory, PoolSession
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.history import Kind, Phase, Reason, Record, name_of, newest, parse_name
+from proxypool.core.history import Kind, Phase, Reason, Record, last_of_each, name_of, parse_name
 from proxypool.core.role import Coordinator
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ SETTLE_S = 0.5
 """From the first news to the work on it; what else comes meanwhile is worked on together."""
 RETRY_S = 1.0
 MAX_WAITING = 200
+MAX_TOLD = 1000
+"""Several changes of each pair that a node can have."""
 LEAVE_WITHIN_S = 1.0
 PRUNE_WITHIN_S = 1.0
 """Several daemons that find the log too full wait up to so long, and look again."""
@@ -144,7 +146,7 @@ class Recorder:
         new = {phase: seconds for phase, seconds in record.phases.items() if phase not in known}
         self._audience.measured(record, new)
         self._told[name] = self._waiting[name] = record
-        while len(self._told) > MAX_WAITING:
+        while len(self._told) > MAX_TOLD:
             self._told.popitem(last=False)
         while len(self._waiting) > MAX_WAITING:
             self._waiting.popitem(last=False)
@@ -187,12 +189,11 @@ class Recorder:
 
     def _resolve_doubtful(self) -> None:
         """A master that the log knows, or of whose pair it knows nothing, was master before: its daemon restarted."""
-        names = (*self._history.names(), *self._waiting)
-        last = {pair: newest(names, 1, subnet=found.subnet, pair=found.pair) for pair, found in self._doubtful.items()}
-        known = self._history.read(name for found in last.values() for name in found)
+        last = last_of_each((*self._history.names(), *self._waiting))
+        known = self._history.read(last[pair] for pair in self._doubtful if pair in last)
         doubtful, self._doubtful = self._doubtful, {}
         for pair, record in doubtful.items():
-            name = parse_name(last[pair][0]) if last[pair] else None
+            name = parse_name(last.get(pair, ""))
             if name is not None and name.to_node != record.to_node:
                 self._take(record)
         for record in known.records:

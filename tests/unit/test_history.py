@@ -19,6 +19,7 @@ from proxypool.core.history import (
     Reason,
     Record,
     kind_of,
+    last_of_each,
     name_of,
     newest,
     parse_name,
@@ -128,6 +129,15 @@ def test_the_newest_of_what_is_asked_for() -> None:
     assert newest(names, 9, subnet="s1", pair="p1") == [name_of(record(at=float(at))).text for at in (1, 3)]
     assert newest(names, 9, subnet="s2") == []
     assert newest(names, 9, since=3.5) == [name_of(record(at=4.0, name="p0")).text]
+
+
+def test_the_last_of_each_pair() -> None:
+    """Of a thousand names in one pass."""
+    names = [name_of(record(at=float(at), name=f"p{at % 2}")).text for at in (4, 2, 1, 3)] + ["strange"]
+    assert last_of_each(names) == {
+        "s1/p0": name_of(record(at=4.0, name="p0")).text,
+        "s1/p1": name_of(record(at=3.0)).text,
+    }
 
 
 def test_the_oldest_go_first_and_strange_ones_before_them() -> None:
