@@ -42,7 +42,7 @@ def history(
     output: OutputOption = Format.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what happened: failovers and switchovers, why, and how long they took.
+    """Show what happened: who became master, when, why, and for how long nobody served.
 
     The newest comes last.
     """

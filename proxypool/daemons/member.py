@@ -120,6 +120,7 @@ class Member:
                 self.set_contending(self.pair, contend)
             case RoleChanged():
                 self.role_since_wall = self.wall()
+                self.last_change = None
                 self.clock.role_changed(
                     self.pair,
                     effect,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -26,6 +27,7 @@ from tests.lab.observe import (
     other_of,
     said,
     status,
+    undone,
     unsettled,
     wait_until,
 )
@@ -158,6 +160,34 @@ def test_a_takeover_that_no_daemon_saw(lab: Lab, subnet: SubnetPlan) -> None:
     lab.fault("power-on", survivor)
     (found,) = wait_history(lab, subnet, began, on=survivor, within_s=20.0)
     assert (found["reason"], found["from"], found["to"], found["phases"]) == ("unseen", master, survivor, {})
+
+
+def test_two_masters_that_do_not_hear_each_other(lab: Lab, subnet: SubnetPlan) -> None:
+    """The one that claims says why it did, and when it stands aside, that. The other one noticed neither."""
+    master = master_of(lab, subnet)
+    other = other_of(subnet, master)
+    began = time.time()
+    with contextlib.ExitStack() as deaf:
+        for member in subnet.members:
+            rule = ["-p", "112", "-j", "DROP"]
+            deaf.enter_context(
+                undone(
+                    lab,
+                    member.node,
+                    ["iptables-legacy", "-I", "INPUT", *rule],
+                    ["iptables-legacy", "-D", "INPUT", *rule],
+                )
+            )
+        wait_until(lambda: open_gates(lab, subnet) == {master, other}, 5.0, "both to be master")
+        wait_until(lambda: open_gates(lab, subnet) == {master}, SESSION_TIMEOUT_S + 3.0, f"{other} to stand aside")
+        wait_until(lambda: len(history(lab, subnet, began, on=master)) == 2, 5.0, "two records", interval_s=0.2)
+    wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+    assert [
+        (each["reason"], each["from"], each["to"], each["by"]) for each in history(lab, subnet, began, on=master)
+    ] == [
+        ("silent", master, other, other),
+        ("tie-break", other, master, other),
+    ]
 
 
 def test_a_failover_while_zookeeper_is_away(lab: Lab, subnet: SubnetPlan) -> None:
