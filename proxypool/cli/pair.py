@@ -15,12 +15,12 @@ from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
+from proxypool.cli.output import Format, OutputOption, fields, listing, show, single
 from proxypool.cli.rehearsal import DryRunOption
-from proxypool.cli.settings import Settings
+from proxypool.cli.settings import Settings, operator
 from proxypool.cli.status import find_pair, read_status
 from proxypool.cli.subnet import SubnetArgument
-from proxypool.cli.views import check_lines, member_table, pair_table
+from proxypool.cli.views import check_lines, last_change, member_table, pair_table
 from proxypool.cli.views import draining as draining_since
 from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from proxypool.adapters.zookeeper import PoolStore
     from proxypool.core.status import PairReport, PoolStatus, SubnetReport
+
+MAX_REASON = 200
+"""Characters of a reason that are kept."""
 
 app = typer.Typer(
     help="Pairs of nodes that serve a subnet behind a HaVip.",
@@ -174,7 +177,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
             ("elected", pair.elected or ""),
             ("epoch", str(pair.epoch or "")),
-            ("last change", ago(pair.last_change, status.at)),
+            ("last change", last_change(pair, status.at)),
         )
     )
     only = msgspec.structs.replace(status, subnets=(msgspec.structs.replace(subnet, pairs=(pair,)),))
@@ -309,11 +312,14 @@ def switchover(
     to: Annotated[str | None, typer.Option("--to", metavar="NODE", help="Default: the member not elected.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until the new master is observed.")] = True,
     timeout: TimeoutOption = 10.0,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the record in the history.")] = "",
 ) -> None:
     """Make the other member the master."""
     settings: Settings = context.obj
     with settings.store() as store:
-        done = store.elections.switchover(store.read_snapshot(), subnet, pair, to)
+        done = store.elections.switchover(
+            store.read_snapshot(), subnet, pair, to, who=operator(), note=reason[:MAX_REASON]
+        )
         if not done.is_needed:
             typer.echo(f"{done.new} is the elected member of {subnet}/{pair} already")
         else:

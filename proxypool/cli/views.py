@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from proxypool.cli.output import Colour, ago, paint, rate, scaled, table, yes
+from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
 from proxypool.core.model import PairState
 from proxypool.core.status import (
     Check,
@@ -137,8 +137,21 @@ def _member_row(
         _conntrack(member),
         rate(member.rx_bytes_per_s),
         rate(member.tx_bytes_per_s),
-        ago(member.since, now),
+        _changed(member, now),
     )
+
+
+def _changed(member: MemberReport, now: float) -> str:
+    """How long ago; of a master also why, and how long nobody served."""
+    parts = (ago(member.since, now), member.change_reason or "", brief(member.blackout_s))
+    return ", ".join(part for part in parts if part)
+
+
+def last_change(pair: PairReport, now: float) -> str:
+    """How long ago a role changed, and why the master is master."""
+    master = next((member for member in pair.members if member.node == pair.master), None)
+    why = (master.change_reason or "", brief(master.blackout_s)) if master else ()
+    return ", ".join(part for part in (ago(pair.last_change, now), *why) if part)
 
 
 def _health(member: MemberReport, *, colour: bool) -> str:

@@ -172,6 +172,10 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     answers_egress: bool | None = None
     """Whether it answers ARP for the pair's egress address, as read from the kernel; None: there is none, or it could
     not be read."""
+    change_reason: str = ""
+    """Of a master: why it became that; empty if its daemon did not see it."""
+    blackout_s: float | None = None
+    """Of a master: how long nobody served before it did, at most; see `history.Phase`."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

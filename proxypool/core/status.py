@@ -64,6 +64,10 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     """Living connections; counted by a master whose pair drains."""
     sync: str | None = None
     """Whether the members tell each other their connections; None: the pair has no egress address."""
+    change_reason: str | None = None
+    """Of a master: why it became that, if its daemon saw it."""
+    blackout_s: float | None = None
+    """Of a master: how long nobody served before it did, at most."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -247,7 +251,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
-    *("connections", "answers_egress", "sync"),
+    *("connections", "answers_egress", "sync", "change_reason", "blackout_s"),
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

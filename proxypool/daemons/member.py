@@ -14,6 +14,7 @@ from proxypool.adapters.counters import Counters
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
+from proxypool.core.history import Phase, Record
 from proxypool.core.keepalived import track_file
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
@@ -76,9 +77,9 @@ class Member:
     connections_at: float = 0.0
     sync: SyncReport | None = None
     """How its connections are told to the other member; None: they are not, as the pair has no egress address."""
-    carried_over: int | None = None
-    """Connections in its namespace when it last became master: with an egress address, those that go on."""
     role_since_wall: float = 0.0
+    last_change: Record | None = None
+    """Of the pair's master, as far as this daemon knows."""
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
@@ -122,12 +123,17 @@ class Member:
                 self.set_contending(self.pair, contend)
             case RoleChanged():
                 self.role_since_wall = self.wall()
-                if effect.new is Role.MASTER:
-                    self.carried_over = self._count_entries()
-                self.clock.role_changed(self.pair, effect, now)
+                self.last_change = None
+                self.clock.role_changed(
+                    self.pair,
+                    effect,
+                    is_aside=self.state.is_aside,
+                    elected=self.state.elected,
+                    carried_over=self._carried_over(effect),
+                )
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):
-                self.clock.elected(self.pair, is_self=node == self.node, now=now)
+                self.clock.elected(self.pair, effect)
                 log.info("%s: elected %s (epoch %d)", self.label, node or "nobody", epoch)
 
     def _write_gate(self, now: float, *, is_open: bool) -> None:
@@ -148,6 +154,21 @@ class Member:
             # Before all else: the customer's servers send to the old master until they hear it.
             self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
+        if is_open and self.gate:
+            self.clock.gate_opened(self.pair)
+
+    def _carried_over(self, change: RoleChanged) -> int | None:
+        if change.new is not Role.MASTER or self.handles is None:
+            return None
+        try:
+            return self.handles.counters.entries()
+        except (OSError, ValueError):
+            return None
+
+    def see_record(self, record: Record) -> None:
+        """It is known why the master changed."""
+        if record.pair == self.pair.id:
+            self.last_change, self.is_touched = record, True
 
     def _write_priority(self, value: int) -> None:
         try:
@@ -238,13 +259,6 @@ class Member:
             )
         self.counters, self.counters_at = counters, now
 
-    def _count_entries(self) -> int | None:
-        """Conntrack entries now; a read of microseconds."""
-        try:
-            return self.handles.counters.read().conntrack if self.handles is not None else None
-        except (OSError, ValueError):
-            return None
-
     def conntrack_limit(self) -> int | None:
         """The most connections the kernel will track in the namespace."""
         if self.counters is not None:
@@ -279,6 +293,7 @@ class Member:
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
         counters = self.counters
+        change = self.last_change if self.state.role is Role.MASTER else None
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
         return MemberStatus(
             node=self.node,
@@ -304,12 +319,15 @@ class Member:
             hosts_seen=self.acknowledgement.seen,
             sync=self.sync.state.value if self.sync is not None else None,
             answers_egress=self.answers_egress,
+            change_reason=change.reason if change else "",
+            blackout_s=change.phases.get(Phase.BLACKOUT.value) if change else None,
         )
 
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""
         self.drop_handles()
         self._track.remove()
+        self.clock.forget(self.pair)
         self.set_contending(self.pair, False)
 
     def drop_handles(self) -> None:

@@ -37,6 +37,7 @@ from proxypool.daemons.messages import (
     ConnectionsCounted,
     GateTouched,
     KeepalivedFilesTouched,
+    MasterRecorded,
     Message,
     NamespaceGone,
     NamespaceOpened,
@@ -225,20 +226,26 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
-            case ConnectionsCounted() | SyncSeen():
-                self._threads_spoke(message, now)
+            case _:
+                self._told(message, now)
+
+    def _told(self, message: Message, now: float) -> None:
+        """What other threads found out."""
+        match message:
+            case ConnectionsCounted():
+                self.counting.counted(message, now)
+            case SyncSeen(subnet, report):
+                if (member := self.members.get(subnet)) is not None and member.scenes.link is not None:
+                    member.saw_sync(report)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
                 self._peers_heard(peers, now)
+            case MasterRecorded(record):
+                if (member := self.members.get(record.subnet)) is not None:
+                    member.see_record(record)
             case _:
                 return
-
-    def _threads_spoke(self, message: ConnectionsCounted | SyncSeen, now: float) -> None:
-        if isinstance(message, ConnectionsCounted):
-            self.counting.counted(message, now)
-        elif (member := self.members.get(message.subnet)) is not None and member.scenes.link is not None:
-            member.saw_sync(message.report)
 
     def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
         for member in self.members.values():

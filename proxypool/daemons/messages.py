@@ -11,6 +11,7 @@ from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.netlink import EventSocket, ProxyProbe
+from proxypool.core.history import Record
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
@@ -143,6 +144,13 @@ class SyncSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class MasterRecorded:
+    """It is known why a pair's master changed, or more of it than before."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class PeerHeard:
     """VRRP advertisements from these addresses arrive."""
 
@@ -209,6 +217,7 @@ Message: TypeAlias = (
     | GateTouched
     | ConnectionsCounted
     | SyncSeen
+    | MasterRecorded
     | PeerHeard
     | MachineSeen
     | GroupsWanted

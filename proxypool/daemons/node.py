@@ -1,8 +1,8 @@
 """The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
-files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd), the
-ZooKeeper client's and the metrics server's own.
+files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd),
+`recorder` (tells what happened), the ZooKeeper client's and the metrics server's own.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
+from proxypool.daemons.listening import Listening
 from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
@@ -41,6 +42,7 @@ from proxypool.daemons.messages import (
     FifoSpoke,
     KeepalivedSeen,
     KeepalivedSynced,
+    MasterRecorded,
     Message,
     PublicationDue,
     SecondPassed,
@@ -48,6 +50,7 @@ from proxypool.daemons.messages import (
 )
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.recorder import Recorder
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
@@ -114,6 +117,9 @@ class NodeDaemon:
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
         self.metrics = NodeMetrics(self._view)
+        self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
+        self.listening = Listening(self.name)
+        self.metrics.adverts_timed.set(self.listening.is_possible)
         self.dataplane = Dataplane(on_result=self.inbox.put)
         detection = detection_of(self.node.detection, self.node.advert_interval_ms, self.node.missing_adverts)
         self.watch = NodeWatch(
@@ -141,7 +147,7 @@ class NodeDaemon:
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
             presence=self.presence,
             own_session=lambda: self.session.session_id,
-            clock=FailoverClock(self.metrics, time.monotonic),
+            clock=FailoverClock(self.name, self.recorder.put, time.monotonic, time.time, self.listening.heard),
             metrics=self.metrics,
             post=self.inbox.put,
         )
@@ -165,6 +171,7 @@ class NodeDaemon:
         self.session.start()
         self.mirror.start()
         self.presence.start()
+        self.recorder.start()
         log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
         hurry()
         run_until_stopped(self._next_message, self._dispatch)
@@ -183,6 +190,7 @@ class NodeDaemon:
         match message:
             case SnapshotArrived(snapshot):
                 self.snapshot = snapshot
+                self.listening.follow(snapshot)
                 if self.is_registered:
                     self.membership.snapshot_arrived(snapshot, now)
             case CoordinatorMoved(state):
@@ -285,6 +293,8 @@ class NodeDaemon:
         self.dataplane.stop()
         self.membership.counting.stop()
         self.membership.state_sync.stop()
+        self.recorder.stop()
+        self.listening.close()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)

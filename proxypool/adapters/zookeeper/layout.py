@@ -63,6 +63,20 @@ def member_status_suffix(subnet: str, pair: str, node: str) -> str:
     return f"{statuses_suffix(subnet, pair)}/{node}"
 
 
+def switchover_suffix(subnet: str, pair: str) -> str:
+    """Intent of the last planned change of a pair's master."""
+    return f"{pair_suffix(subnet, pair)}/switchover"
+
+
+HISTORY = "history"
+"""Parent of the records; no mirror follows it."""
+
+
+def record_suffix(name: str) -> str:
+    """Record."""
+    return f"{HISTORY}/{name}"
+
+
 def candidate_node(name: str) -> str | None:
     """The node of a candidate named `<node>-##########`, None if it is no candidate's name."""
     node, separator, digits = name.rpartition("-")

@@ -16,7 +16,7 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotE
 
 from proxypool.adapters.zookeeper.changes import Change, pair_change, pool_changes, require_pair, require_subnet
 from proxypool.adapters.zookeeper.errors import Conflict, LayoutTooNew, NotFound
-from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.layout import HISTORY, LAYOUT_VERSION, pair_suffix, subnet_suffix
 from proxypool.adapters.zookeeper.members import read_pair
 from proxypool.adapters.zookeeper.mirror import load
 from proxypool.adapters.zookeeper.reading import Node, read_nodes, read_subtree
@@ -106,7 +106,7 @@ class PoolStore:
     def _make_containers(self) -> None:
         for path in ("/proxypool", self._layout.root):
             write_all(self._session, [Create(path)])
-        suffixes = ("subnets", "nodes", "hosts", TUNNEL_ADDRESSES)
+        suffixes = ("subnets", "nodes", "hosts", TUNNEL_ADDRESSES, HISTORY)
         containers = [Create(self._layout.path(suffix)) for suffix in suffixes]
         try:
             commit(self._session, [Create(self._version_path, str(LAYOUT_VERSION).encode()), *containers])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from proxypool.adapters.zookeeper.errors import NotFound
 from proxypool.adapters.zookeeper.layout import (
@@ -15,13 +15,15 @@ from proxypool.adapters.zookeeper.layout import (
     election_suffix,
     member_status_suffix,
     node_alive_suffix,
+    switchover_suffix,
 )
 from proxypool.adapters.zookeeper.members import read_statuses
 from proxypool.adapters.zookeeper.reading import read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
-from proxypool.adapters.zookeeper.writing import Delete, commit
-from proxypool.core.documents import decode
+from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
+from proxypool.core.documents import decode, encode
 from proxypool.core.errors import PermanentError
+from proxypool.core.history import Intent
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot
 from proxypool.core.role import Role
 
@@ -61,8 +63,12 @@ class Elections:
     def __init__(self, session: PoolSession) -> None:
         self._session = session
 
-    def switchover(self, snapshot: Snapshot, subnet: str, pair: str, to: str | None) -> Switchover:
+    def switchover(
+        self, snapshot: Snapshot, subnet: str, pair: str, to: str | None, *, who: str = "", note: str = ""
+    ) -> Switchover:
         """Move the election to `to`, or to the member that is not elected. The others go to the end of the queue.
+
+        Whose doing it is, and why, is left for the new master's record of it.
 
         Raises:
             NotFound: no such subnet, pair or member.
@@ -84,10 +90,19 @@ class Elections:
             ahead = queue[: nodes.index(new)]
             try:
                 if ahead:
-                    commit(self._session, [Delete(f"{election}/{name}") for name in ahead])
-            except NoNodeError:
+                    intent = self._intent(spec, f"{election}/{queue[len(ahead)]}", who, note)
+                    commit(self._session, [*(Delete(f"{election}/{name}") for name in ahead), intent])
+            except (NoNodeError, NodeExistsError):
                 continue
             return Switchover(subnet, pair, old, new)
+
+    def _intent(self, spec: PairSpec, candidate: str, who: str, note: str) -> Write:
+        path = self._session.layout.path(switchover_suffix(spec.subnet, spec.id))
+        chosen, last = read_nodes(self._session, (candidate, path))
+        if chosen is None:
+            raise NoNodeError
+        data = encode(Intent(epoch=chosen.czxid, who=who, note=note, at=time.time()))
+        return Create(path, data) if last is None else SetData(path, data)
 
     def _why_not(self, spec: PairSpec, node: str) -> str:
         layout = self._session.layout
