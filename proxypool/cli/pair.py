@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from proxypool.cli import drain as draining
-from proxypool.cli import rehearsal
+from proxypool.cli import pausing, rehearsal
 from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
@@ -19,14 +19,14 @@ from proxypool.cli.output import Format, OutputOption, ago, fields, listing, sho
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import find_pair, read_status
-from proxypool.cli.subnet import SubnetArgument
+from proxypool.cli.subnet import PairArgument, SubnetArgument
 from proxypool.cli.views import check_lines, member_table, pair_table
 from proxypool.cli.views import draining as draining_since
 from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MAX_WEIGHT, PairState, require_weight
-from proxypool.core.requests import PairRequest, parse_member
+from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState, require_weight
+from proxypool.core.requests import PairRequest, PairSettings, parse_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,12 +42,25 @@ app = typer.Typer(
     add_completion=False,
 )
 
-PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="Its id within the subnet.", show_default=False)]
 TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")]
 WeightOption = Annotated[
     int | None,
     typer.Option("--weight", help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}. Default: 1."),
 ]
+
+
+ModeOption = Annotated[
+    FailoverMode | None,
+    typer.Option(
+        help="fast: VRRP takes over. strict: never two masters, but a longer outage. Default: fast, or what it has."
+    ),
+]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Whom members ask through their ENIs. Default: their gateway, if any."),
+]
+app.command()(pausing.pause)
+app.command()(pausing.resume)
 
 
 @app.command()
@@ -69,6 +82,8 @@ def add(
         str | None, typer.Option(metavar="ADDRESS", help="Floating address in the customer's subnet.")
     ] = None,
     weight: WeightOption = None,
+    mode: ModeOption = None,
+    probe: ProbeOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False,
     timeout: TimeoutOption = 30.0,
     dry_run: DryRunOption = False,
@@ -84,6 +99,8 @@ def add(
         vrid=vrid,
         egress_address=_address(egress_address, "--egress-address") if egress_address else None,
         weight=weight,
+        mode=mode,
+        probe=_address(probe, "--probe") if probe else None,
     )
     with settings.store() as store:
         if dry_run:
@@ -97,9 +114,9 @@ def add(
             _wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
 
 
-def _address(text: str, option: str) -> IPv4Address:
+def _address(text: str | None, option: str) -> IPv4Address:
     try:
-        return IPv4Address(text)
+        return IPv4Address(text or "")
     except ValueError as error:
         raise InvalidInput(f"{option}: {error}") from error
 
@@ -166,6 +183,9 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("egress address", str(pair.egress_address or "")),
             ("state", pair.state),
             ("weight", str(pair.weight)),
+            ("mode", pair.mode),
+            ("probe", str(pair.probe or "")),
+            *((("paused", ago(pair.paused_since, status.at)),) if pair.paused_since is not None else ()),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
             ("elected", pair.elected or ""),
             ("epoch", str(pair.epoch or "")),
@@ -181,13 +201,29 @@ def set_pair(
     context: typer.Context,
     subnet: SubnetArgument,
     pair: PairArgument,
-    weight: Annotated[int, typer.Option(help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}.")],
+    weight: Annotated[
+        int | None, typer.Option(help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}.")
+    ] = None,
+    mode: Annotated[
+        FailoverMode | None,
+        typer.Option(help="fast: VRRP takes over. strict: never two masters, but a longer outage."),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Whom members ask through their ENIs; none: the gateway."),
+    ] = None,
 ) -> None:
-    """Change a pair's share of new connections. No connection that exists moves."""
+    """Change what can be changed while a pair serves. No connection that exists moves."""
     settings: Settings = context.obj
+    target = _address(probe, "--probe") if probe not in {None, "none"} else None
+    chosen = PairSettings(weight=weight, mode=mode, probe=target, no_probe=probe == "none")
+    said = {"weight": weight, "mode": mode, "probe": probe}
+    what = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+    if not what:
+        raise InvalidInput("nothing to change: give --weight, --mode or --probe")
     with settings.store() as store:
-        is_changed = store.set_weight(subnet, pair, weight).what == "changed"
-    typer.echo(f"pair {subnet}/{pair}: weight {weight}" if is_changed else f"pair {subnet}/{pair} has weight {weight}")
+        is_changed = store.set_pair(subnet, pair, chosen).what == "changed"
+    typer.echo(f"pair {subnet}/{pair}: {what}" if is_changed else f"pair {subnet}/{pair} has {what}")
 
 
 @app.command()

@@ -51,6 +51,7 @@ class Code(Enum):
     CONNTRACK_HIGH = ("PP015", "conntrack-high", Level.DEGRADED)
     TAKING_OVER = ("PP016", "taking-over", Level.DEGRADED)
     NO_ACTIVE_PAIR = ("PP017", "no-active-pair", Level.DEGRADED)
+    PAUSED = ("PP019", "paused", Level.DEGRADED)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -144,6 +145,13 @@ def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterato
             subject,
             f"{elected} is elected but {masters[0]} is master: it should pass within a second; "
             f"if not, see keepalived's log on {elected}",
+        )
+    if pair.paused_since is not None:
+        yield Check.of(
+            Code.PAUSED,
+            subject,
+            f"paused for {max(0.0, now - pair.paused_since):.0f} s: a member that cannot serve stays master; end it "
+            f"with `proxypool pair resume {pair.subnet} {pair.id}`",
         )
     for member in members:
         yield from check_member(f"{subject}/{member.node}", member, now)

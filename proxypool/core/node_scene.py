@@ -95,7 +95,11 @@ class SubnetScenes:
         if spec is None or member is None:
             raise KeyError(pair.subnet)
         names = snapshot.subnet_hosts.get(subnet.id, frozenset())
-        about = (spec, subnet, replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1))
+        about = (
+            spec,
+            subnet,
+            replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1, paused_since=None, probe=None),
+        )
         if self._about != about:
             self._about = about
             self._parts = {FRAME: _part(_frame(self.facts, spec, subnet, pair, member))}

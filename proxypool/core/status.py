@@ -60,6 +60,11 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     repairs: int | None = None
     connections: int | None = None
     """Living connections; counted by a master whose pair drains."""
+    probe: str | None = None
+    """What its probe through the ENI says: none, ok, doubtful, silent, unanswered."""
+    probe_ms: float | None = None
+    damped_until: float | None = None
+    """Well, but held back for flapping until then, seconds since the epoch."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -74,6 +79,11 @@ class PairReport(Struct, frozen=True, kw_only=True):
     weight: int
     draining_since: float | None
     """Seconds since the epoch; None: it is not draining."""
+    mode: str
+    probe: IPv4Address | None
+    """Whom the members ask through their ENIs; None: their gateways."""
+    paused_since: float | None
+    """Seconds since the epoch; None: it is not paused."""
     connections_left: int | None
     """Of a pair that drains; None: it does not drain, or nobody knows."""
     elected: str | None
@@ -225,6 +235,9 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
         state=spec.state.value,
         weight=spec.weight,
         draining_since=spec.draining_since if is_draining else None,
+        mode=spec.mode.value,
+        probe=spec.probe,
+        paused_since=spec.paused_since,
         connections_left=pair_left(view.snapshot, view.statuses, spec.subnet, spec.id, now).count
         if is_draining
         else None,
@@ -240,7 +253,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
-    "connections",
+    *("connections", "probe", "probe_ms", "damped_until"),
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

@@ -15,14 +15,16 @@ from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
 from proxypool.core.keepalived import track_file
-from proxypool.core.model import MemberStatus, PairSpec, PairState
+from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
+    Caution,
     Effect,
     Elected,
     Event,
     GateSeen,
     MemberState,
+    OrdersSeen,
     PrioritySeen,
     Role,
     RoleChanged,
@@ -34,6 +36,7 @@ from proxypool.core.role import (
     decide,
     step,
 )
+from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
 from proxypool.telemetry.failovers import FailoverClock
 
@@ -56,10 +59,14 @@ class Member:
     set_contending: Callable[[PairSpec, bool], None]
     clock: FailoverClock
     wall: Callable[[], float]
+    monotonic: Callable[[], float]
     scenes: SubnetScenes
     """What its namespace must look like, from snapshot to snapshot."""
     state: MemberState = field(init=False)
     acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
+    condition: Condition = field(default_factory=Condition)
+    probe_rtt_s: Callable[[], float | None] = lambda: None
+    """Round trip of the last probe that was answered."""
     handles: Handles | None = None
     has_havip: bool = False
     problems: tuple[str, ...] = ()
@@ -140,6 +147,29 @@ class Member:
             # Seen again on the next tick, as a track file that is not as wanted.
             log.error("%s: %s", self.label, error)
 
+    def obey(self, pair: PairSpec, now: float) -> None:
+        """The pair's document as it is now."""
+        self.pair = pair
+        orders = OrdersSeen(pair.paused_since is not None, pair.mode is FailoverMode.STRICT)
+        if orders != OrdersSeen(self.state.is_paused, self.state.is_strict):
+            log.info("%s: %s", self.label, "paused" if orders.is_paused else f"not paused, mode {pair.mode}")
+            self.handle(orders, now)
+
+    def look_at_health(self, *, is_keepalived_up: bool, is_configured: bool, now: float) -> None:
+        """Tell the machine what is to be said of the data path now."""
+        seen = self.condition.look(
+            is_programmed=bool(self.is_programmed),
+            counters=self.counters,
+            is_keepalived_up=is_keepalived_up,
+            is_configured=is_configured,
+            now=now,
+        )
+        if (seen.reasons, seen.caution) == (self.state.health, self.state.caution):
+            return
+        if seen.reasons != self.state.health:
+            log.info("%s: %s", self.label, ", ".join(sorted(seen.reasons)) or f"well ({seen.caution})")
+        self.handle(seen, now)
+
     def see_priority(self, now: float) -> None:
         """Tell the machine what the track file says: a predecessor may have stood aside."""
         self.handle(PrioritySeen(self._track.read()), now)
@@ -157,9 +187,11 @@ class Member:
         self._look_at_gate()
         wanted = decide(self.state).gate
         if wanted is None or self.handles is None or self.has_stale_handles:
+            self.condition.saw_gate(is_wrong=False, now=now)
             return
         if self.gate is not wanted:
             self.saw_gate(is_open=not wanted, now=now)
+        self.condition.saw_gate(is_wrong=self.gate is not wanted, now=now)
 
     def check(self, now: float) -> None:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
@@ -215,7 +247,8 @@ class Member:
 
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
-        counters = self.counters
+        counters, damping = self.counters, self.condition.damping
+        until, rtt_s = damping.until(), self.probe_rtt_s()
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
         return MemberStatus(
             node=self.node,
@@ -239,7 +272,13 @@ class Member:
             repairs=self.repairs,
             connections=self.connections,
             hosts_seen=self.acknowledgement.seen,
+            probe=self.condition.probe.value,
+            probe_ms=None if rtt_s is None else round(rtt_s * 1e3, 3),
+            damped_until=self._wall_of(until) if self.state.caution is Caution.DAMPED else None,
         )
+
+    def _wall_of(self, moment: float | None) -> float | None:
+        return None if moment is None else round(self.wall() + moment - self.monotonic(), 1)
 
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""

@@ -15,15 +15,16 @@ from pathlib import Path
 from proxypool.adapters import netlink
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.addressing import namespace_of
+from proxypool.core.breaker import Breaker
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import Candidate, PairSpec, Snapshot, TunnelKind
 from proxypool.core.node_scene import HostChanges, NodeFacts, RootScenes, SubnetScenes
 from proxypool.core.role import (
+    ClaimAllowed,
     Coordinator,
     CoordinatorChanged,
     ElectionSeen,
-    HealthSeen,
     HeartbeatHeard,
     Timers,
 )
@@ -34,14 +35,17 @@ from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
     ConnectionsCounted,
+    EniProbed,
     GateTouched,
     KeepalivedFilesTouched,
+    LinksSeen,
     Message,
     NamespaceGone,
     NamespaceOpened,
     PeerHeard,
 )
 from proxypool.daemons.node_watch import NodeWatch
+from proxypool.daemons.probing import Probing, Target
 from proxypool.daemons.publisher import Publisher
 from proxypool.daemons.vrrp_side import VrrpSide
 from proxypool.daemons.wishes import Wishes
@@ -73,6 +77,8 @@ class Membership:
     publisher: Publisher = field(init=False)
     counting: Counting = field(init=False)
     wishes: Wishes = field(init=False)
+    probing: Probing = field(init=False)
+    breaker: Breaker = field(default_factory=Breaker)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
@@ -89,6 +95,7 @@ class Membership:
         self.publisher = Publisher(self.facts.name, self.presence)
         self.counting = Counting(self.members, self.dataplane, self.post)
         self.wishes = Wishes(self.dataplane)
+        self.probing = Probing(self.dataplane, self.post)
         self._root = RootScenes(self.facts, self._changes)
 
     # ---- the pool's documents ------------------------------------------------------------------------------------
@@ -132,7 +139,8 @@ class Membership:
         member = self.members.get(subnet)
         if member is None:
             member = self._new_member(pair, now)
-        member.pair = pair
+        member.obey(pair, now)
+        self._probe(member)
         if self.tunnel_problem is not None:
             member.problems = (self.tunnel_problem,)
             member.is_programmed = False
@@ -144,6 +152,11 @@ class Membership:
             living = tuple(candidate for candidate in candidates if not self._is_predecessor(candidate))
             if living != member.state.candidates:
                 member.handle(ElectionSeen(living), now)
+
+    def _probe(self, member: Member, *, anew: bool = False) -> None:
+        target = Target.of(member.pair, self.facts.name)
+        if target is not None and member.handles is not None:
+            self.probing.want(member.pair.subnet, target, anew=anew)
 
     def _is_predecessor(self, candidate: Candidate) -> bool:
         """A candidate of this node from before a reboot: its session is not over yet, but nobody stands behind it."""
@@ -158,10 +171,13 @@ class Membership:
             set_contending=self._set_contending,
             clock=self.clock,
             wall=time.time,
+            monotonic=time.monotonic,
+            probe_rtt_s=lambda: self.probing.rtt_s(pair.subnet),
             on_repair=lambda: self.metrics.repairs.labels(pair.subnet).inc(),
             scenes=SubnetScenes(self.facts, self._changes),
         )
         self.members[pair.subnet] = member
+        member.obey(pair, now)
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
         member.has_havip = pair.havip in self.vrrp.addresses
         member.see_priority(now)
@@ -178,6 +194,7 @@ class Membership:
         member = self.members.pop(subnet)
         log.info("%s: no longer served here", member.label)
         self.watch.close(subnet)
+        self.probing.forget(subnet)
         member.forget()
         self.wishes.forget(subnet)
         self.publisher.forget(subnet, member)
@@ -195,7 +212,7 @@ class Membership:
 
     # ---- the kernel ----------------------------------------------------------------------------------------------
 
-    def kernel_spoke(self, message: Message, now: float) -> None:
+    def kernel_spoke(self, message: Message, now: float) -> None:  # noqa: C901, PLR0912 - one case for each kind
         """Results of the dataplane and of the watch."""
         match message:
             case Reconciled():
@@ -208,6 +225,7 @@ class Membership:
                 member.drop_handles()
                 member.handles = handles
                 member.check(now)
+                self._probe(member, anew=True)
             case NamespaceGone(subnet):
                 self.watch.close(subnet)
                 if (member := self.members.get(subnet)) is not None:
@@ -217,6 +235,10 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
+            case LinksSeen() | EniProbed():
+                if (member := self.members.get(message.subnet)) is not None:
+                    member.is_touched = member.condition.saw(message) or member.is_touched
+                    self._look_at_health(member, now)
             case ConnectionsCounted():
                 self.counting.counted(message, now)
             case KeepalivedFilesTouched():
@@ -262,11 +284,9 @@ class Membership:
         """Only what was looked at counts: before the first results a predecessor's work is left alone."""
         if member.is_programmed is None or not self.vrrp.is_known:
             return
-        reasons = self.vrrp.problems_of(member)
-        if not member.is_programmed:
-            reasons |= {"not-programmed"}
-        if reasons != member.state.health:
-            member.handle(HealthSeen(reasons), now)
+        member.look_at_health(
+            is_keepalived_up=self.vrrp.pid is not None, is_configured=self.vrrp.is_installed(member), now=now
+        )
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +303,8 @@ class Membership:
                 self.watch.close(member.pair.subnet)
                 member.drop_handles()
             member.observe_counters(now)
+            self._look_at_health(member, now)
+            self._let_claim(member, now)
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
@@ -291,6 +313,14 @@ class Membership:
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)
+
+    def _let_claim(self, member: Member, now: float) -> None:
+        """See `core.breaker`."""
+        if member.state.wants_claim(now):
+            self.breaker, is_allowed = self.breaker.take(now)
+            if is_allowed:
+                log.warning("%s: the master's daemon does not stand in the election: taking over", member.label)
+                member.handle(ClaimAllowed(), now)
 
     def next_deadline(self) -> float | None:
         """When the next machine wants to be called at the latest."""

@@ -9,7 +9,8 @@ from typing import TypeAlias
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.netlink import EventSocket
+from proxypool.adapters.netlink import EventSocket, LinkWatch
+from proxypool.core.health import Probe
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
@@ -81,6 +82,7 @@ class Handles:
     counters: NamespaceCounters
     probe: TableProbe
     events: EventSocket
+    links: LinkWatch
 
     def close(self) -> None:
         """Close all of them."""
@@ -88,6 +90,7 @@ class Handles:
         self.counters.close()
         self.probe.close()
         self.events.close()
+        self.links.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,23 @@ class NamespaceGone:
     """Somebody removed a subnet's namespace."""
 
     subnet: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinksSeen:
+    """Which of a subnet's devices are down, have no carrier, or are gone."""
+
+    subnet: str
+    down: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EniProbed:
+    """What a look through a subnet's ENI says now; posted when it changed."""
+
+    subnet: str
+    probe: Probe
+    has_carrier: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +211,8 @@ Message: TypeAlias = (
     | NamespaceOpened
     | NamespaceGone
     | GateTouched
+    | LinksSeen
+    | EniProbed
     | ConnectionsCounted
     | PeerHeard
     | MachineSeen

@@ -147,6 +147,7 @@ class NodeDaemon:
         self.session.start()
         self.mirror.start()
         self.presence.start()
+        self.membership.probing.start()
         log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
         run_until_stopped(self._next_message, self._dispatch)
 
@@ -258,6 +259,7 @@ class NodeDaemon:
         self.watch.stop()
         self.dataplane.stop()
         self.membership.counting.stop()
+        self.membership.probing.stop()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)

@@ -31,6 +31,7 @@ from proxypool.daemons.messages import (
     Handles,
     KeepalivedFilesTouched,
     KeepalivedSeen,
+    LinksSeen,
     Message,
     NamespaceGone,
     NamespaceOpened,
@@ -65,6 +66,7 @@ class NodeWatch:
         self._handles: dict[str, Handles] = {}
         self._inodes: dict[str, int | None] = {}
         """Which namespace the handles lead into."""
+        self._down: dict[str, frozenset[str]] = {}
         self._watcher = Watcher(TICK_S, self._tick)
         self._seen: KeepalivedSeen | None = None
         self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
@@ -171,6 +173,7 @@ class NodeWatch:
                 NamespaceCounters(device),
                 TableProbe(SUBNET_TABLES),
                 netlink.open_event_socket(),
+                netlink.LinkWatch((device, ENI_DEVICE)),
             )
             handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
             self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))
@@ -179,13 +182,16 @@ class NodeWatch:
         self._handles[subnet] = handles
         self._watcher.add(handles.events, lambda: self._subnet_changed(subnet))
         self._post(NamespaceOpened(subnet, handles))
+        self._watcher.add(handles.links, lambda: self._links_changed(subnet, handles))
 
     def close(self, subnet: str) -> None:
         """Stop watching a namespace; its member closes the handles."""
         handles = self._handles.pop(subnet, None)
         self._inodes.pop(subnet, None)
+        self._down.pop(subnet, None)
         if handles is not None:
             self._watcher.remove(handles.events)
+            self._watcher.remove(handles.links)
 
     def _subnet_changed(self, subnet: str) -> None:
         handles = self._handles.get(subnet)
@@ -193,6 +199,12 @@ class NodeWatch:
             return
         self._post(GateTouched(subnet))
         self._dataplane.touch(subnet)
+
+    def _links_changed(self, subnet: str, handles: Handles) -> None:
+        down = handles.links.down()
+        if down is not None and down != self._down.get(subnet):
+            self._down[subnet] = down
+            self._post(LinksSeen(subnet, down))
 
     # ---- what sends no notification ------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
-Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `SetProbe` and `MarkedSetHandle`
-are the exceptions: their sockets are opened there and used elsewhere.
+Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `LinkWatch`, `SetProbe` and
+`MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
@@ -10,6 +10,7 @@ from proxypool.adapters.netlink.decode import Memory
 from proxypool.adapters.netlink.encode import BATCHED
 from proxypool.adapters.netlink.events import AddressEvents, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
+from proxypool.adapters.netlink.link_watch import LinkWatch
 from proxypool.adapters.netlink.namespaces import (
     Home,
     create_namespace,
@@ -29,6 +30,7 @@ __all__ = [
     "AddressEvents",
     "EventSocket",
     "Home",
+    "LinkWatch",
     "MarkedSetHandle",
     "Memory",
     "Ownership",
