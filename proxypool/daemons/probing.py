@@ -93,7 +93,8 @@ class Probing:
     def forget(self, subnet: str) -> None:
         """Ask no longer."""
         self._targets.pop(subnet, None)
-        self._drop(subnet)
+        # Closing a packet socket waits for all of the kernel's receivers: some 10 ms.
+        self._dataplane.submit(lambda: self._drop(subnet) if subnet not in self._targets else None)
 
     def rtt_s(self, subnet: str) -> float | None:
         """Round trip of the last answer, None if there is none."""

@@ -40,8 +40,11 @@ CONFIRMED_S = SESSION_TIMEOUT_S + SERVER_TICK_S + 1.0
 QUIET_S = 2 * CONFIRMED_S + TIMERS.tie_break_s + 2.0
 """An expiry, a tie break, and a second expiry that follows from them."""
 STABLE_S = TIMERS.tie_break_s + 2.0
-MEMBER_FAULTS = ("power", "daemon", "keepalived", "fitness", "hearing", "link", "session")
-POOL_FAULTS = ("zookeeper", "heartbeats")
+MEMBER_FAULTS = (
+    *("power", "daemon", "keepalived", "fitness", "hearing", "link", "session"),
+    *("stopped daemon", "stopped keepalived", "switchover"),
+)
+POOL_FAULTS = ("zookeeper", "heartbeats", "pause")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,15 @@ class Fault:
                 member.is_cut = not member.is_cut
             case "session":
                 world.expire_session(member)
+            case "stopped daemon":
+                member.is_daemon_stopped = member.daemon is not None and not member.is_daemon_stopped
+            case "stopped keepalived":
+                member.is_keepalived_stopped = member.runs_vrrp and not member.is_keepalived_stopped
+            case "switchover":
+                if not world.is_paused:
+                    world.choose(member)
+            case "pause":
+                world.order(is_paused=not world.is_paused)
             case "zookeeper":
                 (world.zookeeper_down if world.zookeeper.is_up else world.zookeeper_up)()
             case "heartbeats":
