@@ -145,6 +145,11 @@ class Keepalived:
                 continue
         return None
 
+    def is_stopped(self) -> bool:
+        """Whether one of its processes is stopped (SIGSTOP, a debugger): alive, and of no more use than a dead one."""
+        pid = self.pid()
+        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
+
     def has_open(self, path: str) -> bool:
         """Whether a process of the running keepalived has a file open, such as the notify fifo.
 
@@ -169,6 +174,13 @@ class Keepalived:
             os.kill(pid, signal.SIGHUP)
         except ProcessLookupError as error:
             raise TransientError("keepalived has just ended") from error
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    except (OSError, IndexError):
+        return False
 
 
 def _children(pid: int) -> list[int]:

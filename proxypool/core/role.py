@@ -301,6 +301,10 @@ class Timers:
     than the tie break."""
     hold_s: float = 15.0
     """How long an elected backup waits for the living master to stand in the election again."""
+    settle_s: float = 1.0
+    """How long a claim's priority outlasts the claim."""
+    rival_s: float = 1.0
+    """How long another member must stand before an unfit one gives way to it, in mode strict."""
     lease_s: float = 3.0
     """Length of a lease in mode strict, from the sending of what renewed it."""
     lease_margin_s: float = 0.25
@@ -350,10 +354,17 @@ class MemberState:
     """Leaves the election to stand at the end of its queue."""
     is_allowed: bool = False
     """The breaker allowed a claim, for as long as this member is elected and not yet master."""
+    claimed_at: float | None = None
+    """When it became master by a claim: for `Timers.settle_s` its priority stays above what a dead daemon may have left
+    in the other's track file, or the two would be equal, and the higher address would win."""
     served_epoch: int = 0
     """The last epoch in which this member was both elected and master: that it was chosen then is done with."""
     elected_at: float | None = None
     """Since when this member is elected, None if it is not."""
+    rival_since: float | None = None
+    """Since when another member stands in the election behind this one, which is elected."""
+    must_yield: bool = False
+    """See `is_to_yield`."""
     lease: LeaseSeen | None = None
     is_permitted: bool = False
     """In mode strict: whether this member may be master now."""
@@ -393,12 +404,15 @@ class MemberState:
         others = (self.candidates or ())[1:]
         return self.is_elected and any(one.is_chosen and one.node != self.node for one in others)
 
-    @property
-    def must_yield(self) -> bool:
-        """In mode strict: whether the elected member is to give way to another that stands."""
-        if not (self.is_strict and self.is_elected and self.is_anybody_else_standing):
+    def is_to_yield(self, now: float) -> bool:
+        """In mode strict: whether the elected member is to give way to another that stands.
+
+        Two that are both unfit may both try to be the last resort: the one that is not elected leaves at once.
+        """
+        if not (self.is_strict and self.is_elected) or self.rival_since is None:
             return False
-        return self.is_told_to_yield or (bool(self.health) and not self.is_paused)
+        is_unfit = bool(self.health) and not self.is_paused and now >= self.rival_since + self.timers.rival_s
+        return self.is_told_to_yield or is_unfit
 
     def wants_claim(self, now: float) -> bool:
         """Whether it has waited long enough for a living master that does not stand in the election."""
@@ -425,7 +439,7 @@ class MemberState:
         """Fit; or not, but nothing is to move because of it, or nobody else is there to be elected."""
         if self.is_fit:
             return self.caution is not Caution.DAMPED or self.vrrp is Vrrp.MASTER
-        return self.is_paused or (self.is_strict and not self.is_anybody_else_standing)
+        return self.is_paused or (self.is_strict and (self.is_elected or not self.is_anybody_else_standing))
 
     @property
     def next_deadline(self) -> float | None:
@@ -435,6 +449,10 @@ class MemberState:
             moments.append(self.contested_since + self.timers.tie_break_s)
         if self.held_since is not None and self.is_anybody_else_standing:
             moments.append(max(self.held_since, self.vrrp_since + self.timers.silent_s))
+        if self.claimed_at is not None:
+            moments.append(self.claimed_at + self.timers.settle_s)
+        if self.is_strict and self.rival_since is not None and self.health and not self.must_yield:
+            moments.append(self.rival_since + self.timers.rival_s)
         if self.is_strict and self.is_permitted and self.lease is not None:
             moments.append(self.lease.until)
         if self.is_strict and not self.is_permitted and self._is_leased and self.elected_at is not None:
@@ -464,7 +482,7 @@ class Decision:
 
 def decide(state: MemberState) -> Decision:
     """What a state demands. Pure function of the state, so that effects can be repeated without harm."""
-    gate = None if state.role is Role.INIT else state.role is Role.MASTER
+    gate = _gate(state)
     if state.health is None:
         return Decision(gate, None, None)
     if state.is_strict:
@@ -473,8 +491,18 @@ def decide(state: MemberState) -> Decision:
     return Decision(gate, _priority(state), False if contend and state.is_yielding else contend)
 
 
+def _gate(state: MemberState) -> bool | None:
+    """Where the HaVip is. Who stands aside closes it at once: its keepalived may be stopped, and never give it up."""
+    if state.role is Role.INIT:
+        return None
+    is_fenced = state.is_strict and state.lease is not None and (not state.is_permitted or state.must_yield)
+    return state.role is Role.MASTER and not state.is_aside and not is_fenced
+
+
 def _priority(state: MemberState) -> int | None:
-    if state.is_aside:
+    if state.is_aside or state.vrrp is Vrrp.STOP:
+        # A keepalived that was stopped may still think that it is master, without the HaVip that we took away: it
+        # begins anew from a fault.
         return PRIORITY_ASIDE
     is_backup = state.vrrp is not Vrrp.MASTER
     if state.is_paused and not is_backup:
@@ -487,8 +515,12 @@ def _priority(state: MemberState) -> int | None:
         # Nobody is elected yet: the election comes in milliseconds, and a claim before it would be one too many.
         return None
     if not is_backup:
-        return PRIORITY_ELECTED if state.is_elected else PRIORITY_NORMAL
+        return _master_priority(state) if state.is_elected else PRIORITY_NORMAL
     return _claim(state)
+
+
+def _master_priority(state: MemberState) -> int:
+    return PRIORITY_ELECTED if state.claimed_at is None else PRIORITY_CLAIM
 
 
 def _claim(state: MemberState) -> int | None:
@@ -511,13 +543,13 @@ def _strict_priority(state: MemberState) -> int | None:
         return None
     if not state.is_permitted or state.must_yield:
         return PRIORITY_ASIDE
-    return PRIORITY_ELECTED if state.vrrp is Vrrp.MASTER else PRIORITY_CLAIM
+    return _master_priority(state) if state.vrrp is Vrrp.MASTER else PRIORITY_CLAIM
 
 
 def _strict_contend(state: MemberState) -> bool | None:
     """It leaves only when its gate is closed: whoever is elected after it relies on that."""
     if state.must_yield:
-        return state.role is Role.MASTER
+        return bool(_gate(state))
     return state.can_be_elected
 
 
@@ -530,7 +562,8 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         if role is not new.role:
             new = replace(new, role=role, role_since=now)
     if new.vrrp is not state.vrrp:
-        new = replace(new, vrrp_since=now)
+        has_claimed = new.vrrp is Vrrp.MASTER and state.track == PRIORITY_CLAIM
+        new = replace(new, vrrp_since=now, claimed_at=now if has_claimed else None)
     new = _break_tie(new, event, now) if not new.is_strict else replace(new, is_aside=False, contested_since=None)
     new = _follow_election(new, now)
     done = _done(new)
@@ -602,12 +635,15 @@ def _follow_election(state: MemberState, now: float) -> MemberState:
     else:
         began = -math.inf if state.epoch == state.permitted_epoch else now
         elected_at = began if state.elected_at is None else state.elected_at
+    has_settled = state.claimed_at is not None and now >= state.claimed_at + state.timers.settle_s
+    if not is_master or has_settled:
+        state = replace(state, claimed_at=None)
     if is_master and state.is_elected:
         state = replace(state, served_epoch=state.epoch)
     is_out = state.candidates is not None and all(one.node != state.node for one in state.candidates)
-    is_held = (
-        state.is_elected and state.vrrp is Vrrp.BACKUP and not (state.is_strict or state.is_aside or state.is_chosen)
-    )
+    # What was true when the connection broke may be so no longer.
+    is_held = state.is_elected and state.vrrp is Vrrp.BACKUP and state.coordinator is Coordinator.CONNECTED
+    is_held = is_held and not (state.is_strict or state.is_aside or state.is_chosen)
     held_since = (now if state.held_since is None else state.held_since) if is_held else None
     state = replace(
         state,
@@ -616,9 +652,11 @@ def _follow_election(state: MemberState, now: float) -> MemberState:
         is_allowed=state.is_allowed and is_held,
         is_yielding=state.is_yielding and not is_out and not state.is_strict and not is_master,
     )
-    is_connected = state.coordinator is Coordinator.CONNECTED
-    if is_held and is_connected and state.is_anybody_else_standing and now >= state.vrrp_since + state.timers.silent_s:
+    if is_held and state.is_anybody_else_standing and now >= state.vrrp_since + state.timers.silent_s:
         state = replace(state, is_yielding=True)
+    rival_since = (now if state.rival_since is None else state.rival_since) if state.is_anybody_else_standing else None
+    state = replace(state, rival_since=rival_since if state.is_elected else None)
+    state = replace(state, must_yield=state.is_to_yield(now))
     is_permitted = state.is_strict and state.has_permission(now)
     return replace(
         state, is_permitted=is_permitted, permitted_epoch=state.epoch if is_permitted else state.permitted_epoch

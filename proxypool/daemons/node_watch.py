@@ -125,7 +125,7 @@ class NodeWatch:
             log.warning("%s", error)
 
     def _see_keepalived(self) -> None:
-        pid = self._keepalived.pid()
+        pid = None if self._keepalived.is_stopped() else self._keepalived.pid()
         seen = KeepalivedSeen(pid, pid is not None and self._keepalived.has_open(self._fifo_path))
         if seen != self._seen:
             self._seen = seen

@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 
+from msgspec import structs
+
 from proxypool.core.damping import Damping
 from proxypool.core.keepalived import BASE_PRIORITY
 from proxypool.core.model import Candidate
@@ -99,7 +101,7 @@ class ZooKeeper:
 
     def choose(self, node: str, *, is_strict: bool) -> None:
         """`pair switchover`: in mode strict the elected one is asked to leave, else it is removed."""
-        chosen = tuple(replace(one, is_chosen=True) for one in self.candidates if one.node == node)
+        chosen = tuple(structs.replace(one, is_chosen=True) for one in self.candidates if one.node == node)
         if chosen:
             ahead = self.candidates[: [one.node for one in self.candidates].index(node)]
             behind = tuple(one for one in self.candidates if one.node != node and one not in ahead)
@@ -461,6 +463,11 @@ class PairWorld:
         is_round = self.tick % LOOK_INTERVAL == 0
         if self.tick == at_vrrp and daemon.state.vrrp is Vrrp.UNKNOWN:
             daemon.local.append(VrrpChanged(Vrrp.BACKUP if member.vrrp is Vrrp.FAULT else member.vrrp))
+        if is_round and member.is_keepalived_stopped and daemon.state.vrrp is not Vrrp.STOP:
+            # It sees that it is stopped, and takes the HaVip away.
+            daemon.local.append(VrrpChanged(Vrrp.STOP))
+        elif is_round and daemon.state.vrrp is Vrrp.STOP and member.runs_vrrp and not member.is_keepalived_stopped:
+            daemon.local.append(VrrpChanged(Vrrp.BACKUP))
         if self.tick == at_gate or (is_round and self.tick > at_gate):
             daemon.local.append(GateSeen(member.gate))
         if self.tick == at_track or (is_round and self.tick > at_track):

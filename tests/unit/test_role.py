@@ -117,11 +117,12 @@ def test_an_operator_chooses_the_other() -> None:
 
 1.0 n2: elects n2+ @101 => priority claim; elected n2 @101
 1.0 n1: elects n2+ @101 => priority normal; elected n2 @101
-1.0 n2: vrrp master => gate open; priority elected; backup to master
+1.0 n2: vrrp master => gate open; backup to master
 1.0 n1: vrrp backup => gate closed; master to backup
 1.1 n1: elects n2+ n1 @101
 # The choice is done with: had it to yield, it would not take it back
 1.1 n2: elects n2+ n1 @101
+2.0 n2: tick => priority elected
 5.0 n2: vrrp backup => gate closed; priority normal; master to backup
 """
     )
@@ -156,7 +157,8 @@ def test_a_master_whose_daemon_is_dead_is_replaced_when_the_breaker_allows_it() 
 5.1 n2: elects n2 @101 => elected n2 @101
 30.0 n2: tick
 30.0 n2: allowed => priority claim
-30.0 n2: vrrp master => gate open; priority elected; backup to master
+30.0 n2: vrrp master => gate open; backup to master
+31.0 n2: tick => priority elected
 """
     )
 
@@ -251,9 +253,9 @@ def test_strict_waits_for_the_election_and_for_its_predecessors_lease() -> None:
 3.4 n1: tick
 3.5 n1: tick => priority claim
 3.5 n1: vrrp backup => fault to backup
-3.6 n1: vrrp master => gate open; priority elected; backup to master
-4.2 n1: tick => priority aside
-4.2 n1: vrrp fault => gate closed; master to fault
+3.6 n1: vrrp master => gate open; backup to master
+4.2 n1: tick => gate closed; priority aside
+4.2 n1: vrrp fault => master to fault
 # It is the same candidate: nobody else can have been elected
 6.0 n1: lease 100 until 9.0 => priority claim
 # A lease of another session than the candidate's is none
@@ -270,7 +272,8 @@ STRICT_MASTER = """0.0 n1: zookeeper connected
 0.0 n1: lease 100 until 90 => priority aside
 0.0 n1: vrrp fault => backup to fault
 4.0 n1: tick => priority claim
-4.0 n1: vrrp master => gate open; priority elected; fault to master
+4.0 n1: vrrp master => gate open; fault to master
+5.0 n1: tick => priority elected
 """
 
 
@@ -280,8 +283,8 @@ def test_strict_yields_before_it_leaves_the_election() -> None:
         STRICT_MASTER
         + """
 
-5.0 n1: health eni-down => priority aside
-5.1 n1: vrrp fault => gate closed; withdraw; master to fault
+5.0 n1: health eni-down => gate closed; priority aside; withdraw
+5.1 n1: vrrp fault => master to fault
 5.2 n1: elects n2 @101 => elected n2 @101
 # Fit again it waits for its turn
 6.0 n1: health fit => contend
@@ -295,8 +298,8 @@ def test_strict_yields_to_one_that_an_operator_chose() -> None:
         STRICT_MASTER
         + """
 
-5.0 n1: elects n1 n2+ @100 => priority aside
-5.1 n1: vrrp fault => gate closed; withdraw; master to fault
+5.0 n1: elects n1 n2+ @100 => gate closed; priority aside; withdraw
+5.1 n1: vrrp fault => master to fault
 5.2 n1: elects n2+ @101 => contend; elected n2 @101
 """
     )
@@ -310,7 +313,8 @@ def test_strict_serves_unfit_where_nobody_else_stands() -> None:
 
 5.0 n1: elects n1 @100
 5.0 n1: health eni-down
-5.1 n1: elects n1 n2 @100 => priority aside
+6.1 n1: elects n1 n2 @100
+7.1 n1: tick => gate closed; priority aside; withdraw
 """
     )
 
@@ -428,8 +432,8 @@ def test_two_masters_that_do_not_hear_each_other() -> None:
 1.0 n2: vrrp master => gate open; backup to master
 3.0 n2: tick
 4.9 n2: tick
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 9.0 n2: tick
 # The partition heals
 20.0 n2: heard => priority normal
@@ -451,7 +455,7 @@ def test_the_tie_break_begins_anew_with_every_connection() -> None:
 4.5 n2: zookeeper connected
 5.1 n2: tick
 8.4 n2: tick
-8.5 n2: tick => priority aside
+8.5 n2: tick => gate closed; priority aside
 """
     )
 
@@ -463,8 +467,8 @@ def test_one_that_stands_aside_returns_when_the_other_is_dead() -> None:
         + """
 
 1.0 n2: vrrp master => gate open; backup to master
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 # n1 dies, and ZooKeeper says so
 30.0 n2: elects n2 @101 => priority normal; elected n2 @101
 30.0 n2: gate closed
@@ -481,8 +485,8 @@ def test_one_that_stands_aside_returns_when_zookeeper_is_lost() -> None:
         + """
 
 1.0 n2: vrrp master => gate open; backup to master
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 7.0 n2: zookeeper suspended
 8.0 n2: zookeeper connected
 9.0 n2: zookeeper suspended
@@ -501,8 +505,8 @@ def test_a_restarted_daemon_still_stands_aside() -> None:
         + """
 
 1.0 n2: vrrp master => gate open; backup to master
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 6.0 n2: restart
 6.0 n2: track -254
 6.0 n2: vrrp backup => gate closed; init to backup
@@ -549,11 +553,11 @@ def test_a_member_without_keepalived_cannot_be_elected() -> None:
         SETTLED
         + """
 
-1.0 n1: vrrp stop => gate closed; priority normal; withdraw; master to fault
+1.0 n1: vrrp stop => gate closed; priority aside; withdraw; master to fault
 1.0 n2: vrrp master => gate open; backup to master
 1.1 n2: elects n2 @101 => priority elected; elected n2 @101
 1.1 n1: elects n2 @101 => elected n2 @101
-5.0 n1: vrrp backup => contend; fault to backup
+5.0 n1: vrrp backup => priority normal; contend; fault to backup
 """
     )
 
