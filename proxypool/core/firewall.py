@@ -13,6 +13,8 @@ from proxypool.core.model import SubnetSpec, TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 
 PEERS_SET = f"{SET_PREFIX}peers"
+LEASE_SET = f"{SET_PREFIX}lease"
+"""Of a subnet's namespace: holds the hosts' tunnel addresses while this member may forward, in mode strict."""
 PROTOCOL_GRE = "gre"
 PROTOCOL_VRRP = "112"
 """By number: python-iptables does not know the name."""
@@ -23,16 +25,29 @@ def in_state(states: str) -> Match:
     return Match("conntrack", (("ctstate", states),))
 
 
-def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Network) -> tuple[Table, ...]:
+def subnet_tables(
+    subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Network, *, is_leased: bool = False
+) -> tuple[Table, ...]:
     """Tables of a subnet's namespace on a node.
 
     A TCP packet without state (a connection lost in a failover) gets a RST on either side, so that nobody hangs; every
     other packet without state is dropped by the policy, so none can leave the ENI without NAT. No RST is sent into the
     tunnel for one that a customer's server forged.
 
+    `is_leased`: packets pass only while the lease set holds the hosts' addresses. The kernel looks at the time itself, so
+    nothing needs to run for a lease to end.
+
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
-    back = Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(in_state("RELATED,ESTABLISHED"),))
+    going, coming = (
+        (Match("set", (("match-set", f"{LEASE_SET} {side}"),)),) if is_leased else () for side in ("src", "dst")
+    )
+    back = Rule(
+        "ACCEPT",
+        in_device=ENI_DEVICE,
+        out_device=tunnel_device,
+        matches=(in_state("RELATED,ESTABLISHED"), *coming),
+    )
     reset = Rule(
         "REJECT",
         (("reject-with", "tcp-reset"),),
@@ -48,7 +63,7 @@ def subnet_tables(subnet: SubnetSpec, tunnel_device: str, tunnel_range: IPv4Netw
             out_device=ENI_DEVICE,
             source=tunnel_range,
             destination=cidr,
-            matches=(in_state("NEW,RELATED,ESTABLISHED"),),
+            matches=(in_state("NEW,RELATED,ESTABLISHED"), *going),
         )
         for cidr in sorted(subnet.cidrs)
     )

@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, IPv4Network
 from msgspec.structs import replace
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
-from proxypool.core.firewall import PEERS_SET, node_guard, subnet_tables
-from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.firewall import LEASE_SET, PEERS_SET, node_guard, subnet_tables
+from proxypool.core.model import FailoverMode, HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     WORST_METRIC,
     Address,
@@ -19,6 +19,7 @@ from proxypool.core.scene import (
     AnyObject,
     Composite,
     Eni,
+    LeaseSet,
     Part,
     Route,
     RouteKind,
@@ -138,7 +139,9 @@ def _frame(
     facts: NodeFacts, spec: PoolSpec, subnet: SubnetSpec, pair: PairSpec, member: MemberSpec
 ) -> Iterable[AnyObject]:
     tunnel = tunnel_of(spec, subnet, local=pair.havip, own=pair.havip, underlay_mtu=facts.underlay_mtu)
-    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range)
+    yield LeaseSet(LEASE_SET)
+    is_leased = pair.mode is FailoverMode.STRICT
+    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range, is_leased=is_leased)
     yield Eni(ENI_DEVICE, member.eni)
     yield tunnel
     yield Address(ENI_DEVICE, member.address)

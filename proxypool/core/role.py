@@ -305,7 +305,7 @@ class Timers:
     """How long a claim's priority outlasts the claim."""
     rival_s: float = 1.0
     """How long another member must stand before an unfit one gives way to it, in mode strict."""
-    lease_s: float = 3.0
+    lease_s: float = 4.0
     """Length of a lease in mode strict, from the sending of what renewed it."""
     lease_margin_s: float = 0.25
     """How much longer a new one waits: for clocks that do not run alike."""

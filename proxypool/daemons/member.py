@@ -6,15 +6,16 @@ Owns the gate and the track file of the pair. Runs on the main loop; everything 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxypool.adapters.counters import Counters
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
-from proxypool.core.keepalived import track_file
+from proxypool.core.keepalived import permit_file, track_file
 from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
@@ -84,6 +85,8 @@ class Member:
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
+    _is_ungranted: bool = True
+    """Whether the kernel's lease is not known to be as it must be."""
     mismatch_since: float | None = None
     gate: bool | None = None
     """The gate as the kernel had it when last looked at: every second, and when it was touched. None: there is no
@@ -97,6 +100,8 @@ class Member:
     def __post_init__(self) -> None:
         """The machine begins knowing nothing."""
         self.state = MemberState(self.node, self.timers)
+        self._permit = TrackFile(permit_file(str(self.run_dir), self.pair.subnet, self.pair.id))
+        self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
 
@@ -110,9 +115,41 @@ class Member:
         before = self.state
         self.state, effects = step(before, event, now)
         self.is_touched = self.is_touched or self.state != before
+        if self.state.is_strict or before.is_strict:
+            self._fence(before, now)
         for effect in effects:
             self._do(effect, now)
         return effects
+
+    def _fence(self, before: MemberState, now: float) -> None:
+        """Mode strict: let the kernel forward for as long as the lease allows. Before anything else is done: whoever
+        leaves the election has closed its kernel first.
+        """
+        state = self.state
+        if state.permitted_epoch != before.permitted_epoch:
+            self._remember(state.permitted_epoch)
+        if self.handles is None or state.lease is None or not state.is_strict:
+            return
+        left_s = math.floor(state.lease.until - now) if state.is_permitted and not state.must_yield else 0
+        is_new = state.lease is not before.lease or not before.is_permitted or self._is_ungranted
+        if left_s >= 1 and not is_new:
+            return
+        if left_s < 1 and not (before.is_permitted or self._is_ungranted):
+            return
+        try:
+            self.handles.lease.grant(left_s) if left_s >= 1 else self.handles.lease.end()
+            self._is_ungranted = False
+        except TransientError as error:
+            # What was granted runs out by itself.
+            self._is_ungranted = True
+            log.error("%s: %s", self.label, error)
+
+    def _remember(self, epoch: int) -> None:
+        try:
+            self._permit.write(epoch)
+        except TransientError as error:
+            # It waits for a predecessor after a restart that is not there.
+            log.error("%s: %s", self.label, error)
 
     def _do(self, effect: Effect, now: float) -> None:
         match effect:
@@ -284,6 +321,7 @@ class Member:
         """The pair is no longer served here: close what is open, remove the track file."""
         self.drop_handles()
         self._track.remove()
+        self._permit.remove()
         self.set_contending(self.pair, False)
 
     def drop_handles(self) -> None:

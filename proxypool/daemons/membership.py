@@ -26,18 +26,21 @@ from proxypool.core.role import (
     CoordinatorChanged,
     ElectionSeen,
     HeartbeatHeard,
+    LeaseSeen,
     Timers,
 )
 from proxypool.core.scene import Scene
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.keepalived_control import KeepalivedControl
+from proxypool.daemons.leasing import Leasing
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
     ConnectionsCounted,
     EniProbed,
     GateTouched,
     KeepalivedFilesTouched,
+    LeaseRenewed,
     LinksSeen,
     Message,
     NamespaceGone,
@@ -78,6 +81,7 @@ class Membership:
     counting: Counting = field(init=False)
     wishes: Wishes = field(init=False)
     probing: Probing = field(init=False)
+    leasing: Leasing = field(init=False)
     breaker: Breaker = field(default_factory=Breaker)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
@@ -96,6 +100,7 @@ class Membership:
         self.counting = Counting(self.members, self.dataplane, self.post)
         self.wishes = Wishes(self.dataplane)
         self.probing = Probing(self.dataplane, self.post)
+        self.leasing = Leasing(self.presence, self.facts.name, self.timers.lease_s, self.post)
         self._root = RootScenes(self.facts, self._changes)
 
     # ---- the pool's documents ------------------------------------------------------------------------------------
@@ -106,12 +111,15 @@ class Membership:
         if snapshot.spec is None:
             return
         self._probe_tunnel(snapshot.spec.tunnel)
+        self.watch.tunnel_range = snapshot.spec.tunnel_range
         wanted = {pair.subnet: pair for pair in snapshot.pairs_on(self.facts.name)}
         for subnet in [name for name, member in self.members.items() if not _same(wanted.get(name), member.pair)]:
             self._forget(subnet)
         for subnet, pair in wanted.items():
             self._serve(subnet, pair, now)
         self._remove_left_over(wanted)
+        strict = (member.pair for member in self.members.values() if member.state.is_strict)
+        self.leasing.want(frozenset((pair.subnet, pair.id) for pair in strict))
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
             self.wishes.list_hosts(self.members.values(), snapshot, now)
@@ -235,6 +243,11 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
+            case LeaseRenewed(pairs, session, until):
+                for subnet, pair in pairs:
+                    member = self.members.get(subnet)
+                    if member is not None and member.pair.id == pair and member.state.is_strict:
+                        member.handle(LeaseSeen(session, until), now)
             case LinksSeen() | EniProbed():
                 if (member := self.members.get(message.subnet)) is not None:
                     member.is_touched = member.condition.saw(message) or member.is_touched

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.netlink import EventSocket, LinkWatch
+from proxypool.adapters.netlink import EventSocket, LeaseHandle, LinkWatch
 from proxypool.core.health import Probe
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
@@ -83,6 +83,7 @@ class Handles:
     probe: TableProbe
     events: EventSocket
     links: LinkWatch
+    lease: LeaseHandle
 
     def close(self) -> None:
         """Close all of them."""
@@ -91,6 +92,7 @@ class Handles:
         self.probe.close()
         self.events.close()
         self.links.close()
+        self.lease.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,17 @@ class EniProbed:
     subnet: str
     probe: Probe
     has_carrier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The candidates of these pairs (subnet, pair) were there, in a session, after a moment from which on the lease
+    lasts until `until` (monotonic seconds).
+    """
+
+    pairs: frozenset[tuple[str, str]]
+    session: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +225,7 @@ Message: TypeAlias = (
     | NamespaceGone
     | GateTouched
     | LinksSeen
+    | LeaseRenewed
     | EniProbed
     | ConnectionsCounted
     | PeerHeard

@@ -148,6 +148,7 @@ class NodeDaemon:
         self.mirror.start()
         self.presence.start()
         self.membership.probing.start()
+        self.membership.leasing.start()
         log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
         run_until_stopped(self._next_message, self._dispatch)
 
@@ -260,6 +261,7 @@ class NodeDaemon:
         self.dataplane.stop()
         self.membership.counting.stop()
         self.membership.probing.stop()
+        self.membership.leasing.stop()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)

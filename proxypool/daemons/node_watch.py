@@ -20,8 +20,9 @@ from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.firewall import PEERS_SET
+from proxypool.core.firewall import LEASE_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
+from proxypool.core.model import PoolSpec
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -67,6 +68,8 @@ class NodeWatch:
         self._inodes: dict[str, int | None] = {}
         """Which namespace the handles lead into."""
         self._down: dict[str, frozenset[str]] = {}
+        self.tunnel_range = PoolSpec().tunnel_range
+        """The pool's, set before a namespace is ready."""
         self._watcher = Watcher(TICK_S, self._tick)
         self._seen: KeepalivedSeen | None = None
         self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
@@ -174,6 +177,7 @@ class NodeWatch:
                 TableProbe(SUBNET_TABLES),
                 netlink.open_event_socket(),
                 netlink.LinkWatch((device, ENI_DEVICE)),
+                netlink.LeaseHandle(LEASE_SET, self.tunnel_range),
             )
             handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
             self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))

@@ -290,3 +290,90 @@ def test_zookeeper_that_forgets_all_sessions_moves_nothing(many_keeper: Keeper) 
             wait_until(lambda look=look: not look(), 20.0, look)  # type: ignore[misc]
     assert {plan.id: master_of(lab, plan) for plan in plans} == before
     assert running.result()["lost"] == 0
+
+
+@contextlib.contextmanager
+def strict(lab: Lab, subnet: SubnetPlan) -> Iterator[None]:
+    """The pair is in mode strict, and settled in it."""
+    pair(lab, "set", subnet, "--mode", "strict")
+    try:
+        wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
+        yield
+    finally:
+        pair(lab, "set", subnet, "--mode", "fast")
+
+
+def forwards(lab: Lab, node: str, subnet: SubnetPlan) -> bool:
+    """Whether packets get through, as the kernel would decide: the gate is open and the lease has not run out."""
+    machine = lab.machine(node)
+    if not machine.is_on or node not in open_gates(lab, subnet):
+        return False
+    return in_namespace(lab, node, subnet, "ipset", "list", "pp-lease").stdout.count(" timeout ") > 1
+
+
+def watch_forwarding(lab: Lab, subnet: SubnetPlan, until: Callable[[], bool], timeout_s: float) -> float:
+    """Look all the time, until something is so; never may both forward. How long that took."""
+    began = time.monotonic()
+    while not until():
+        both = [member.node for member in subnet.members if forwards(lab, member.node, subnet)]
+        assert len(both) <= 1, f"both forward after {time.monotonic() - began:.1f} s"
+        assert time.monotonic() < began + timeout_s * PATIENCE, f"{both} forward"
+    return time.monotonic() - began
+
+
+def test_strict_loses_no_packet_while_all_is_well(lab: Lab, subnet: SubnetPlan) -> None:
+    """Leases are renewed in time, also by a daemon that is restarted; a switchover comes to its end."""
+    with strict(lab, subnet):
+        master = master_of(lab, subnet)
+        with prober(lab, subnet) as running:
+            time.sleep(6.0)
+        assert running.result()["lost"] == 0
+        pair(lab, "switchover", subnet, "--timeout", "30")
+        wait_serves(lab, subnet, other_of(subnet, master), 5.0)
+
+
+def test_strict_power_off(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
+    """The backup waits for the election, and then for the lease."""
+    with strict(lab, subnet):
+        master = master_of(lab, subnet)
+        survivor = other_of(subnet, master)
+        lab.fault("power-off", master)
+        took_s = watch_forwarding(lab, subnet, lambda: forwards(lab, survivor, subnet), 15.0)
+        measured("outage ms", took_s * 1e3)
+
+
+def test_strict_two_that_do_not_hear_each_other_never_both_forward(lab: Lab, subnet: SubnetPlan) -> None:
+    """VRRP is filtered, ZooKeeper is not: the one that is not elected stays aside."""
+    with strict(lab, subnet):
+        master = master_of(lab, subnet)
+        rule = ["INPUT", "-p", "112", "-j", "DROP"]
+        try:
+            for member in subnet.members:
+                lab.machine(member.node).run(["iptables-legacy", "-I", *rule])
+            end = time.monotonic() + SESSION_TIMEOUT_S + 2.0
+            watch_forwarding(lab, subnet, lambda: time.monotonic() > end, 20.0)
+            assert serves_alone(lab, subnet, master)
+        finally:
+            for member in subnet.members:
+                lab.machine(member.node).run(["iptables-legacy", "-D", *rule], check=False)
+
+
+def test_strict_a_master_that_stands_still_is_closed_by_its_kernel(
+    lab: Lab, subnet: SubnetPlan, measured: Measured
+) -> None:
+    """Daemon and keepalived are stopped: the HaVip and the gate stay as they are, and no packet passes once the other
+    member serves.
+    """
+    with strict(lab, subnet):
+        master = master_of(lab, subnet)
+        survivor = other_of(subnet, master)
+        lab.fault("pause", master)
+        try:
+            took_s = watch_forwarding(lab, subnet, lambda: forwards(lab, survivor, subnet), 20.0)
+            measured("outage ms", took_s * 1e3)
+            assert master in open_gates(lab, subnet)
+            assert not forwards(lab, master, subnet)
+        finally:
+            lab.fault("resume", master)
+        wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
+        assert serves_alone(lab, subnet, survivor)

@@ -45,7 +45,7 @@ from proxypool.core.role import (
 )
 from tests.unit import builders as make
 
-TIMERS = Timers(tie_break_s=4.0)
+TIMERS = Timers(tie_break_s=4.0, lease_s=3.0)
 PRIORITIES = {
     PRIORITY_CLAIM: "claim",
     PRIORITY_DAMPED: "damped",

@@ -1,7 +1,7 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
-Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `LinkWatch`, `SetProbe` and
-`MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
+Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `LinkWatch`, `SetProbe`,
+`LeaseHandle` and `MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
@@ -22,7 +22,7 @@ from proxypool.adapters.netlink.namespaces import (
 from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
 from proxypool.adapters.netlink.set_probe import SetProbe
-from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle, change_set
+from proxypool.adapters.netlink.sets import NOT_OURS, LeaseHandle, MarkedSetHandle, change_set
 
 __all__ = [
     "BATCHED",
@@ -30,6 +30,7 @@ __all__ = [
     "AddressEvents",
     "EventSocket",
     "Home",
+    "LeaseHandle",
     "LinkWatch",
     "MarkedSetHandle",
     "Memory",
