@@ -34,8 +34,8 @@ def subnet_tables(
     other packet without state is dropped by the policy, so none can leave the ENI without NAT. No RST is sent into the
     tunnel for one that a customer's server forged.
 
-    `is_leased`: packets pass only while the lease set holds the hosts' addresses. The kernel looks at the time itself, so
-    nothing needs to run for a lease to end.
+    `is_leased`: packets pass only while the lease set holds the hosts' addresses. The kernel looks at the time itself,
+    so nothing needs to run for a lease to end.
 
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """

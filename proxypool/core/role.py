@@ -388,6 +388,11 @@ class MemberState:
         return self.health is not None and not self.health
 
     @property
+    def is_standing_by(self) -> bool:
+        """Whether its fault is of our own making: in mode strict whoever is not elected stands aside."""
+        return self.is_strict and self.role is Role.FAULT and self.is_fit and self.track == PRIORITY_ASIDE
+
+    @property
     def is_chosen(self) -> bool:
         """Whether an operator made it the elected one, and it has not been master since."""
         first = self.candidates[0] if self.candidates else None

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.errors import ProxypoolError
@@ -62,7 +63,10 @@ class Leasing:
                 wanted = self._wanted
             pause_s = EVERY_S if self._renew(wanted) else RETRY_S
             with self._changed:
-                self._changed.wait_for(lambda wanted=wanted: self._is_stopping or self._wanted != wanted, pause_s)  # type: ignore[misc]
+                self._changed.wait_for(partial(self._has_news, wanted), pause_s)
+
+    def _has_news(self, wanted: frozenset[tuple[str, str]]) -> bool:
+        return self._is_stopping or self._wanted != wanted
 
     def _renew(self, wanted: frozenset[tuple[str, str]]) -> bool:
         sent_at = time.monotonic()

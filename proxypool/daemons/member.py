@@ -289,7 +289,7 @@ class Member:
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
         return MemberStatus(
             node=self.node,
-            role=self.state.role.value,
+            role=(Role.BACKUP if self.state.is_standing_by else self.state.role).value,
             vrrp=self.state.vrrp.value,
             gate=self.gate,
             has_havip=self.has_havip,

@@ -87,7 +87,7 @@ def health(lab: Lab, node: str, subnet: SubnetPlan) -> dict[str, object]:
     """What `proxypool status` says of a member."""
     document = json.loads(lab.proxypool("status", subnet.id, "-o", "json", check=False, timeout=30 * PATIENCE).stdout)
     (one,) = document["subnets"]
-    return next(member for member in one["pairs"][0]["members"] if member["node"] == node)  # type: ignore[no-any-return]
+    return next(member for member in one["pairs"][0]["members"] if member["node"] == node)
 
 
 def pair(lab: Lab, verb: str, subnet: SubnetPlan, *options: str, check: bool = True) -> str:
