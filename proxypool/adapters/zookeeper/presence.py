@@ -145,7 +145,9 @@ class Presence:
 
     def _on_vanished(self, event: Any) -> None:
         """A watch fired. On kazoo's thread: mark and go."""
-        if event.type != EventType.DELETED:
+        # A candidate that an operator chose is there as before, but its watch is used up: it is looked at again.
+        is_chosen = event.type == EventType.CHANGED and "/election/" in event.path
+        if event.type != EventType.DELETED and not is_chosen:
             return
         with self._wake:
             known = self._known
