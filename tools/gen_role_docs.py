@@ -48,8 +48,8 @@ DEMANDS = """
 PRIORITIES = """
 ## What a situation demands
 
-A role's gate is closed all the same while its member stands aside or, in mode strict, has no lease. The mode is fast and
-the pair is not paused unless it says so.
+A role's gate is closed all the same while its member stands aside or, in mode strict, has no lease. The mode is fast
+and the pair is not paused unless it says so.
 
 | situation | track file | VRRP priority | election |
 | --- | --- | --- | --- |

@@ -102,7 +102,7 @@ def test_a_candidate_is_proven_while_it_is_there(operator: PoolClient, two: tupl
     wait_until(lambda: first.presence.is_settled, "settled")
     both = {("s1", "p1"), ("s1", "p7")}
     session, proven = first.presence.prove_candidates(both, "node-a")
-    assert (session, proven) == (first.session.session_id, {("s1", "p1")})
+    assert (session, proven) == (first.session.session_id, frozenset({("s1", "p1")}))
     assert first.presence.prove_candidates(both, "node-b")[1] == frozenset()
     first.presence.withdraw("s1", "p1", "node-a")
     wait_until(lambda: operator.nodes_of() == ["node-b"], "node-a has left")
