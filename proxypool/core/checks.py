@@ -143,8 +143,8 @@ def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterato
         yield Check.of(
             Code.ELECTED_NOT_MASTER,
             subject,
-            f"{elected} is elected but {masters[0]} is master: it should pass within a second; "
-            f"if not, see keepalived's log on {elected}",
+            f"{elected} is elected but {masters[0]} is master: the election follows within seconds, or the daemon of "
+            f"{masters[0]} is dead or cut off and {elected} takes over; if neither, see keepalived's log on {elected}",
         )
     if pair.paused_since is not None:
         yield Check.of(

@@ -26,6 +26,9 @@ from proxypool.daemons.messages import EniProbed, Message
 
 log = logging.getLogger(__name__)
 
+GRAIN_S = 0.01
+"""Members whose turn comes within this are asked together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -135,7 +138,7 @@ class Probing:
         while not self._is_stopping:
             with self._lock:
                 due = min((asked.next_at for asked in self._asked.values()), default=None)
-            events = self._selector.select(None if due is None else max(0.0, due - time.monotonic()))
+            events = self._selector.select(None if due is None else max(GRAIN_S, due - time.monotonic()))
             try:
                 with self._lock:
                     self._hear([key.data for key, _ in events], time.monotonic())

@@ -224,6 +224,28 @@ def test_a_paused_pair_stays_where_it_is(lab: Lab, subnet: SubnetPlan) -> None:
     assert "is not paused" in pair(lab, "resume", subnet)
 
 
+def test_the_masters_keepalived_stands_still(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
+    """Alive, and of no more use than a dead one: the HaVip and the gate that it left are taken away, and it begins anew
+    when it goes on.
+    """
+    master = master_of(lab, subnet)
+    survivor = other_of(subnet, master)
+    stopped = [found for found in lab.machine(master).processes() if found.service == "keepalived"]
+    with prober(lab, subnet) as running:
+        for process in stopped:
+            processes.send(process, signal.SIGSTOP)
+        try:
+            wait_serves(lab, subnet, survivor, 5.0)
+            time.sleep(0.2)
+        finally:
+            for process in stopped:
+                processes.send(process, signal.SIGCONT)
+        wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+        assert serves_alone(lab, subnet, survivor)
+    measured("blackout ms", running.result()["blackout_ms"])
+    assert running.result()["blackout_ms"] < MOVE_LIMIT_MS
+
+
 def daemon_of(lab: Lab, node: str) -> processes.Process:
     """The node daemon's process."""
     found = lab.machine(node).service_process("daemon")

@@ -9,7 +9,21 @@ import pytest
 from proxypool.core.breaker import Breaker
 from proxypool.core.damping import Damping
 from proxypool.core.health import PROBE_INTERVAL_S, Probe, ProbeTrack, Sight, caution, reasons
-from proxypool.core.role import Caution
+from proxypool.core.model import Candidate
+from proxypool.core.role import (
+    PRIORITY_CLAIM,
+    Caution,
+    ClaimAllowed,
+    Coordinator,
+    CoordinatorChanged,
+    ElectionSeen,
+    HealthSeen,
+    MemberState,
+    SetPriority,
+    Vrrp,
+    VrrpChanged,
+    step,
+)
 
 WELL = Sight(is_programmed=True)
 
@@ -121,3 +135,32 @@ def test_the_breaker_lets_a_few_through_and_then_one_at_a_time() -> None:
     assert moved[:3] == [100.0, 100.1, 100.2]
     assert len(moved) == 3 + 6
     assert all(later - earlier > 4.5 for earlier, later in itertools.pairwise(moved[3:]))
+
+
+def test_a_node_whose_masters_all_lost_their_daemon_moves_a_few_at_a_time() -> None:
+    """Twenty pairs wait for a master that does not stand in the election again; asked every second, as daemons do."""
+    elected = (Candidate(node="n2", epoch=7, session=7),)
+    states = []
+    for _ in range(20):
+        state = MemberState("n2")
+        for event in (
+            CoordinatorChanged(Coordinator.CONNECTED),
+            VrrpChanged(Vrrp.BACKUP),
+            HealthSeen(frozenset()),
+            ElectionSeen(elected),
+        ):
+            state, _ = step(state, event, 100.0)
+        states.append(state)
+    breaker, claims = Breaker(), []
+    for now in range(100, 231):
+        for at, state in enumerate(states):
+            if state.wants_claim(float(now)):
+                breaker, is_allowed = breaker.take(float(now))
+                if is_allowed:
+                    states[at], effects = step(state, ClaimAllowed(), float(now))
+                    assert effects == (SetPriority(PRIORITY_CLAIM),)
+                    claims.append(now)
+    assert claims[:3] == [115, 115, 115]
+    assert [claims.count(now) for now in sorted(set(claims))[1:]] == [1] * 17
+    assert len(claims) == 20
+    assert claims[-1] == 115 + 17 * 5
