@@ -148,6 +148,11 @@ class Keepalived:
                 continue
         return None
 
+    def is_stopped(self) -> bool:
+        """Whether one of its processes is stopped (SIGSTOP, a debugger): alive, and of no more use than a dead one."""
+        pid = self.pid()
+        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
+
     def vrrp_process(self, fifo: str) -> int | None:
         """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
 
@@ -185,6 +190,13 @@ def make_real_time(pid: int) -> bool:
     except (PermissionError, ProcessLookupError):
         return False
     return True
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    except (OSError, IndexError):
+        return False
 
 
 def _children(pid: int) -> list[int]:

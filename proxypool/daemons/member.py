@@ -6,8 +6,9 @@ Owns the gate and the track file of the pair. Runs on the main loop; everything 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxypool.adapters.counters import Counters
@@ -15,15 +16,17 @@ from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
 from proxypool.core.history import Phase, Record
-from proxypool.core.keepalived import track_file
-from proxypool.core.model import MemberStatus, PairSpec, PairState
+from proxypool.core.keepalived import permit_file, track_file
+from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
+    Caution,
     Effect,
     Elected,
     Event,
     GateSeen,
     MemberState,
+    OrdersSeen,
     PrioritySeen,
     Role,
     RoleChanged,
@@ -36,6 +39,7 @@ from proxypool.core.role import (
     step,
 )
 from proxypool.core.sync_supervision import SyncReport
+from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
 from proxypool.telemetry.failovers import FailoverClock
 
@@ -58,10 +62,14 @@ class Member:
     set_contending: Callable[[PairSpec, bool], None]
     clock: FailoverClock
     wall: Callable[[], float]
+    monotonic: Callable[[], float]
     scenes: SubnetScenes
     """What its namespace must look like, from snapshot to snapshot."""
     state: MemberState = field(init=False)
     acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
+    condition: Condition = field(default_factory=Condition)
+    probe_rtt_s: Callable[[], float | None] = lambda: None
+    """Round trip of the last probe that was answered."""
     handles: Handles | None = None
     has_havip: bool = False
     problems: tuple[str, ...] = ()
@@ -83,6 +91,8 @@ class Member:
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
+    _is_ungranted: bool = True
+    """Whether the kernel's lease is not known to be as it must be."""
     mismatch_since: float | None = None
     gate: bool | None = None
     """The gate as the kernel had it when last looked at: every second, and when it was touched. None: there is no
@@ -96,6 +106,8 @@ class Member:
     def __post_init__(self) -> None:
         """The machine begins knowing nothing."""
         self.state = MemberState(self.node, self.timers)
+        self._permit = TrackFile(permit_file(str(self.run_dir), self.pair.subnet, self.pair.id))
+        self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
 
@@ -109,9 +121,41 @@ class Member:
         before = self.state
         self.state, effects = step(before, event, now)
         self.is_touched = self.is_touched or self.state != before
+        if self.state.is_strict or before.is_strict:
+            self._fence(before, now)
         for effect in effects:
             self._do(effect, now)
         return effects
+
+    def _fence(self, before: MemberState, now: float) -> None:
+        """Mode strict: let the kernel forward for as long as the lease allows. Before anything else is done: whoever
+        leaves the election has closed its kernel first.
+        """
+        state = self.state
+        if state.permitted_epoch != before.permitted_epoch:
+            self._remember(state.permitted_epoch)
+        if self.handles is None or state.lease is None or not state.is_strict:
+            return
+        left_s = math.floor(state.lease.until - now) if state.is_permitted and not state.must_yield else 0
+        is_new = state.lease is not before.lease or not before.is_permitted or self._is_ungranted
+        if left_s >= 1 and not is_new:
+            return
+        if left_s < 1 and not (before.is_permitted or self._is_ungranted):
+            return
+        try:
+            self.handles.lease.grant(left_s) if left_s >= 1 else self.handles.lease.end()
+            self._is_ungranted = False
+        except TransientError as error:
+            # What was granted runs out by itself.
+            self._is_ungranted = True
+            log.error("%s: %s", self.label, error)
+
+    def _remember(self, epoch: int) -> None:
+        try:
+            self._permit.write(epoch)
+        except TransientError as error:
+            # It waits for a predecessor after a restart that is not there.
+            log.error("%s: %s", self.label, error)
 
     def _do(self, effect: Effect, now: float) -> None:
         match effect:
@@ -177,6 +221,29 @@ class Member:
             # Seen again on the next tick, as a track file that is not as wanted.
             log.error("%s: %s", self.label, error)
 
+    def obey(self, pair: PairSpec, now: float) -> None:
+        """The pair's document as it is now."""
+        self.pair = pair
+        orders = OrdersSeen(pair.paused_since is not None, pair.mode is FailoverMode.STRICT)
+        if orders != OrdersSeen(self.state.is_paused, self.state.is_strict):
+            log.info("%s: %s", self.label, "paused" if orders.is_paused else f"not paused, mode {pair.mode}")
+            self.handle(orders, now)
+
+    def look_at_health(self, *, is_keepalived_up: bool, is_configured: bool, now: float) -> None:
+        """Tell the machine what is to be said of the data path now."""
+        seen = self.condition.look(
+            is_programmed=bool(self.is_programmed),
+            counters=self.counters,
+            is_keepalived_up=is_keepalived_up,
+            is_configured=is_configured,
+            now=now,
+        )
+        if (seen.reasons, seen.caution) == (self.state.health, self.state.caution):
+            return
+        if seen.reasons != self.state.health:
+            log.info("%s: %s", self.label, ", ".join(sorted(seen.reasons)) or f"well ({seen.caution})")
+        self.handle(seen, now)
+
     def see_priority(self, now: float) -> None:
         """Tell the machine what the track file says: a predecessor may have stood aside."""
         self.handle(PrioritySeen(self._track.read()), now)
@@ -194,9 +261,11 @@ class Member:
         self._look_at_gate()
         wanted = decide(self.state).gate
         if wanted is None or self.handles is None or self.has_stale_handles:
+            self.condition.saw_gate(is_wrong=False, now=now)
             return
         if self.gate is not wanted:
             self.saw_gate(is_open=not wanted, now=now)
+        self.condition.saw_gate(is_wrong=self.gate is not wanted, now=now)
 
     def check(self, now: float) -> None:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
@@ -292,12 +361,13 @@ class Member:
 
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
-        counters = self.counters
+        counters, damping = self.counters, self.condition.damping
+        until, rtt_s = damping.until(), self.probe_rtt_s()
         change = self.last_change if self.state.role is Role.MASTER else None
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
         return MemberStatus(
             node=self.node,
-            role=self.state.role.value,
+            role=(Role.BACKUP if self.state.is_standing_by else self.state.role).value,
             vrrp=self.state.vrrp.value,
             gate=self.gate,
             has_havip=self.has_havip,
@@ -321,13 +391,20 @@ class Member:
             answers_egress=self.answers_egress,
             change_reason=change.reason if change else "",
             blackout_s=change.phases.get(Phase.BLACKOUT.value) if change else None,
+            probe=self.condition.probe.value,
+            probe_ms=None if rtt_s is None else round(rtt_s * 1e3, 3),
+            damped_until=self._wall_of(until) if self.state.caution is Caution.DAMPED else None,
         )
+
+    def _wall_of(self, moment: float | None) -> float | None:
+        return None if moment is None else round(self.wall() + moment - self.monotonic(), 1)
 
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""
         self.drop_handles()
         self._track.remove()
         self.clock.forget(self.pair)
+        self._permit.remove()
         self.set_contending(self.pair, False)
 
     def drop_handles(self) -> None:

@@ -251,6 +251,22 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     draining = GaugeMetricFamily(
         "proxypool_pair_draining", "Whether hosts send the pair no new connections, as it drains.", labels=labels
     )
+    paused = GaugeMetricFamily(
+        "proxypool_pair_paused", "Whether health and election move nothing, for maintenance.", labels=labels
+    )
+    probe_up = GaugeMetricFamily(
+        "proxypool_egress_probe_up",
+        "Whether the probe's target answers through the ENI; no series without a target.",
+        labels=labels,
+    )
+    probe_rtt = GaugeMetricFamily(
+        "proxypool_egress_probe_rtt_seconds", "Round trip of the last probe that was answered.", labels=labels
+    )
+    damped = GaugeMetricFamily(
+        "proxypool_member_damped",
+        "Whether this node is well but held back, as it was unfit lately.",
+        labels=labels,
+    )
     families = {
         name: GaugeMetricFamily(f"proxypool_member_{name}", text, labels=labels)
         for name, text in (
@@ -276,8 +292,18 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
         families["epoch"].add_metric(where, float(status.epoch))
         families["role_since_timestamp_seconds"].add_metric(where, status.since)
         draining.add_metric(where, float(member.pair.state is PairState.DRAINING))
+        paused.add_metric(where, float(member.pair.paused_since is not None))
+        damped.add_metric(where, float(status.damped_until is not None))
+        if status.probe != "none":
+            probe_up.add_metric(where, float(status.probe in {"ok", "doubtful"}))
+        if status.probe_ms is not None:
+            probe_rtt.add_metric(where, status.probe_ms / 1e3)
     yield role
     yield draining
+    yield paused
+    yield damped
+    yield probe_up
+    yield probe_rtt
     yield from families.values()
 
 

@@ -61,6 +61,7 @@ def new_member(run_dir: Path, spec: PairSpec) -> Member:
         set_contending=lambda _pair, _contend: None,
         clock=FailoverClock("n1", lambda _record: None, time.monotonic, time.time),
         wall=time.time,
+        monotonic=lambda: 0.0,
         scenes=SubnetScenes(node_facts()),
     )
     become(member, Role.MASTER)

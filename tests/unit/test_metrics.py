@@ -48,6 +48,8 @@ def test_a_drain_shows() -> None:
     assert series == [
         'proxypool_pair_draining{pair="p1",subnet="s1"} 1.0',
         'proxypool_pair_draining{pair="p2",subnet="s1"} 0.0',
+        'proxypool_pair_paused{pair="p1",subnet="s1"} 0.0',
+        'proxypool_pair_paused{pair="p2",subnet="s1"} 0.0',
         'proxypool_pair_connections{pair="p1",subnet="s1"} 17.0',
     ]
 

@@ -37,7 +37,8 @@ from proxypool.core.draining import (
 )
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight, validate_pair
-from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest, resolve_pair
+from proxypool.core.pausing import paused, resumed
+from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair
 from proxypool.core.status import PoolView
 
 ATTEMPTS = 40
@@ -254,6 +255,37 @@ class PoolStore:
 
         (change,) = self._edit(plan, with_status=True)
         return change
+
+    def set_pair(self, subnet: str, pair: str, settings: PairSettings) -> Change:
+        """Change what of a pair can be changed while it serves.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+            InvalidInput: no such weight, or a probe target that no route leads to.
+        """
+
+        def alter(spec: PairSpec, snapshot: Snapshot) -> PairSpec:
+            changed = settings.applied(spec)
+            validate_pair(changed, snapshot)
+            return changed
+
+        return self._edit_pair(subnet, pair, alter)
+
+    def pause_pair(self, subnet: str, pair: str, at: float) -> Change:
+        """Freeze the pair's roles, from wall time `at` on. One that is paused already is unchanged.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+        """
+        return self._edit_pair(subnet, pair, lambda spec, _: paused(spec, at))
+
+    def resume_pair(self, subnet: str, pair: str) -> Change:
+        """End a pause. One that is not paused is unchanged.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+        """
+        return self._edit_pair(subnet, pair, lambda spec, _: resumed(spec))
 
     def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
         (change,) = self._edit(lambda tree: (pair_change(tree, subnet, pair, alter),))

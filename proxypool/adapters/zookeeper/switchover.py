@@ -10,6 +10,7 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from proxypool.adapters.zookeeper.errors import NotFound
 from proxypool.adapters.zookeeper.layout import (
+    CHOSEN,
     candidate_node,
     candidate_sequence,
     election_suffix,
@@ -24,10 +25,13 @@ from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write,
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import PermanentError
 from proxypool.core.history import Intent
-from proxypool.core.model import MemberStatus, PairSpec, Snapshot
+from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, Snapshot
+from proxypool.core.pausing import require_not_paused
 from proxypool.core.role import Role
 
 POLL_S = 0.01
+POKE = "poke"
+"""A child of an election that is made and removed in one transaction, so that its watchers look."""
 
 
 class NotEligible(PermanentError):
@@ -72,10 +76,12 @@ class Elections:
 
         Raises:
             NotFound: no such subnet, pair or member.
+            PairPaused: it is paused for maintenance.
             NotEligible: that member does not stand in the election; the text says why.
             TransientError: the connection broke.
         """
         spec = _pair(snapshot, subnet, pair)
+        require_not_paused(spec)
         election = self._session.layout.path(election_suffix(subnet, pair))
         while True:
             (names,) = read_children(self._session, (election,))
@@ -87,11 +93,19 @@ class Elections:
                 raise NotFound("member", new, (member.node for member in spec.members), f"in pair {subnet}/{pair}")
             if new not in nodes:
                 raise NotEligible(f"{new} cannot take over: {self._why_not(spec, new)}")
-            ahead = queue[: nodes.index(new)]
+            place = nodes.index(new)
+            choice: list[Write] = [SetData(f"{election}/{queue[place]}", new.encode() + CHOSEN)]
+            if place == 0 or spec.mode is FailoverMode.STRICT:
+                # Nobody watches a candidate's data, but everybody the list.
+                choice += [Create(f"{election}/{POKE}"), Delete(f"{election}/{POKE}")]
+            if spec.mode is FailoverMode.FAST:
+                # Together: whoever sees that it is elected sees that it was chosen. In mode strict the elected member
+                # leaves by itself, when its gate is closed.
+                choice += [Delete(f"{election}/{name}") for name in queue[:place]]
             try:
-                if ahead:
-                    intent = self._intent(spec, f"{election}/{queue[len(ahead)]}", who, note)
-                    commit(self._session, [*(Delete(f"{election}/{name}") for name in ahead), intent])
+                if place or not is_master(read_statuses(self._session, subnet, pair), new):
+                    intent = self._intent(spec, f"{election}/{queue[place]}", who, note)
+                    commit(self._session, [*choice, intent])
             except (NoNodeError, NodeExistsError):
                 continue
             return Switchover(subnet, pair, old, new)
