@@ -22,6 +22,8 @@ MACHINE = "PROXYPOOL_LAB_MACHINE"
 SERVICE = "PROXYPOOL_LAB_SERVICE"
 INIT = "init"
 """The service name of a machine's pid 1."""
+SEPARATE = frozenset({"conntrackd"})
+"""Programs that a service starts and that outlive it: services of their own, by the program's name."""
 EMPTY_LOOKS, LOOK_INTERVAL_S = 2, 0.02
 
 
@@ -66,6 +68,25 @@ def alive(process: Process) -> bool:
     """Whether this very process still runs."""
     now = _stat(process.pid)
     return now is not None and now.start == process.start
+
+
+def pid_inside(process: Process) -> int:
+    """Its pid as its own machine counts. `LabError` if it has ended."""
+    try:
+        with open(f"/proc/{process.pid}/status", "rb") as file:
+            line = next(line for line in file if line.startswith(b"NSpid:"))
+    except (OSError, StopIteration):
+        raise LabError(f"{process.service or process.name} on {process.machine} has just ended") from None
+    return int(line.split()[-1])
+
+
+def has_in_environment(process: Process, text: str) -> bool:
+    """Whether a text occurs in the environment it was started with."""
+    try:
+        with open(f"/proc/{process.pid}/environ", "rb") as file:
+            return text.encode() in file.read()
+    except OSError:
+        return False
 
 
 def send(process: Process, number: signal.Signals) -> bool:
@@ -155,6 +176,8 @@ def _look(pid: int, lab: str) -> Process | None:
     if marks.get(LAB) != lab or (stat := _stat(pid)) is None:
         return None
     machine, service = marks.get(MACHINE, ""), marks.get(SERVICE, "")
+    if stat.name in SEPARATE:
+        service = stat.name
     return Process(pid, stat.parent, stat.start, stat.name, stat.state in "Tt", machine, service)
 
 
