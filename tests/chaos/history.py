@@ -159,6 +159,11 @@ class History:
         values: dict[str, Any] = {}
         for key, value in document.items():
             kind = kinds.get(key)
-            made = [kind(**item) for item in value] if kind else value
-            values[key] = tuple(made) if isinstance(made, list) else made
+            made = [kind(**{name: _frozen(part) for name, part in item.items()}) for item in value] if kind else value
+            values[key] = _frozen(made)
         return cls(**values)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
