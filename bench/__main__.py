@@ -21,8 +21,9 @@ from proxypool.lab.errors import LabError
 
 NAMES = (
     "datapath",
-    "blackout",
-    "switchover",
+    "failover",
+    "false-alarms",
+    "mass-failover",
     "onboard",
     "restart",
     "footprint",

@@ -38,6 +38,10 @@ class Seen:
         """The longest time between two answers of which the second came after `since`. However short: also noise."""
         return max(((end - start) * 1e3 for start, end in self._gaps if end > since), default=0.0)
 
+    def silence(self, since: float) -> tuple[float, float]:
+        """Beginning and end of what `silence_ms` tells; `ValueError` if no answer came after `since`."""
+        return max(((start, end) for start, end in self._gaps if end > since), key=lambda gap: gap[1] - gap[0])
+
     def lost(self, since: float = 0.0) -> int:
         """Requests without an answer, sent after `since`."""
         return sum(1 for at in self._lost_at if at > since)

@@ -20,6 +20,9 @@ from proxypool.core.keepalived import FILE_PREFIX, MIN_VERSION, parse_version
 
 PID_FILES = ("/run/keepalived.pid", "/run/keepalived/keepalived.pid")
 CHECK_TIMEOUT_S = 10.0
+REAL_TIME_PRIORITY = 10
+"""Of 1-99: above all ordinary processes, below the kernel's own threads."""
+_REAL_TIME = (os.SCHED_RR, os.SCHED_FIFO)
 _INCLUDE = re.compile(r"^\s*include\s+\S*conf\.d/", re.MULTILINE)
 
 
@@ -145,16 +148,16 @@ class Keepalived:
                 continue
         return None
 
-    def has_open(self, path: str) -> bool:
-        """Whether a process of the running keepalived has a file open, such as the notify fifo.
+    def vrrp_process(self, fifo: str) -> int | None:
+        """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
 
         After a reboot keepalived may start before the directory of the fifo and the track files is there; then it
-        drops both until its next reload.
+        drops both until its next reload, and there is none.
         """
         pid = self.pid()
         if pid is None:
-            return False
-        return any(_has_open(process, path) for process in (pid, *_children(pid)))
+            return None
+        return next((process for process in (*_children(pid), pid) if _has_open(process, fifo)), None)
 
     def reload(self) -> None:
         """Tell keepalived to read its files (SIGHUP): instances that did not change keep their state.
@@ -169,6 +172,19 @@ class Keepalived:
             os.kill(pid, signal.SIGHUP)
         except ProcessLookupError as error:
             raise TransientError("keepalived has just ended") from error
+
+
+def make_real_time(pid: int) -> bool:
+    """Give a process real-time scheduling, unless it has some; False: we may not, or it has ended.
+
+    What it starts inherits it, so notify lines are not late either.
+    """
+    try:
+        if os.sched_getscheduler(pid) not in _REAL_TIME:
+            os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(REAL_TIME_PRIORITY))
+    except (PermissionError, ProcessLookupError):
+        return False
+    return True
 
 
 def _children(pid: int) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from proxypool.cli.exits import ExitCode, fail, reported
+from proxypool.core.detection import Profile
 
 app = typer.Typer(
     name="lab",
@@ -105,13 +106,17 @@ def up(
     attach_all: Annotated[
         bool, typer.Option("--attach-all", help="Every instance reaches every subnet, without being attached.")
     ] = False,
+    detection: Annotated[
+        Profile | None,
+        typer.Option(help="How soon a silent master is replaced; default: balanced, conservative on one CPU."),
+    ] = None,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:
     """Bring a lab up, or what is missing of it. Does nothing when it is up already."""
     with _errors():
         from proxypool.lab.lab import Lab
-        from proxypool.lab.preflight import choose_tunnel, require
+        from proxypool.lab.preflight import choose_detection, choose_tunnel, require
         from proxypool.lab.topology import Topology
 
         require()
@@ -120,7 +125,17 @@ def up(
         if remark:
             progress(remark)
         topology = Topology(
-            name, nodes, hosts, subnets, zk, kind, overlap, pairs=pairs, pods=pods, attach_all=attach_all
+            name,
+            nodes,
+            hosts,
+            subnets,
+            zk,
+            kind,
+            overlap,
+            pairs=pairs,
+            pods=pods,
+            attach_all=attach_all,
+            detection=detection or choose_detection(),
         )
         lab = Lab.up(topology, progress, timeout_s=timeout)
         progress(f"lab {name!r} is up: {', '.join(lab.machines)}")

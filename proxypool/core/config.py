@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from proxypool.core.detection import Profile
 from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Name
@@ -41,8 +42,14 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name | None = None
     """Default: the host name."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    advert_interval_ms: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] = 50
-    """VRRP advertisement interval; a dead master is noticed after about three of them. VRRPv3 counts in 10 ms."""
+    detection: Profile = Profile.BALANCED
+    """How soon a silent master is replaced: `fast` 40 ms, `balanced` 50 ms, `conservative` 0.4 s. The quicker, the more
+    easily lost packets and busy processors look like a dead master. Set the same on both nodes of a pair."""
+    advert_interval_ms: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] | None = None
+    """VRRP advertisement interval, instead of the profile's. VRRPv3 counts in 10 ms. A node of more than 20 pairs
+    stretches what it has to, so that it sends 2,000 a second at most."""
+    missing_adverts: Annotated[int, Meta(ge=2, le=100)] | None = None
+    """So many missing advertisements end a master, instead of the profile's number."""
     keepalived_dir: str = "/etc/keepalived"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from proxypool.core.addressing import namespace_of
+from proxypool.core.detection import Detection
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import PairSpec, Snapshot
 from proxypool.core.role import PRIORITY_ASIDE, Vrrp
@@ -22,8 +23,8 @@ GLOBAL_FILE = f"{FILE_PREFIX}.conf"
 INSTANCE_PREFIX = "proxypool/"
 SEPARATOR = "_"
 """Between a subnet's and a pair's name in names of files: neither can contain it, so no two pairs share a file."""
-MIN_VERSION = (2, 1, 0)
-"""First with `track_file` blocks of their own name and weights that need no reload."""
+MIN_VERSION = (2, 2, 3)
+"""First with `down_timer_adverts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class KeepalivedFacts:
     underlay_device: str
     underlay: IPv4Address
     run_dir: str
-    advert_interval_s: float
+    detection: Detection
     flock: str = "/usr/bin/flock"
     nsenter: str = "/usr/bin/nsenter"
     sysctl: str = "/usr/sbin/sysctl"
@@ -74,7 +75,8 @@ def global_text(facts: KeepalivedFacts) -> str:
 
     The VRRP process gets the highest ordinary priority. Its own real-time setting is not used: at a reload keepalived
     2.2 sets the limit of real-time CPU to 0 and, where it may not raise it again (no CAP_SYS_RESOURCE, as in
-    containers and hardened units), the kernel kills the VRRP process. Real-time scheduling can be given from outside.
+    containers and hardened units), the kernel kills the VRRP process. The daemon gives it real-time scheduling from
+    outside.
 
     All instances share one socket. The system's buffer holds the adverts of a hundred pairs for 0.2 s; lost ones look
     like dead masters. 64 KiB for each instance hold its adverts for seconds.
@@ -89,8 +91,8 @@ global_defs {{
 """
 
 
-def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address) -> str:
-    """The instance of one pair on this node.
+def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address, pairs: int = 1) -> str:
+    """The instance of one pair on this node, which has so many `pairs`.
 
     The notify lines move the gate even when the daemon is dead; the daemon does the same and repairs what they miss.
     The master announces itself every 2 s: after two masters that did not hear each other, hosts may remember the one
@@ -115,7 +117,8 @@ vrrp_instance {name} {{
     interface {facts.underlay_device}
     virtual_router_id {pair.vrid}
     priority {BASE_PRIORITY}
-    advert_int {facts.advert_interval_s:g}
+    advert_int {facts.detection.interval_ms(pairs) / 1000:g}
+    down_timer_adverts {facts.detection.missing}
     garp_master_refresh 2
     garp_master_refresh_repeat 1
     garp_lower_prio_repeat 1
@@ -140,10 +143,12 @@ vrrp_instance {name} {{
 def render(facts: KeepalivedFacts, snapshot: Snapshot) -> dict[str, str]:
     """All our files: name -> text. A pair whose other member has not registered yet waits: its address is unknown."""
     files = {GLOBAL_FILE: global_text(facts)}
-    for pair in snapshot.pairs_on(facts.node):
+    pairs = snapshot.pairs_on(facts.node)
+    for pair in pairs:
         peer = pair.peer_of(facts.node)
         if peer is not None and peer.node in snapshot.nodes:
-            files[file_name(pair.subnet, pair.id)] = pair_text(facts, pair, snapshot.nodes[peer.node].underlay)
+            address = snapshot.nodes[peer.node].underlay
+            files[file_name(pair.subnet, pair.id)] = pair_text(facts, pair, address, len(pairs))
     return files
 
 

@@ -60,6 +60,8 @@ class KeepalivedSeen:
 
     pid: int | None
     is_connected: bool
+    is_on_time: bool = True
+    """Whether its VRRP process has the scheduling that the detection profile needs."""
 
 
 @dataclass(frozen=True, slots=True)

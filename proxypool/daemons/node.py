@@ -21,6 +21,7 @@ from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.core.config import NODE_METRICS, Config, NodeConfig
+from proxypool.core.detection import detection_of
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import NodeSpec, Snapshot
@@ -55,6 +56,10 @@ from proxypool.telemetry.server import MetricsServer
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+NOT_ON_TIME = (
+    "keepalived's VRRP process cannot be given real-time scheduling (CAP_SYS_NICE), so a busy processor may look like "
+    'a dead master: allow it, or choose node.detection = "conservative"'
+)
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
 
@@ -105,8 +110,14 @@ class NodeDaemon:
         )
         self.metrics = NodeMetrics(self._view)
         self.dataplane = Dataplane(on_result=self.inbox.put)
+        detection = detection_of(self.node.detection, self.node.advert_interval_ms, self.node.missing_adverts)
         self.watch = NodeWatch(
-            self.inbox.put, self.dataplane, self.node.underlay, self.run_dir, Keepalived(Path(self.node.keepalived_dir))
+            self.inbox.put,
+            self.dataplane,
+            self.node.underlay,
+            self.run_dir,
+            Keepalived(Path(self.node.keepalived_dir)),
+            needs_real_time=detection.is_real_time,
         )
         facts = NodeFacts(self.name, underlay.address, underlay.mtu, _coordinators(zookeeper.hosts))
         self.membership = Membership(
@@ -116,7 +127,7 @@ class NodeDaemon:
                 self.node.underlay,
                 underlay.address,
                 str(self.run_dir),
-                self.node.advert_interval_ms / 1000,
+                detection,
             ),
             run_dir=self.run_dir,
             timers=Timers.for_session(zookeeper.session_timeout_s, zookeeper.server_tick_s),
@@ -179,12 +190,13 @@ class NodeDaemon:
                 silence = silence_of(self.session, hosts, self.started_at, "roles stay as they are")
                 self.problems.note("zookeeper", silence)
                 self._publish(now)
-            case KeepalivedSeen(pid, is_connected):
+            case KeepalivedSeen(pid, is_connected, is_on_time):
                 self.keepalived_pid = pid
                 self.problems.note(
                     "keepalived",
                     None if pid else "keepalived is not running: start it with `systemctl start keepalived`",
                 )
+                self.problems.note("real-time", None if is_on_time else NOT_ON_TIME)
                 self.membership.vrrp.seen(pid, now, is_connected=is_connected)
             case KeepalivedSynced(_, problem):
                 self.problems.note("keepalived-config", problem)

@@ -17,7 +17,7 @@ from proxypool.adapters import netlink
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.keepalived import Keepalived, NotifyFifo
+from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import PEERS_SET
@@ -56,8 +56,11 @@ class NodeWatch:
         underlay: str,
         run_dir: Path,
         keepalived: Keepalived,
+        *,
+        needs_real_time: bool = False,
     ) -> None:
-        """Nothing is opened before `start`."""
+        """Nothing is opened before `start`. `needs_real_time`: keepalived's VRRP process is given that scheduling."""
+        self._needs_real_time = needs_real_time
         self._post, self._dataplane, self._underlay, self._keepalived = post, dataplane, underlay, keepalived
         self._run_dir = str(run_dir)
         self._fifo_path = fifo_path(self._run_dir)
@@ -123,8 +126,9 @@ class NodeWatch:
             log.warning("%s", error)
 
     def _see_keepalived(self) -> None:
-        pid = self._keepalived.pid()
-        seen = KeepalivedSeen(pid, pid is not None and self._keepalived.has_open(self._fifo_path))
+        pid, vrrp = self._keepalived.pid(), self._keepalived.vrrp_process(self._fifo_path)
+        is_on_time = not self._needs_real_time or vrrp is None or make_real_time(vrrp)
+        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time)
         if seen != self._seen:
             self._seen = seen
             self._post(seen)

@@ -49,7 +49,8 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
     text += f"session_timeout_s = {SESSION_TIMEOUT_S}\nserver_tick_s = {SERVER_TICK_MS / 1000}\n"
     if machine.kind is Kind.NODE:
         zone = zone_of(machine.name)
-        text += f'\n[node]\nname = "{machine.name}"\nunderlay = "eth0"\n\n[node.labels]\nzone = "{zone}"\n'
+        text += f'\n[node]\nname = "{machine.name}"\nunderlay = "eth0"\ndetection = "{topology.detection}"\n'
+        text += f'\n[node.labels]\nzone = "{zone}"\n'
         port = 9477
     else:
         number = number_of(machine.name)

@@ -165,7 +165,7 @@ def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
     kind, remark = preflight.choose_tunnel(tunnel)
     if remark:
         narrator.progress(remark)
-    topology = Topology(name=name, tunnel=kind)
+    topology = Topology(name=name, tunnel=kind, detection=preflight.choose_detection())
     if Lab.exists(name):
         raise LabError(f"lab {name!r} is up; `proxypool lab down --name {name}` first, or give the demo another --name")
     try:

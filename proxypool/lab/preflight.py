@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from proxypool.core.detection import Profile
 from proxypool.lab.errors import LabError
 from proxypool.lab.namespaces import PATH
 from proxypool.lab.services import ZOOKEEPER_JAR
@@ -48,6 +49,11 @@ def has_gre() -> bool:
     """Whether the kernel makes GRE tunnels, tried in a throw-away namespace."""
     command = ["unshare", "--net", "ip", "link", "add", "name", "probe0", "type", "gre", "local", "127.0.0.1"]
     return _try(command) is None
+
+
+def choose_detection() -> str:
+    """The detection profile for this computer: machines that share a single CPU are often late."""
+    return Profile.BALANCED if len(os.sched_getaffinity(0)) > 1 else Profile.CONSERVATIVE
 
 
 def choose_tunnel(wanted: str) -> tuple[Tunnel, str]:

@@ -107,6 +107,8 @@ class Topology:
     """Instances per host."""
     attach: bool = True
     """Attach the instances, through the API of their host's agent, to the subnets they may reach."""
+    detection: str = "balanced"
+    """`node.detection` of all nodes."""
     attach_all: bool = False
     """Hosts let every instance reach every subnet; then nothing is attached."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
+from proxypool.lab.preflight import choose_detection
 from proxypool.lab.report import describe
 from proxypool.lab.topology import Kind, Topology
 from tests.lab.instances import restore_attachments, wait_shared
@@ -53,6 +54,7 @@ class Keeper:
                 pairs=self.pairs,
                 pods=self.pods,
                 attach_all=self.attach_all,
+                detection=choose_detection(),
             )
             try:
                 self.lab = Lab.up(topology, timeout_s=60 * PATIENCE)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from proxypool.core.addressing import namespace_of
 from proxypool.core.attachments import Rules
+from proxypool.core.detection import PROFILES, Profile
 from proxypool.core.keepalived import KeepalivedFacts, render
 from proxypool.core.model import PairSpec, Snapshot, validate_pair, validate_subnet
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
@@ -52,7 +53,7 @@ def scenes_of(pool: Snapshot) -> list[Scene]:
 
 def files_of(pool: Snapshot, node: str) -> dict[str, str]:
     facts = facts_of(node)
-    return render(KeepalivedFacts(node, "eth0", facts.underlay, "/run/proxypool", 0.05), pool)
+    return render(KeepalivedFacts(node, "eth0", facts.underlay, "/run/proxypool", PROFILES[Profile.BALANCED]), pool)
 
 
 def all_pairs(pool: Snapshot) -> list[PairSpec]:

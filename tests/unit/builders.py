@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from proxypool.core.detection import Profile, detection_of
 from proxypool.core.host_scene import HostFacts, guard_of, host_scene, steering_of
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import (
@@ -120,9 +121,10 @@ def node_facts(name: str = "n1") -> NodeFacts:
     return NodeFacts(name, IPv4Address("192.168.4.1"), 1500, ((IPv4Address("192.168.4.50"), 2181),))
 
 
-def keepalived_facts(name: str = "n1", advert_interval_s: float = 0.05) -> KeepalivedFacts:
+def keepalived_facts(name: str = "n1", advert_ms: int = 10) -> KeepalivedFacts:
     """Where things are on a node."""
-    return KeepalivedFacts(name, "eth0", IPv4Address("192.168.4.1"), "/run/proxypool", advert_interval_s)
+    detection = detection_of(Profile.BALANCED, advert_ms)
+    return KeepalivedFacts(name, "eth0", IPv4Address("192.168.4.1"), "/run/proxypool", detection)
 
 
 def host_facts(name: str = "h1") -> HostFacts:

@@ -33,7 +33,8 @@ def test_an_empty_file_is_all_defaults() -> None:
 def test_a_nodes_file_needs_only_its_underlay() -> None:
     config = parse(NODE, what="proxypool.toml")
     assert config.node is not None
-    assert config.node.advert_interval_ms == 50
+    assert config.node.detection == "balanced"
+    assert config.node.advert_interval_ms is None
     assert config.node.name is None
 
 

@@ -42,7 +42,8 @@ vrrp_instance proxypool/s1/p1 {{
     interface eth0
     virtual_router_id 1
     priority 1
-    advert_int 0.05
+    advert_int 0.01
+    down_timer_adverts 5
     garp_master_refresh 2
     garp_master_refresh_repeat 1
     garp_lower_prio_repeat 1
@@ -139,10 +140,18 @@ def test_keepalived_without_the_track_file_comes_last() -> None:
     assert BASE_PRIORITY < BASE_PRIORITY + PRIORITY_UNFIT
 
 
-@pytest.mark.parametrize(("interval_s", "written"), [(0.01, "0.01"), (0.05, "0.05"), (1.0, "1"), (40.95, "40.95")])
-def test_the_interval_is_written_in_seconds(interval_s: float, written: str) -> None:
-    facts = make.keepalived_facts(advert_interval_s=interval_s)
+@pytest.mark.parametrize(("interval_ms", "written"), [(10, "0.01"), (50, "0.05"), (1000, "1"), (40950, "40.95")])
+def test_the_interval_is_written_in_seconds(interval_ms: int, written: str) -> None:
+    facts = make.keepalived_facts(advert_ms=interval_ms)
     assert f"    advert_int {written}\n" in pair_text(facts, make.pair(), PEER)
+
+
+def test_a_node_of_many_pairs_has_one_interval_for_all() -> None:
+    """Stretched: the files of pairs that were there before change too."""
+    pairs = [make.pair(subnet=f"s{n}", vrid=n, havip=f"192.168.5.{n}") for n in range(1, 31)]
+    pool = make.snapshot(pairs=pairs, subnets=[make.subnet(pair.subnet) for pair in pairs])
+    files = render(make.keepalived_facts(), pool)
+    assert sum("    advert_int 0.02\n" in text for text in files.values()) == 30
 
 
 def test_each_member_lists_the_other_as_its_peer() -> None:

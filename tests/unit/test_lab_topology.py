@@ -229,7 +229,7 @@ def test_node_configuration() -> None:
             "session_timeout_s": 4.0,
             "server_tick_s": 0.5,
         },
-        "node": {"name": "node-b", "underlay": "eth0", "labels": {"zone": "b"}},
+        "node": {"name": "node-b", "underlay": "eth0", "detection": "balanced", "labels": {"zone": "b"}},
         "metrics": {"listen": "0.0.0.0:9477"},
     }
 
