@@ -159,6 +159,11 @@ class Keepalived:
             return None
         return next((process for process in (*_children(pid), pid) if _has_open(process, fifo)), None)
 
+    def is_stopped(self) -> bool:
+        """Whether the running keepalived was stopped (SIGSTOP, a debugger): it does nothing and keeps all it has."""
+        pid = self.pid()
+        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
+
     def reload(self) -> None:
         """Tell keepalived to read its files (SIGHUP): instances that did not change keep their state.
 
@@ -192,6 +197,14 @@ def _children(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in {b"T", b"t"}
+    except OSError:
+        return False
 
 
 def _has_open(pid: int, path: str) -> bool:

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from proxypool.adapters import netlink
@@ -221,17 +220,21 @@ class Membership:
                 self.counting.counted(message, now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
-            case PeerHeard(peers):
-                self._peers_heard(peers, now)
+            case PeerHeard():
+                self._peers_heard(message, now)
             case _:
                 return
 
-    def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
+    def _peers_heard(self, message: PeerHeard, now: float) -> None:
         for member in self.members.values():
             peer = member.pair.peer_of(self.facts.name)
             spec = self.snapshot.nodes.get(peer.node) if peer else None
-            if member.state.is_aside and spec is not None and spec.underlay in peers:
+            if spec is None:
+                continue
+            if member.state.is_aside and spec.underlay in message.peers:
                 member.handle(HeartbeatHeard(), now)
+            if self.vrrp.is_orphaned(member) and (spec.underlay, member.pair.vrid) in message.masters:
+                self.vrrp.fence(member, now)
 
     def _reconciled(self, result: Reconciled, now: float) -> None:
         self.metrics.reconciled(
@@ -275,6 +278,16 @@ class Membership:
         for member in self.members.values():
             member.handle(CoordinatorChanged(state), now)
 
+    def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
+        """It started, ended or was stopped (then `pid` is None too)."""
+        self.vrrp.seen(pid, now, is_connected=is_connected)
+        self._listen_for_peers()
+
+    def _listen_for_peers(self) -> None:
+        """Only while somebody waits for an advertisement: they are many."""
+        members = self.members.values()
+        self.watch.listen_for_peers(any(one.state.is_aside or self.vrrp.is_orphaned(one) for one in members))
+
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
         for member in self.members.values():
@@ -286,7 +299,7 @@ class Membership:
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
-        self.watch.listen_for_peers(any(member.state.is_aside for member in self.members.values()))
+        self._listen_for_peers()
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)

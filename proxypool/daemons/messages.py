@@ -62,6 +62,8 @@ class KeepalivedSeen:
     is_connected: bool
     is_on_time: bool = True
     """Whether its VRRP process has the scheduling that the detection profile needs."""
+    is_stopped: bool = False
+    """Whether it was stopped: then it is as good as dead, but holds on to what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class PeerHeard:
     """VRRP advertisements from these addresses arrive."""
 
     peers: frozenset[IPv4Address]
+    masters: frozenset[tuple[IPv4Address, int]] = frozenset()
+    """(address, VRID) of those that say that they are master."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,10 +128,15 @@ class NodeWatch:
     def _see_keepalived(self) -> None:
         pid, vrrp = self._keepalived.pid(), self._keepalived.vrrp_process(self._fifo_path)
         is_on_time = not self._needs_real_time or vrrp is None or make_real_time(vrrp)
-        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time)
+        is_stopped = self._keepalived.is_stopped()
+        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time, is_stopped)
         if seen != self._seen:
             self._seen = seen
             self._post(seen)
+
+    def _has_keepalived_changed(self, seen: KeepalivedSeen) -> bool:
+        """Whether it ended, began, or was stopped: some 0.1 ms, because a dead one must not keep a HaVip for long."""
+        return (self._keepalived.pid(), self._keepalived.is_stopped()) != (seen.pid, seen.is_stopped)
 
     def listen_for_peers(self, is_wanted: bool) -> None:  # noqa: FBT001 - says what is wanted
         """Hear the other members' advertisements, only while somebody waits for them: they are many."""
@@ -145,15 +150,18 @@ class NodeWatch:
             self._vrrp = None
 
     def _hear(self) -> None:
-        heard = set()
+        heard, masters = set[IPv4Address](), set[tuple[IPv4Address, int]]()
         while self._vrrp is not None:
             try:
-                _, address = self._vrrp.recvfrom(256)
+                data, address = self._vrrp.recvfrom(256)
             except OSError:
                 break
             heard.add(IPv4Address(address[0]))
+            _, vrid, priority = data[(data[0] & 15) * 4 :][:3]
+            if priority:
+                masters.add((IPv4Address(address[0]), vrid))
         if heard:
-            self._post(PeerHeard(frozenset(heard)))
+            self._post(PeerHeard(frozenset(heard), frozenset(masters)))
 
     # ---- the subnets' namespaces ---------------------------------------------------------------------------------
 
@@ -205,6 +213,8 @@ class NodeWatch:
             self._is_root_dirty = False
             self._see_addresses()
             self._is_scope_dirty = True
+        if self._seen is not None and self._has_keepalived_changed(self._seen):
+            self._see_keepalived()
         now = time.monotonic()
         if now >= self._full_look_at:
             self._full_look_at = now + FULL_LOOK_S
