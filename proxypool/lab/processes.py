@@ -22,8 +22,8 @@ MACHINE = "PROXYPOOL_LAB_MACHINE"
 SERVICE = "PROXYPOOL_LAB_SERVICE"
 INIT = "init"
 """The service name of a machine's pid 1."""
-SEPARATE = frozenset({"conntrackd"})
-"""Programs that a service starts and that outlive it: services of their own, by the program's name."""
+OWN_SERVICES = {"conntrackd": "conntrackd"}
+"""Programs that outlive the service that started them: they are services of their own, by their name."""
 EMPTY_LOOKS, LOOK_INTERVAL_S = 2, 0.02
 
 
@@ -175,9 +175,7 @@ def _look(pid: int, lab: str) -> Process | None:
     marks = _marks(pid)
     if marks.get(LAB) != lab or (stat := _stat(pid)) is None:
         return None
-    machine, service = marks.get(MACHINE, ""), marks.get(SERVICE, "")
-    if stat.name in SEPARATE:
-        service = stat.name
+    machine, service = marks.get(MACHINE, ""), OWN_SERVICES.get(stat.name, marks.get(SERVICE, ""))
     return Process(pid, stat.parent, stat.start, stat.name, stat.state in "Tt", machine, service)
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from proxypool.core.addressing import namespace_of
+from proxypool.lab.configs import SERVER_TICK_MS, SESSION_TIMEOUT_S
+from proxypool.lab.faults.kinds import Fault, Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.namespaces import has_address, in_network_of
 from proxypool.lab.plans import SubnetPlan
-from proxypool.lab.prober import Connections, Holders, Instrument, Prober
-from proxypool.lab.topology import FABRIC, UNDERLAY, mac_of
-from tests.chaos.history import Connection, GateChange, Pair, Probes, Said, Span
+from proxypool.lab.prober import Connections, Holders, Prober
+from proxypool.lab.topology import FABRIC, UNDERLAY, Kind, mac_of
+from tests.chaos.history import Connection, FaultEvent, GateChange, History, Pair, Probes, Said, Span
 from tests.lab.observe import EniWatch, Frame, Sniffer, said
 
 GATE_LOOK_S = 0.004
@@ -223,6 +225,7 @@ class Recorder:
     holders: tuple[Span, ...] = ()
     probes: tuple[Probes, ...] = ()
     connections: tuple[Connection, ...] = ()
+    faults: list[FaultEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pairs = pairs_of(self.lab)
@@ -288,17 +291,30 @@ class Recorder:
         counts = result["sent"], result["lost"]
         return Probes(plan.id, plan.pairs[0].id, "pod1", self.start, self.end, *counts, gaps, stall_s)
 
-    def said(self) -> tuple[Said, ...]:
-        """What daemons said."""
-        return tuple(self._words.said)
+    def fault(self, kind: Fault | str, machine: str, options: Options | None = None) -> float:
+        """Do it, and remember that it was done; when it began to act."""
+        before, options = time.monotonic(), options or Options()
+        began = self.lab.fault(kind, machine, options=options)
+        self.faults.append(FaultEvent(before, time.monotonic(), Fault(kind).value, machine, options.subnet))
+        return began
 
-    def strangers(self) -> tuple[str, ...]:
-        """Frames with a foreign source."""
-        return tuple(self._enis.seen()[:20])
-
-    def crossed(self) -> tuple[str, ...]:
-        """Packets that are where they do not belong."""
-        return self._crossings.seen()
-
-
-__all__ = ["Instrument", "Recorder", "pairs_of"]
+    def history(self, seed: str, **more: Any) -> History:
+        """Everything, once the block was left. `more`: what others saw."""
+        return History(
+            seed=seed,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            server_tick_s=SERVER_TICK_MS / 1000,
+            zookeepers=tuple(m.name for m in self.lab.topology.machines.values() if m.kind is Kind.ZOOKEEPER),
+            pairs=self.pairs,
+            start=self.start,
+            end=self.end,
+            faults=tuple(self.faults),
+            gates=tuple(self.gates.changes),
+            holders=self.holders,
+            probes=self.probes,
+            connections=self.connections,
+            said=tuple(self._words.said),
+            strangers=tuple(self._enis.seen()[:20]),
+            crossed=self._crossings.seen(),
+            **more,
+        )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from proxypool.lab.configs import SERVER_TICK_MS, SESSION_TIMEOUT_S
 from proxypool.lab.errors import LabError, LabTimeout
 from proxypool.lab.faults.kinds import Fault, Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.topology import Kind, Topology
-from tests.chaos.history import FaultEvent, History
+from tests.chaos.history import History
 from tests.chaos.recorder import Recorder
 from tests.chaos.schedule import Step
 from tests.lab.instances import restore_attachments
@@ -32,65 +31,34 @@ def topology_of(name: str) -> Topology:
 def run(lab: Lab, seed: str, steps: Sequence[Step], duration_s: float, say: Say) -> History:
     """The history. The lab is whole again afterwards, as far as the product lets it be."""
     foreign = _make_foreign(lab)
-    faults: list[FaultEvent] = []
     try:
         with Recorder(lab) as recorder:
             began = time.monotonic()
             for step in steps:
                 time.sleep(max(0.0, began + step.at - time.monotonic()))
                 say(str(step))
-                faults += _act(lab, step, say)
+                try:
+                    recorder.fault(step.fault, step.machine, Options(step.subnet))
+                except LabError as error:
+                    # The program that is to be stopped was killed just before: then this is no fault.
+                    say(f"           not possible: {error}")
             time.sleep(max(0.0, began + duration_s - time.monotonic()))
             say("healing everything")
-            faults += heal(lab)
+            for name in _breakable(lab):
+                recorder.fault(Fault.POWER_ON, name)
             unhealed = _wait_well(lab)
             restless = _restless(lab) if not unhealed else ()
     finally:
-        heal(lab)
-    off = {event.machine for event in faults if event.fault == Fault.POWER_OFF}
-    return History(
-        seed=seed,
-        session_timeout_s=SESSION_TIMEOUT_S,
-        server_tick_s=SERVER_TICK_MS / 1000,
-        zookeepers=tuple(m.name for m in lab.topology.machines.values() if m.kind is Kind.ZOOKEEPER),
-        pairs=recorder.pairs,
-        start=recorder.start,
-        end=recorder.end,
-        faults=tuple(faults),
-        gates=tuple(recorder.gates.changes),
-        holders=recorder.holders,
-        probes=recorder.probes,
-        connections=recorder.connections,
-        said=recorder.said(),
-        strangers=recorder.strangers(),
-        crossed=recorder.crossed(),
-        foreign_lost=tuple(_lost(lab, {node: what for node, what in foreign.items() if node not in off})),
-        restless=restless,
-        unhealed=unhealed,
-        log=_logs(lab),
-    )
+        for name in _breakable(lab):
+            lab.fault(Fault.POWER_ON, name)
+    off = {event.machine for event in recorder.faults if event.fault == Fault.POWER_OFF}
+    lost = _lost(lab, {node: what for node, what in foreign.items() if node not in off})
+    return recorder.history(seed, foreign_lost=tuple(lost), restless=restless, unhealed=unhealed, log=_logs(lab))
 
 
-def _act(lab: Lab, step: Step, say: Say) -> list[FaultEvent]:
-    before = time.monotonic()
-    try:
-        lab.fault(step.fault, step.machine, options=Options(step.subnet))
-    except LabError as error:
-        # The program that is to be stopped was killed just before: then this is no fault.
-        say(f"           not possible: {error}")
-        return []
-    return [FaultEvent(before, time.monotonic(), step.fault.value, step.machine, step.subnet)]
-
-
-def heal(lab: Lab) -> list[FaultEvent]:
-    """Everything that does not run, is stopped, cut or hindered."""
-    done: list[FaultEvent] = []
-    for spec in lab.topology.machines.values():
-        if spec.kind in {Kind.NODE, Kind.ZOOKEEPER}:
-            before = time.monotonic()
-            lab.fault(Fault.POWER_ON, spec.name)
-            done.append(FaultEvent(before, time.monotonic(), Fault.POWER_ON.value, spec.name))
-    return done
+def _breakable(lab: Lab) -> list[str]:
+    """Machines that faults may be done to."""
+    return [spec.name for spec in lab.topology.machines.values() if spec.kind in {Kind.NODE, Kind.ZOOKEEPER}]
 
 
 def _wait_well(lab: Lab) -> tuple[str, ...]:

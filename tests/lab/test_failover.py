@@ -43,25 +43,7 @@ OVERLAP_LIMIT_S = 1.0 * PATIENCE
 CONNECTIONS = 20 if IN_GUEST else 50
 
 
-@pytest.fixture
-def subnet(lab: Lab) -> SubnetPlan:
-    """The one that is watched."""
-    return lab.topology.subnet_plans[0]
-
-
 Measured = Callable[[str, float], None]
-
-
-@pytest.fixture
-def measured(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> Measured:
-    """Tell a figure: in the report, and on the terminal."""
-
-    def tell(what: str, value: float) -> None:
-        record_property(what, value)
-        with capsys.disabled():
-            print(f" [{what}: {value:.0f}]", end="")  # noqa: T201
-
-    return tell
 
 
 def prober(lab: Lab, subnet: SubnetPlan, **options: Any) -> Prober:

@@ -154,7 +154,7 @@ def _of(machine: Machine, service: str) -> list[processes.Process]:
 def _require(machine: Machine, service: str) -> processes.Process:
     """Its first process; `LabError` if there is none."""
     machine.require_on()
-    if service not in processes.SEPARATE:
+    if service not in processes.OWN_SERVICES:
         machine.service(service)
         process = machine.service_process(service)
     else:
