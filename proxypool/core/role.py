@@ -17,6 +17,9 @@ one is alive, after `Timers.tie_break_s`. It returns when it hears the other aga
 and when ZooKeeper is lost, for then nobody can say that the other lives. Because a member stands aside for one it does
 not hear, only a member that can be master may be elected: fit, and with a keepalived that runs and has no fault.
 
+A member to which nothing comes on the underlay stands aside as well: no traffic reaches it, but its advertisements may
+reach the other one, which would wait for ever. It returns with the first packet.
+
 A restarted daemon knows nothing. Until VRRP has spoken it moves no gate and no candidate; until the first look at the
 member's health it moves no priority; and while it has no opinion yet, a track file that says "aside" means that this
 member stands aside: its predecessor did, or it has just started.
@@ -119,12 +122,27 @@ class HeartbeatHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderlaySeen:
+    """Whether packets of anybody arrive on the underlay."""
+
+    is_silent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by."""
 
 
 Event: TypeAlias = (
-    VrrpChanged | ElectionSeen | CoordinatorChanged | HealthSeen | GateSeen | PrioritySeen | HeartbeatHeard | Tick
+    VrrpChanged
+    | ElectionSeen
+    | CoordinatorChanged
+    | HealthSeen
+    | GateSeen
+    | PrioritySeen
+    | HeartbeatHeard
+    | UnderlaySeen
+    | Tick
 )
 
 
@@ -263,6 +281,8 @@ class MemberState:
     contends: bool | None = None
     """What was last asked for; None: nothing yet, a predecessor's candidate stays."""
     is_aside: bool = False
+    is_deaf: bool = False
+    """Whether nothing at all arrives on the underlay."""
     contested_since: float | None = None
     """Since when this member is VRRP master although another living one is elected."""
     role_since: float = 0.0
@@ -288,6 +308,8 @@ class MemberState:
 
         A fault that keepalived reports because the track file says "aside" is none of its own.
         """
+        if self.is_deaf:
+            return False
         match self.vrrp:
             case Vrrp.UNKNOWN:
                 return None
@@ -322,7 +344,7 @@ def decide(state: MemberState) -> Decision:
 
 
 def _priority(state: MemberState) -> int | None:
-    if state.is_aside:
+    if state.is_aside or state.is_deaf:
         return PRIORITY_ASIDE
     if not state.is_fit:
         return PRIORITY_UNFIT
@@ -358,6 +380,8 @@ def _take_in(state: MemberState, event: Event) -> MemberState:
             return replace(state, candidates=candidates, epoch=epoch)
         case CoordinatorChanged(coordinator):
             return replace(state, coordinator=coordinator)
+        case UnderlaySeen(is_silent):
+            return replace(state, is_deaf=is_silent)
         case PrioritySeen(value):
             is_left_aside = value == PRIORITY_ASIDE and decide(state).priority is None
             return replace(state, track=value, is_aside=state.is_aside or is_left_aside)

@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from itertools import islice
 from pathlib import Path
 
 from proxypool.adapters import netlink
@@ -25,6 +27,7 @@ from proxypool.core.role import (
     HealthSeen,
     HeartbeatHeard,
     Timers,
+    UnderlaySeen,
 )
 from proxypool.core.scene import Scene
 from proxypool.daemons.counting import Counting
@@ -39,6 +42,7 @@ from proxypool.daemons.messages import (
     NamespaceGone,
     NamespaceOpened,
     PeerHeard,
+    UnderlayHeard,
 )
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.publisher import Publisher
@@ -48,6 +52,9 @@ from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import MemberView, NodeMetrics
 
 log = logging.getLogger(__name__)
+
+NODES_ASKED, HOSTS_ASKED = 5, 3
+"""When the underlay is silent."""
 
 
 @dataclass
@@ -73,6 +80,8 @@ class Membership:
     counting: Counting = field(init=False)
     wishes: Wishes = field(init=False)
     tunnel_problem: str | None = None
+    is_deaf: bool = False
+    """Whether the underlay is silent."""
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
     _changes: HostChanges = field(default_factory=HostChanges)
@@ -107,10 +116,18 @@ class Membership:
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
             self.wishes.list_hosts(self.members.values(), snapshot, now)
+        self.watch.neighbours = self._neighbours()
         pool = (snapshot.spec, snapshot.subnets, snapshot.pairs, snapshot.nodes)
         if pool != self._pool:
             self._pool = pool
             self.vrrp.sync(snapshot)
+
+    def _neighbours(self) -> tuple[IPv4Address, ...]:
+        """Some that would answer on the underlay, the other members of our pairs first."""
+        peers = {peer.node for member in self.members.values() if (peer := member.pair.peer_of(self.facts.name))}
+        nodes = [self.snapshot.nodes[name].underlay for name in sorted(peers) if name in self.snapshot.nodes]
+        hosts = [host.underlay for host in islice(self.snapshot.hosts.values(), HOSTS_ASKED)]
+        return (*nodes[:NODES_ASKED], *hosts)
 
     def _probe_tunnel(self, kind: TunnelKind) -> None:
         if self._probed is kind:
@@ -162,6 +179,7 @@ class Membership:
         )
         self.members[pair.subnet] = member
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
+        member.handle(UnderlaySeen(self.is_deaf), now)
         member.has_havip = pair.havip in self.vrrp.addresses
         member.see_priority(now)
         self.vrrp.adopt(member, now)
@@ -220,10 +238,19 @@ class Membership:
                 self.counting.counted(message, now)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
+            case UnderlayHeard(is_silent):
+                self._underlay_heard(now, is_silent=is_silent)
             case PeerHeard():
                 self._peers_heard(message, now)
             case _:
                 return
+
+    def _underlay_heard(self, now: float, *, is_silent: bool) -> None:
+        self.is_deaf = is_silent
+        what = "nothing arrives any more: standing aside for all pairs" if is_silent else "packets arrive again"
+        log.warning("underlay: %s", what)
+        for member in self.members.values():
+            member.handle(UnderlaySeen(is_silent), now)
 
     def _peers_heard(self, message: PeerHeard, now: float) -> None:
         for member in self.members.values():

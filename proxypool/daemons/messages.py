@@ -140,6 +140,13 @@ class PeerHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderlayHeard:
+    """Whether the underlay is silent: no packet of anybody arrives, though some would answer."""
+
+    is_silent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSeen:
     """Our objects in the machine's own namespace, as a predecessor left them."""
 
@@ -199,6 +206,7 @@ Message: TypeAlias = (
     | GateTouched
     | ConnectionsCounted
     | PeerHeard
+    | UnderlayHeard
     | MachineSeen
     | GroupsWanted
     | HavipsAsked

@@ -23,6 +23,7 @@ from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
+from proxypool.daemons.hearing import Asker, Hearing
 from proxypool.daemons.messages import (
     AddressesSeen,
     AddressMoved,
@@ -74,6 +75,8 @@ class NodeWatch:
         self._vrrp: socket.socket | None = None
         self._is_root_dirty = self._is_scope_dirty = False
         self._full_look_at = 0.0
+        self.neighbours: tuple[IPv4Address, ...] = ()
+        """Machines of the pool on the underlay; replaced whole, by another thread."""
 
     def start(self) -> None:
         """Look at everything once, in the order in which the answers are needed, then watch."""
@@ -83,6 +86,8 @@ class NodeWatch:
         self._see_addresses()
         self._open_fifo()
         self._see_keepalived()
+        counters = NamespaceCounters(self._underlay)
+        self.hearing = Hearing(lambda: counters.read().rx_packets, Asker().ask, self._post, self.neighbours)
         self._watcher.add(self._root_events, self._root_changed)
         self._addresses = netlink.AddressEvents(self._underlay)
         self._watcher.add(self._addresses, self._addresses_moved)
@@ -216,6 +221,8 @@ class NodeWatch:
         if self._seen is not None and self._has_keepalived_changed(self._seen):
             self._see_keepalived()
         now = time.monotonic()
+        self.hearing.neighbours = self.neighbours
+        self.hearing.look(now)
         if now >= self._full_look_at:
             self._full_look_at = now + FULL_LOOK_S
             self._look_at_everything()

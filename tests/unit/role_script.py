@@ -3,7 +3,7 @@
     0.0 n1: vrrp backup => gate closed; init to backup
 
 Words: `zookeeper connected`, `vrrp master`, `health fit`, `health eni`, `elects n1 n2 @100` (epoch of the first),
-`elects nobody`, `gate open`, `track 239`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
+`elects nobody`, `gate open`, `track 239`, `underlay silent`, `underlay heard`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from proxypool.core.role import (
     SetPriority,
     Tick,
     Timers,
+    UnderlaySeen,
     Vrrp,
     VrrpChanged,
     step,
@@ -67,13 +68,15 @@ def replay(transcript: str) -> str:
     return "\n".join(lines)
 
 
-def event_of(words: str) -> Event:  # noqa: PLR0911 - one for each word
+def event_of(words: str) -> Event:  # noqa: C901, PLR0911, PLR0912 - one for each word
     """The event that a line describes."""
     match words.split():
         case ["vrrp", state]:
             return VrrpChanged(Vrrp(state))
         case ["zookeeper", state]:
             return CoordinatorChanged(Coordinator(state))
+        case ["underlay", word]:
+            return UnderlaySeen(word == "silent")
         case ["health", "fit"]:
             return HealthSeen(frozenset())
         case ["health", *reasons]:
