@@ -18,8 +18,8 @@ LOSSY_GAP_S = 1.5
 """The longest gap while packets are lost or late."""
 OUTAGE_S = 1.0
 """The longest gap after an event that is not named below."""
-CALM_GAP_S = 0.3
-"""The longest gap when nothing happened for a while: a computer that runs a lab stalls now and then."""
+SHORT_GAP_S = 0.3
+"""A gap that needs no reason: a planned change, and a computer that runs a lab stalls now and then."""
 EDGE_S = 0.05
 """The exactness of all times."""
 OUTAGES_S: dict[Fault, float] = {

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from proxypool.lab.faults.kinds import Fault
+from proxypool.lab.faults.kinds import HEALS, Fault
 from tests.chaos import bounds
-from tests.chaos.history import Connection, GateChange, History, Pair, Probes
+from tests.chaos.history import Connection, FaultEvent, GateChange, History, Pair, Probes
 from tests.chaos.world import NO_ENI, World
 
 AROUND_S = 6.0
@@ -142,7 +142,7 @@ def _excess(
     """The longest part of a gap that has no excuse; None if there is none to speak of."""
     start, end = gap
     # A prober that was itself kept from running sees a gap that is none.
-    tolerated = probes.own_stall_s + (bounds.CALM_GAP_S if _is_calm(world, start, end) else bounds.OUTAGE_S)
+    tolerated = probes.own_stall_s + bounds.SHORT_GAP_S
     if end - start <= tolerated:
         return None
     parts, at = [], start
@@ -156,12 +156,18 @@ def _excess(
     return longest if longest[1] - longest[0] > probes.own_stall_s + bounds.EDGE_S else None
 
 
-def _is_calm(world: World, start: float, end: float) -> bool:
-    """Whether nothing at all was going on, so that not even a short gap has a reason."""
-    since = start - bounds.UNDISTURBED_S
-    if any(since <= event.at <= end for event in world.events):
-        return False
-    return not any(any(moment.active.values()) for _, _, moment in world.between(since, end))
+def _bound(history: History, pair: Pair, event: FaultEvent) -> float:
+    """How long traffic may be interrupted by an event. Who returns to a pair whose traffic flows disturbs nobody."""
+    fault = Fault(event.fault)
+    if fault in HEALS.values() and event.machine in pair.members:
+        holder = {
+            pair.macs.get(span.mac)
+            for span in history.holders
+            if span.address == pair.havip and span.start < event.at <= span.end + bounds.EDGE_S
+        }
+        if holder and event.machine not in holder:
+            return bounds.SHORT_GAP_S
+    return bounds.OUTAGES_S.get(fault, bounds.OUTAGE_S)
 
 
 def _excuses(history: History, world: World, pair: Pair) -> list[tuple[float, float]]:
@@ -169,8 +175,7 @@ def _excuses(history: History, world: World, pair: Pair) -> list[tuple[float, fl
     found: list[tuple[float, float]] = []
     for event in world.events:
         if event.machine in pair.members or event.machine in history.zookeepers:
-            bound = bounds.OUTAGES_S.get(Fault(event.fault), bounds.OUTAGE_S)
-            found.append((event.at - 0.05, event.done + bound))
+            found.append((event.at - bounds.EDGE_S, event.done + _bound(history, pair, event)))
     unready: dict[str, float] = dict.fromkeys(pair.members, history.start)
     """Until when a member does not count as healthy."""
     bound = bounds.OUTAGE_S

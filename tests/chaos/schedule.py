@@ -45,6 +45,8 @@ ZOOKEEPER_SHARE = 0.25
 """Of all faults."""
 MAX_AT_ONCE = 4
 SHORTEST_S, LONGEST_S = 0.3, 12.0
+PACES = (0.5, 1.0, 3.0)
+"""Times the pauses: some schedules are so dense that faults meet, some so sparse that each one is seen by itself."""
 PAUSES_S = (0.0, 0.2, 1.0, 3.0, 6.0)
 
 
@@ -70,7 +72,7 @@ def make(seed: str, topology: Topology, duration_s: float) -> tuple[Step, ...]:
     steps: list[Step] = []
     lasting: list[Step] = []
     """Healings to come."""
-    now = dice.uniform(0.5, 2.0)
+    now, pace = dice.uniform(0.5, 2.0), dice.choice(PACES)
     while now < duration_s:
         due = sorted((step for step in lasting if step.at <= now), key=lambda step: step.at)
         steps += due
@@ -80,7 +82,7 @@ def make(seed: str, topology: Topology, duration_s: float) -> tuple[Step, ...]:
             if step.fault in HEALS:
                 span_s = SHORTEST_S * (LONGEST_S / SHORTEST_S) ** dice.random()
                 lasting.append(Step(round(now + span_s, 3), HEALS[step.fault], step.machine, step.subnet))
-        now = round(now + dice.choice(PAUSES_S) * dice.uniform(0.5, 1.0) + 0.05, 3)
+        now = round(now + pace * dice.choice(PAUSES_S) * dice.uniform(0.5, 1.0) + 0.05, 3)
     steps += [step for step in lasting if step.at < duration_s]
     return tuple(sorted(steps, key=lambda step: step.at))
 

@@ -131,8 +131,17 @@ def test_2_traffic_is_back_within_the_bound_of_the_fault(kind: str) -> None:
 
 
 def test_2_a_gap_without_any_reason() -> None:
-    assert invariants(silence(bounds.CALM_GAP_S - 0.05)) == []
-    assert invariants(silence(bounds.CALM_GAP_S + 0.1)) == [2]
+    assert invariants(silence(bounds.SHORT_GAP_S - 0.05)) == []
+    assert invariants(silence(bounds.SHORT_GAP_S + 0.1)) == [2]
+
+
+def test_2_who_returns_disturbs_nobody() -> None:
+    """Traffic flows through the other one: that is not to be interrupted, but by a planned change."""
+    events = fault(FAULT_AT - 30.0, "power-off", B), fault(FAULT_AT, "power-on", B)
+    assert invariants(silence(0.8, *events)) == [2]
+    assert invariants(silence(0.2, *events)) == []
+    nobody = replace(silence(0.8, *events), holders=())
+    assert invariants(nobody) == []
 
 
 def test_2_a_prober_that_was_itself_kept_from_running_saw_no_gap() -> None:
