@@ -172,10 +172,12 @@ def _bound(history: History, pair: Pair, event: FaultEvent) -> float:
 
 def _excuses(history: History, world: World, pair: Pair) -> list[tuple[float, float]]:
     """Stretches in which traffic may be interrupted, by their beginning."""
-    found: list[tuple[float, float]] = []
-    for event in world.events:
-        if event.machine in pair.members or event.machine in history.zookeepers:
-            found.append((event.at - bounds.EDGE_S, event.done + _bound(history, pair, event)))
+    concerned = {*pair.members, *history.zookeepers}
+    found = [
+        (event.at - bounds.EDGE_S, event.done + _bound(history, pair, event))
+        for event in world.events
+        if event.machine in concerned
+    ]
     unready: dict[str, float] = dict.fromkeys(pair.members, history.start)
     """Until when a member does not count as healthy."""
     bound = bounds.OUTAGE_S
