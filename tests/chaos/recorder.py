@@ -225,6 +225,8 @@ class Recorder:
     holders: tuple[Span, ...] = ()
     probes: tuple[Probes, ...] = ()
     connections: tuple[Connection, ...] = ()
+    strangers: tuple[str, ...] = ()
+    crossed: tuple[str, ...] = ()
     faults: list[FaultEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -271,6 +273,7 @@ class Recorder:
             self._stack.close()
 
     def _collect(self) -> None:
+        self.strangers, self.crossed = tuple(self._enis.seen()[:20]), self._crossings.seen()
         found = self._wire.result()["addresses"]
         self.holders = tuple(
             Span(address, span["mac"], span["start"], span["end"])
@@ -314,7 +317,7 @@ class Recorder:
             probes=self.probes,
             connections=self.connections,
             said=tuple(self._words.said),
-            strangers=tuple(self._enis.seen()[:20]),
-            crossed=self._crossings.seen(),
+            strangers=self.strangers,
+            crossed=self.crossed,
             **more,
         )

@@ -29,8 +29,8 @@ def inject(builder: Builder, machine: Machine, fault: Fault, options: Options | 
 
 
 def troubled(builder: Builder) -> set[str]:
-    """Names of machines with lasting faults of packets or programs; cut cables and dead services show elsewhere."""
-    return packets.filtered(builder) | programs.hindered(builder)
+    """Machines with lasting faults of packets, programs or disks; cut cables and dead services show elsewhere."""
+    return packets.filtered(builder) | programs.hindered(builder) | resources.exhausted(builder)
 
 
 _ACTS: Mapping[Fault, Callable[[Builder, Machine, Options], float]] = {

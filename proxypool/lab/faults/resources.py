@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,10 +36,14 @@ def fill_disk(builder: Builder, machine: Machine, options: Options) -> float:
 
 def machine_used_kb(pid: int) -> int:
     """Of a machine's /run."""
-    import os  # noqa: PLC0415
-
     disk = os.statvfs(f"/proc/{pid}/root/run")
     return (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+
+
+def exhausted(builder: Builder) -> set[str]:
+    """Machines whose disk is full."""
+    inits = {name: machine.init() for name, machine in builder.machines.items()}
+    return {name for name, init in inits.items() if init and not os.statvfs(f"/proc/{init.pid}/root/run").f_bfree}
 
 
 def free_disk(builder: Builder, machine: Machine, options: Options) -> float:
