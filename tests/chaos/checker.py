@@ -159,7 +159,7 @@ def _excess(
 def _bound(history: History, pair: Pair, event: FaultEvent) -> float:
     """How long traffic may be interrupted by an event. Who returns to a pair whose traffic flows disturbs nobody."""
     fault = Fault(event.fault)
-    if fault in HEALS.values() and event.machine in pair.members:
+    if fault in HEALS.values() and fault is not Fault.HEAL_UNDERLAY and event.machine in pair.members:
         holder = {
             pair.macs.get(span.mac)
             for span in history.holders

@@ -106,6 +106,8 @@ def test_the_customers_connection_table_is_full(lab: Lab, subnet: SubnetPlan, me
     """On the master only: what is new fails there, so the other member takes over."""
     with Trial(lab, subnet) as trial:
         trial.fault("fill-conntrack", trial.master, subnet=subnet.id)
-        trial.wait_master(trial.backup, 7.0)
+        try:
+            trial.wait_master(trial.backup, 7.0)
+        finally:
+            lab.fault("empty-conntrack", trial.master, options=Options(subnet.id))
     measured("blackout ms", trial.blackout_ms)
-    lab.fault("empty-conntrack", trial.master, options=Options(subnet.id))

@@ -29,11 +29,15 @@ CLOCK_START_TIMEOUT_S = 20.0
 
 
 def kill(service: str) -> Act:
-    """SIGKILL to all its processes at once; one that is left would clean up after the others, or start them again."""
+    """SIGKILL to all its processes at once; one that is left would clean up after the others, or start them again. So
+    they are stopped first: keepalived has its child told of its death.
+    """
 
     def act(builder: Builder, machine: Machine, options: Options) -> float:
         _require(machine, service)
         began = time.monotonic()
+        for process in _of(machine, service):
+            processes.send(process, signal.SIGSTOP)
         processes.kill(_of(machine, service))
         # What it had started just now: an orphan would pass for it.
         processes.kill(_of(machine, service))
