@@ -30,6 +30,7 @@ from proxypool.core.role import (
     UnderlaySeen,
 )
 from proxypool.core.scene import Scene
+from proxypool.daemons.bare import cut_bare
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.keepalived_control import KeepalivedControl
@@ -282,6 +283,8 @@ class Membership:
         was_programmed, member.is_programmed = member.is_programmed, not result.problems
         if result.is_repair:
             member.repairs += 1
+            if self.snapshot.spec is not None:
+                cut_bare(self.dataplane, result.scope, self.snapshot.spec.tunnel_range)
         if member.is_programmed:
             self.watch.reconciled(result.scope, needs_handles=member.handles is None)
         if member.is_programmed and not was_programmed:
