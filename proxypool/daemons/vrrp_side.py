@@ -155,6 +155,8 @@ class VrrpSide:
                 continue
             member.is_touched = member.is_touched or member.has_havip != is_here
             member.has_havip = is_here
+            if self.pid is None and not is_here:
+                member.handle(VrrpChanged(Vrrp.STOP), now)
             if self.pid is None or not self._is_installed(member):
                 return
             if is_here:
@@ -170,7 +172,9 @@ class VrrpSide:
             has_havip = member.pair.havip in addresses
             member.is_touched = member.is_touched or has_havip != member.has_havip
             member.has_havip = has_havip
-            if member.state.vrrp is Vrrp.UNKNOWN or not self._is_fifo_connected:
+            if self.pid is None and not has_havip:
+                member.handle(VrrpChanged(Vrrp.STOP), now)
+            elif member.state.vrrp is Vrrp.UNKNOWN or not self._is_fifo_connected:
                 # Without the fifo the HaVip is keepalived's only word, and what notify lines did must not be undone.
                 self.adopt(member, now)
 

@@ -22,12 +22,14 @@ SHORT_GAP_S = 0.3
 """A gap that needs no reason: a planned change, and a computer that runs a lab stalls now and then."""
 EDGE_S = 0.05
 """The exactness of all times."""
+ANNOUNCEMENT_S = 2.5
+"""A master announces itself every 2 s, for hosts that believe another one who was master too."""
 OUTAGES_S: dict[Fault, float] = {
     Fault.KILL_KEEPALIVED: 1.5,
     Fault.STOP_KEEPALIVED: 1.5,
     Fault.PAUSE: 1.5,
     # Two that were both master: hosts believe the one that yields until the other announces itself, every 2 s.
-    Fault.HEAL_UNDERLAY: 2.5,
+    Fault.HEAL_UNDERLAY: ANNOUNCEMENT_S,
     # VRRP still hears the master: health has to find it.
     Fault.CUT_UNDERLAY_IN: 5.0,
     Fault.CUT_ENI: 3.0,

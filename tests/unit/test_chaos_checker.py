@@ -135,6 +135,19 @@ def test_2_a_gap_without_any_reason() -> None:
     assert invariants(silence(bounds.SHORT_GAP_S + 0.1)) == [2]
 
 
+def test_2_where_two_were_master_hosts_wait_for_an_announcement() -> None:
+    """The one that is not elected stands aside at any moment; but a gap has to end."""
+    split = fault(FAULT_AT - 5.0, "cut-vrrp", A)
+    assert invariants(silence(bounds.ANNOUNCEMENT_S - 0.1, split)) == []
+    assert invariants(silence(bounds.ANNOUNCEMENT_S + 0.2, split)) == [2]
+
+
+def test_2_while_packets_are_lost_a_false_alarm_may_come_at_any_moment() -> None:
+    lossy = fault(FAULT_AT - 20.0, "lose-vrrp", A)
+    assert invariants(silence(bounds.LOSSY_GAP_S - 0.1, lossy)) == []
+    assert invariants(silence(bounds.LOSSY_GAP_S + 0.2, lossy)) == [2]
+
+
 def test_2_who_returns_disturbs_nobody() -> None:
     """Traffic flows through the other one: that is not to be interrupted, but by a planned change."""
     events = fault(FAULT_AT - 30.0, "power-off", B), fault(FAULT_AT, "power-on", B)
@@ -215,6 +228,10 @@ def test_what_observers_found_is_a_violation(field: str, invariant: int) -> None
     (violation,) = check(replace(CALM, **{field: ("something",)}))  # type: ignore[arg-type]
     assert violation.invariant == invariant
     assert "something" in str(violation)
+
+
+def test_4_flushed_rules_are_a_known_violation() -> None:
+    assert invariants(replace(CALM, strangers=("a frame",), faults=(fault(FAULT_AT, "flush-iptables", A),))) == []
 
 
 def words(role: str, *, has_havip: bool, is_open: bool, seconds: float) -> tuple[Said, ...]:

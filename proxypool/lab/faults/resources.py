@@ -12,6 +12,7 @@ from pathlib import Path
 from proxypool.core.addressing import namespace_of
 from proxypool.lab import connection_table, namespaces
 from proxypool.lab.building import Builder
+from proxypool.lab.errors import LabError
 from proxypool.lab.faults.kinds import Options
 from proxypool.lab.machine import Machine
 
@@ -72,12 +73,21 @@ def empty_conntrack(builder: Builder, machine: Machine, options: Options) -> flo
 def flush_iptables(builder: Builder, machine: Machine, options: Options) -> float:
     """All rules of all tables, as a firewall script does that thinks the machine is its own."""
     began = time.monotonic()
-    names = _subnets(machine) if options.subnet is None else [namespace_of(options.subnet)]
+    names = _subnets(machine) if options.subnet is None else [_namespace(machine, options.subnet)]
     if options.subnet is None:
         machine.run(["sh", "-c", _FLUSH])
     for name in names:
-        machine.run(["ip", "netns", "exec", name, "sh", "-c", _FLUSH])
+        # It may be removed in this moment.
+        machine.run(["ip", "netns", "exec", name, "sh", "-c", _FLUSH], check=False)
     return began
+
+
+def _namespace(machine: Machine, subnet: str) -> str:
+    """A subnet's namespace. `LabError` if the machine does not have it."""
+    name = namespace_of(subnet)
+    if name not in _subnets(machine):
+        raise LabError(f"{machine.name} has no namespace {name}")
+    return name
 
 
 def _subnets(machine: Machine) -> list[str]:
@@ -92,5 +102,5 @@ def _places(machine: Machine, options: Options) -> Iterator[Callable[[Callable[[
     if options.subnet is None:
         yield lambda act: namespaces.in_network_of(pid, act)
     else:
-        name = namespace_of(options.subnet)
+        name = _namespace(machine, options.subnet)
         yield lambda act: namespaces.in_network_of(pid, act, name)
