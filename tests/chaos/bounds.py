@@ -30,6 +30,8 @@ OUTAGES_S: dict[Fault, float] = {
     Fault.PAUSE: 1.5,
     # Two that were both master: hosts believe the one that yields until the other announces itself, every 2 s.
     Fault.HEAL_UNDERLAY: ANNOUNCEMENT_S,
+    Fault.RESUME: ANNOUNCEMENT_S,
+    Fault.CONTINUE_ALL: ANNOUNCEMENT_S,
     # VRRP still hears the master: health has to find it.
     Fault.CUT_UNDERLAY_IN: 5.0,
     Fault.CUT_ENI: 3.0,

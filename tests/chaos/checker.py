@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from proxypool.lab.faults.kinds import HEALS, Fault
+from proxypool.lab.faults.kinds import Fault
 from tests.chaos import bounds
 from tests.chaos.history import Connection, FaultEvent, GateChange, History, Pair, Probes
 from tests.chaos.world import NO_ENI, World
@@ -178,7 +178,7 @@ def _tolerated(world: World, pair: Pair, start: float, end: float) -> float:
 def _bound(history: History, pair: Pair, event: FaultEvent) -> float:
     """How long traffic may be interrupted by an event. Who returns to a pair whose traffic flows disturbs nobody."""
     fault = Fault(event.fault)
-    if fault in HEALS.values() and fault is not Fault.HEAL_UNDERLAY and event.machine in pair.members:
+    if fault in {Fault.POWER_ON, Fault.START_SERVICES, Fault.HEAL_ENI} and event.machine in pair.members:
         holder = {
             pair.macs.get(span.mac)
             for span in history.holders
