@@ -1,10 +1,14 @@
 # Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-gre demo bench fmt lock clean
+.PHONY: help setup check test faults chaos test-gre demo bench fmt lock clean
 
 BIN := .venv/bin
 TUNNEL ?=
+SEED ?= 1
+N ?= 1
+FIRST ?= 0
+DURATION ?= 40
 NAME ?=
 
 help: ## what there is
@@ -24,6 +28,14 @@ check: ## format, lint, types, import layers, unit and property tests: seconds, 
 test: ## everything, in one run of pytest; needs root
 	@tools/setup test
 	@$(BIN)/pytest
+
+faults: ## every fault in the lab, also those that take minutes; half an hour
+	@tools/setup test
+	@PROXYPOOL_LONG=1 $(BIN)/pytest -m faults tests/lab
+
+chaos: ## SEED=n N=schedules: random faults, recorded and checked; records in tests/chaos/out/
+	@tools/setup test
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --schedules $(N) --first $(FIRST) --duration $(DURATION)
 
 test-gre: ## the lab's data path and failover with GRE, in a guest with a kernel that has it
 	@tools/setup test
@@ -50,5 +62,5 @@ lock: ## write requirements/ again from pyproject.toml (needs uv)
 	@tools/lock
 
 clean: ## remove what the targets made in this directory
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,11 @@ _HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs root, with the reason. ``make test`` refuses to start without root, so it never skips these."""
+    if os.environ.get("PROXYPOOL_LONG") != "1":
+        long = pytest.mark.skip(reason="takes minutes: `make faults`")
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(long)
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(reason="needs root: network namespaces, iptables")

@@ -139,6 +139,7 @@ def _situations() -> str:
             fit, coordinator=Coordinator.SUSPENDED, candidates=None
         ),
         "stands aside": replace(other, is_aside=True, vrrp=Vrrp.FAULT, track=PRIORITY_ASIDE),
+        "nothing arrives on the underlay": replace(fit, is_deaf=True),
         "fit, keepalived has a fault of its own": replace(other, vrrp=Vrrp.FAULT, track=0),
         "fit, keepalived does not run": replace(other, vrrp=Vrrp.STOP),
         "fit, VRRP has not spoken": replace(other, vrrp=Vrrp.UNKNOWN),

@@ -148,11 +148,6 @@ class Keepalived:
                 continue
         return None
 
-    def is_stopped(self) -> bool:
-        """Whether one of its processes is stopped (SIGSTOP, a debugger): alive, and of no more use than a dead one."""
-        pid = self.pid()
-        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
-
     def vrrp_process(self, fifo: str) -> int | None:
         """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
 
@@ -163,6 +158,11 @@ class Keepalived:
         if pid is None:
             return None
         return next((process for process in (*_children(pid), pid) if _has_open(process, fifo)), None)
+
+    def is_stopped(self) -> bool:
+        """Whether the running keepalived was stopped (SIGSTOP, a debugger): it does nothing and keeps all it has."""
+        pid = self.pid()
+        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
 
     def reload(self) -> None:
         """Tell keepalived to read its files (SIGHUP): instances that did not change keep their state.
@@ -192,18 +192,19 @@ def make_real_time(pid: int) -> bool:
     return True
 
 
-def _is_stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
-    except (OSError, IndexError):
-        return False
-
-
 def _children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in {b"T", b"t"}
+    except OSError:
+        return False
 
 
 def _has_open(pid: int, path: str) -> bool:

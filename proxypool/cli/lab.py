@@ -48,14 +48,42 @@ class FaultKind(StrEnum):
 
     POWER_OFF = "power-off"
     POWER_ON = "power-on"
-    KILL_DAEMON = "kill-daemon"
-    KILL_KEEPALIVED = "kill-keepalived"
-    CUT_UNDERLAY = "cut-underlay"
-    HEAL_UNDERLAY = "heal-underlay"
-    CUT_ENI = "cut-eni"
-    HEAL_ENI = "heal-eni"
     PAUSE = "pause"
     RESUME = "resume"
+    KILL_DAEMON = "kill-daemon"
+    KILL_KEEPALIVED = "kill-keepalived"
+    KILL_CONNTRACKD = "kill-conntrackd"
+    KILL_ZOOKEEPER = "kill-zookeeper"
+    STOP_DAEMON = "stop-daemon"
+    STOP_KEEPALIVED = "stop-keepalived"
+    STOP_CONNTRACKD = "stop-conntrackd"
+    STOP_ZOOKEEPER = "stop-zookeeper"
+    SLOW_ZOOKEEPER = "slow-zookeeper"
+    CONTINUE_ALL = "continue-all"
+    START_SERVICES = "start-services"
+    STORM_KEEPALIVED = "storm-keepalived"
+    CUT_UNDERLAY = "cut-underlay"
+    CUT_UNDERLAY_IN = "cut-underlay-in"
+    CUT_UNDERLAY_OUT = "cut-underlay-out"
+    CUT_VRRP = "cut-vrrp"
+    CUT_VRRP_IN = "cut-vrrp-in"
+    CUT_VRRP_OUT = "cut-vrrp-out"
+    CUT_ZOOKEEPER = "cut-zookeeper"
+    LOSE_VRRP = "lose-vrrp"
+    LOSE_UNDERLAY = "lose-underlay"
+    DELAY_VRRP = "delay-vrrp"
+    DELAY_UNDERLAY = "delay-underlay"
+    HEAL_UNDERLAY = "heal-underlay"
+    CUT_ENI = "cut-eni"
+    DELETE_ENI = "delete-eni"
+    HEAL_ENI = "heal-eni"
+    FLUSH_IPTABLES = "flush-iptables"
+    FILL_CONNTRACK = "fill-conntrack"
+    EMPTY_CONNTRACK = "empty-conntrack"
+    FILL_DISK = "fill-disk"
+    FREE_DISK = "free-disk"
+    JUMP_CLOCK = "jump-clock"
+    SET_CLOCK = "set-clock"
 
 
 Name = Annotated[str, typer.Option("--name", help="Several labs can be up at the same time.")]
@@ -148,14 +176,20 @@ def execute(
 def fault(
     kind: Annotated[FaultKind, typer.Argument(show_default=False)],
     machine: MachineArgument,
-    subnet: Annotated[str | None, typer.Option(help="Which ENI to cut or heal; default: all of the machine.")] = None,
+    subnet: Annotated[str | None, typer.Option(help="Which ENI or namespace; default: all of the machine.")] = None,
+    percent: Annotated[float, typer.Option(help="lose-…: of the packets, each way.", min=0, max=100)] = 20.0,
+    delay_ms: Annotated[float, typer.Option(help="delay-…: how late packets arrive.", min=0)] = 60.0,
+    jitter_ms: Annotated[float, typer.Option(help="delay-…: up to so much later still.", min=0)] = 40.0,
+    seconds: Annotated[float, typer.Option(help="jump-clock: by how much; negative: back.")] = 3600.0,
     name: Name = "lab",
 ) -> None:
     """Break something, or heal it. power-on starts and heals whatever is missing on a machine."""
     with _errors():
+        from proxypool.lab.faults import Options
         from proxypool.lab.lab import Lab
 
-        Lab.attach(name).fault(kind.value, machine, subnet=subnet)
+        options = Options(subnet, percent, delay_ms, jitter_ms, seconds)
+        Lab.attach(name).fault(kind.value, machine, options=options)
 
 
 @app.command()

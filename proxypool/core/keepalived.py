@@ -23,6 +23,10 @@ GLOBAL_FILE = f"{FILE_PREFIX}.conf"
 INSTANCE_PREFIX = "proxypool/"
 SEPARATOR = "_"
 """Between a subnet's and a pair's name in names of files: neither can contain it, so no two pairs share a file."""
+STARTUP_DELAY_S = 1.5
+"""How long a keepalived that has just started claims nothing. After a boot the master's advertisements arrive only when
+the master's kernel has asked for our MAC again, and it asks a machine that was away once a second.
+"""
 MIN_VERSION = (2, 2, 3)
 """First with `down_timer_adverts`."""
 
@@ -95,6 +99,7 @@ global_defs {{
     vrrp_notify_fifo {fifo_path(facts.run_dir)} root root
     vrrp_priority -20
     vrrp_rx_bufs_policy 65536
+    vrrp_startup_delay {STARTUP_DELAY_S:g}
 }}
 """
 

@@ -27,6 +27,9 @@ waits for `Timers.hold_s` and then for a `ClaimAllowed` of the caller, who count
 is not elected. A backup that is about to find what would make it unfit (`doubtful`) takes nothing from a master that
 has found it: both are unfit alike. Neither counts for a master: nothing moves because of it.
 
+**Deaf.** A member to which nothing comes on the underlay stands aside: no traffic reaches it, but its advertisements
+may reach the other one, which would wait for ever. It returns with the first packet.
+
 **Pause.** A paused pair's master keeps the highest priority whatever its health and the election say; VRRP replaces it
 when it is dead.
 
@@ -174,6 +177,13 @@ class HeartbeatHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderlaySeen:
+    """Whether packets of anybody arrive on the underlay."""
+
+    is_silent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by."""
 
@@ -189,6 +199,7 @@ Event: TypeAlias = (
     | GateSeen
     | PrioritySeen
     | HeartbeatHeard
+    | UnderlaySeen
     | Tick
 )
 
@@ -341,6 +352,8 @@ class MemberState:
     contends: bool | None = None
     """What was last asked for; None: nothing yet, a predecessor's candidate stays."""
     is_aside: bool = False
+    is_deaf: bool = False
+    """Whether nothing at all arrives on the underlay."""
     contested_since: float | None = None
     """Since when this member is VRRP master although another living one is elected."""
     role_since: float = 0.0
@@ -429,6 +442,8 @@ class MemberState:
 
         A fault that keepalived reports because the track file says "aside" is none of its own.
         """
+        if self.is_deaf:
+            return False
         match self.vrrp:
             case Vrrp.UNKNOWN:
                 return None
@@ -505,7 +520,7 @@ def _gate(state: MemberState) -> bool | None:
 
 
 def _priority(state: MemberState) -> int | None:
-    if state.is_aside or state.vrrp is Vrrp.STOP:
+    if state.is_aside or state.is_deaf or state.vrrp is Vrrp.STOP:
         # A keepalived that was stopped may still think that it is master, without the HaVip that we took away: it
         # begins anew from a fault.
         return PRIORITY_ASIDE
@@ -595,6 +610,8 @@ def _take_in(state: MemberState, event: Event) -> MemberState:  # noqa: PLR0911 
             return replace(state, candidates=candidates, epoch=epoch, elected_at=state.elected_at if is_same else None)
         case CoordinatorChanged(coordinator):
             return replace(state, coordinator=coordinator)
+        case UnderlaySeen(is_silent):
+            return replace(state, is_deaf=is_silent)
         case PrioritySeen(value):
             is_left_aside = value == PRIORITY_ASIDE and decide(state).priority is None
             return replace(state, track=value, is_aside=state.is_aside or is_left_aside)

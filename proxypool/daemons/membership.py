@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from itertools import islice
 from pathlib import Path
 
 from proxypool.adapters import netlink
@@ -28,8 +29,10 @@ from proxypool.core.role import (
     HeartbeatHeard,
     LeaseSeen,
     Timers,
+    UnderlaySeen,
 )
 from proxypool.core.scene import Scene
+from proxypool.daemons.bare import cut_bare
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.forgetting import Forgetting
@@ -49,6 +52,7 @@ from proxypool.daemons.messages import (
     NamespaceOpened,
     PeerHeard,
     SyncSeen,
+    UnderlayHeard,
 )
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.probing import Probing, Target
@@ -60,6 +64,9 @@ from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import MemberView, NodeMetrics
 
 log = logging.getLogger(__name__)
+
+NODES_ASKED, HOSTS_ASKED = 5, 3
+"""When the underlay is silent."""
 
 
 @dataclass
@@ -90,6 +97,8 @@ class Membership:
     leasing: Leasing = field(init=False)
     breaker: Breaker = field(default_factory=Breaker)
     tunnel_problem: str | None = None
+    is_deaf: bool = False
+    """Whether the underlay is silent."""
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
     _changes: HostChanges = field(default_factory=HostChanges)
@@ -132,10 +141,18 @@ class Membership:
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
             self.wishes.list_hosts(self.members.values(), snapshot, now)
+        self.watch.neighbours = self._neighbours()
         pool = (snapshot.spec, snapshot.subnets, snapshot.pairs, snapshot.nodes)
         if pool != self._pool:
             self._pool = pool
             self.vrrp.sync(snapshot)
+
+    def _neighbours(self) -> tuple[IPv4Address, ...]:
+        """Some that would answer on the underlay, the other members of our pairs first."""
+        peers = {peer.node for member in self.members.values() if (peer := member.pair.peer_of(self.facts.name))}
+        nodes = [self.snapshot.nodes[name].underlay for name in sorted(peers) if name in self.snapshot.nodes]
+        hosts = [host.underlay for host in islice(self.snapshot.hosts.values(), HOSTS_ASKED)]
+        return (*nodes[:NODES_ASKED], *hosts)
 
     def _probe_tunnel(self, kind: TunnelKind) -> None:
         if self._probed is kind:
@@ -196,6 +213,7 @@ class Membership:
         self.members[pair.subnet] = member
         member.obey(pair, now)
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
+        member.handle(UnderlaySeen(self.is_deaf), now)
         member.has_havip = pair.havip in self.vrrp.addresses
         member.see_priority(now)
         self.vrrp.adopt(member, now)
@@ -274,20 +292,33 @@ class Membership:
                     member.saw_sync(report)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
-            case PeerHeard(peers):
-                self._peers_heard(peers, now)
+            case UnderlayHeard(is_silent):
+                self._underlay_heard(now, is_silent=is_silent)
+            case PeerHeard():
+                self._peers_heard(message, now)
             case MasterRecorded(record):
                 if (member := self.members.get(record.subnet)) is not None:
                     member.see_record(record)
             case _:
                 return
 
-    def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
+    def _underlay_heard(self, now: float, *, is_silent: bool) -> None:
+        self.is_deaf = is_silent
+        what = "nothing arrives any more: standing aside for all pairs" if is_silent else "packets arrive again"
+        log.warning("underlay: %s", what)
+        for member in self.members.values():
+            member.handle(UnderlaySeen(is_silent), now)
+
+    def _peers_heard(self, message: PeerHeard, now: float) -> None:
         for member in self.members.values():
             peer = member.pair.peer_of(self.facts.name)
             spec = self.snapshot.nodes.get(peer.node) if peer else None
-            if member.state.is_aside and spec is not None and spec.underlay in peers:
+            if spec is None:
+                continue
+            if member.state.is_aside and spec.underlay in message.peers:
                 member.handle(HeartbeatHeard(), now)
+            if self.vrrp.is_orphaned(member) and (spec.underlay, member.pair.vrid) in message.masters:
+                self.vrrp.fence(member, now)
 
     def _reconciled(self, result: Reconciled, now: float) -> None:
         self.metrics.reconciled(
@@ -308,6 +339,8 @@ class Membership:
         was_programmed, member.is_programmed = member.is_programmed, not result.problems
         if result.is_repair:
             member.repairs += 1
+            if self.snapshot.spec is not None:
+                cut_bare(self.dataplane, result.scope, self.snapshot.spec.tunnel_range)
         if member.is_programmed:
             self.watch.reconciled(result.scope, needs_handles=member.handles is None)
         if member.is_programmed and not was_programmed:
@@ -329,6 +362,16 @@ class Membership:
         for member in self.members.values():
             member.handle(CoordinatorChanged(state), now)
 
+    def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
+        """It started, ended or was stopped (then `pid` is None too)."""
+        self.vrrp.seen(pid, now, is_connected=is_connected)
+        self._listen_for_peers()
+
+    def _listen_for_peers(self) -> None:
+        """Only while somebody waits for an advertisement: they are many."""
+        members = self.members.values()
+        self.watch.listen_for_peers(any(one.state.is_aside or self.vrrp.is_orphaned(one) for one in members))
+
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
         for member in self.members.values():
@@ -345,7 +388,7 @@ class Membership:
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
-        self.watch.listen_for_peers(any(member.state.is_aside for member in self.members.values()))
+        self._listen_for_peers()
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)

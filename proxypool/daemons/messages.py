@@ -66,6 +66,8 @@ class KeepalivedSeen:
     is_connected: bool
     is_on_time: bool = True
     """Whether its VRRP process has the scheduling that the detection profile needs."""
+    is_stopped: bool = False
+    """Whether it was stopped: then it is as good as dead, but holds on to what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,15 @@ class PeerHeard:
     """VRRP advertisements from these addresses arrive."""
 
     peers: frozenset[IPv4Address]
+    masters: frozenset[tuple[IPv4Address, int]] = frozenset()
+    """(address, VRID) of those that say that they are master."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayHeard:
+    """Whether the underlay is silent: no packet of anybody arrives, though some would answer."""
+
+    is_silent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +266,7 @@ Message: TypeAlias = (
     | SyncSeen
     | MasterRecorded
     | PeerHeard
+    | UnderlayHeard
     | MachineSeen
     | GroupsWanted
     | HavipsAsked

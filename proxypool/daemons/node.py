@@ -68,6 +68,8 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from a gate that is to be opened; Python's default is ten times that."""
 TELL_WITHIN_S = 0.2
 """What changed is published so soon at the latest, however much there is to do."""
+NOT_RUNNING = "keepalived is not running: start it with `systemctl start keepalived`"
+STOPPED = "keepalived was stopped by a signal: `systemctl restart keepalived`, or send it SIGCONT"
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
 
@@ -208,14 +210,11 @@ class NodeDaemon:
                 silence = silence_of(self.session, hosts, self.started_at, "roles stay as they are")
                 self.problems.note("zookeeper", silence)
                 self._publish(now)
-            case KeepalivedSeen(pid, is_connected, is_on_time):
-                self.keepalived_pid = pid
-                self.problems.note(
-                    "keepalived",
-                    None if pid else "keepalived is not running: start it with `systemctl start keepalived`",
-                )
+            case KeepalivedSeen(pid, is_connected, is_on_time, is_stopped):
+                self.keepalived_pid = None if is_stopped else pid
+                self.problems.note("keepalived", STOPPED if is_stopped else None if pid else NOT_RUNNING)
                 self.problems.note("real-time", None if is_on_time else NOT_ON_TIME)
-                self.membership.vrrp.seen(pid, now, is_connected=is_connected)
+                self.membership.keepalived_seen(self.keepalived_pid, now, is_connected=is_connected)
             case KeepalivedSynced(_, problem):
                 self.problems.note("keepalived-config", problem)
                 self.membership.vrrp.synced(message, now)

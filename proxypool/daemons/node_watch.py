@@ -25,6 +25,7 @@ from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.core.model import PoolSpec
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
+from proxypool.daemons.hearing import Asker, Hearing
 from proxypool.daemons.messages import (
     AddressesSeen,
     AddressMoved,
@@ -80,6 +81,8 @@ class NodeWatch:
         self._vrrp: socket.socket | None = None
         self._is_root_dirty = self._is_scope_dirty = False
         self._full_look_at = 0.0
+        self.neighbours: tuple[IPv4Address, ...] = ()
+        """Machines of the pool on the underlay; replaced whole, by another thread."""
 
     def start(self) -> None:
         """Look at everything once, in the order in which the answers are needed, then watch."""
@@ -89,6 +92,8 @@ class NodeWatch:
         self._see_addresses()
         self._open_fifo()
         self._see_keepalived()
+        counters = NamespaceCounters(self._underlay)
+        self.hearing = Hearing(lambda: counters.read().rx_packets, Asker().ask, self._post, self.neighbours)
         self._watcher.add(self._root_events, self._root_changed)
         self._addresses = netlink.AddressEvents(self._underlay)
         self._watcher.add(self._addresses, self._addresses_moved)
@@ -132,13 +137,17 @@ class NodeWatch:
             log.warning("%s", error)
 
     def _see_keepalived(self) -> None:
-        pid = None if self._keepalived.is_stopped() else self._keepalived.pid()
+        pid, is_stopped = self._keepalived.pid(), self._keepalived.is_stopped()
         vrrp = self._keepalived.vrrp_process(self._fifo_path)
         is_on_time = not self._needs_real_time or vrrp is None or make_real_time(vrrp)
-        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time)
+        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time, is_stopped)
         if seen != self._seen:
             self._seen = seen
             self._post(seen)
+
+    def _has_keepalived_changed(self, seen: KeepalivedSeen) -> bool:
+        """Whether it ended, began, or was stopped: some 0.1 ms, because a dead one must not keep a HaVip for long."""
+        return (self._keepalived.pid(), self._keepalived.is_stopped()) != (seen.pid, seen.is_stopped)
 
     def listen_for_peers(self, is_wanted: bool) -> None:  # noqa: FBT001 - says what is wanted
         """Hear the other members' advertisements, only while somebody waits for them: they are many."""
@@ -152,15 +161,18 @@ class NodeWatch:
             self._vrrp = None
 
     def _hear(self) -> None:
-        heard = set()
+        heard, masters = set[IPv4Address](), set[tuple[IPv4Address, int]]()
         while self._vrrp is not None:
             try:
-                _, address = self._vrrp.recvfrom(256)
+                data, address = self._vrrp.recvfrom(256)
             except OSError:
                 break
             heard.add(IPv4Address(address[0]))
+            _, vrid, priority = data[(data[0] & 15) * 4 :][:3]
+            if priority:
+                masters.add((IPv4Address(address[0]), vrid))
         if heard:
-            self._post(PeerHeard(frozenset(heard)))
+            self._post(PeerHeard(frozenset(heard), frozenset(masters)))
 
     # ---- the subnets' namespaces ---------------------------------------------------------------------------------
 
@@ -228,9 +240,13 @@ class NodeWatch:
             self._is_root_dirty = False
             self._see_addresses()
             self._is_scope_dirty = True
+        if self._seen is not None and self._has_keepalived_changed(self._seen):
+            self._see_keepalived()
         now = time.monotonic()
         for handles in list(self._handles.values()):
             handles.announcer.repeat(now)
+        self.hearing.neighbours = self.neighbours
+        self.hearing.look(now)
         if now >= self._full_look_at:
             self._full_look_at = now + FULL_LOOK_S
             self._look_at_everything()

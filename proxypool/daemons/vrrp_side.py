@@ -90,22 +90,28 @@ class VrrpSide:
             self.sync()
 
     def seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
-        """keepalived started or ended. Without it nobody may keep the HaVip or an open gate here."""
+        """keepalived started or ended, or is as good as dead."""
         self.pid, self._is_fifo_connected = pid, is_connected
         for member in self.members.values():
             if pid is None:
-                member.handle(VrrpChanged(Vrrp.STOP), now)
-                if member.has_havip:
-                    self._fence(member)
+                if not member.has_havip:
+                    member.handle(VrrpChanged(Vrrp.STOP), now)
             elif member.state.vrrp in _NOT_HEARD:
                 self.adopt(member, now)
             self.on_news(member, now)
         if pid is not None and self.is_known:
             self.sync()
 
-    def _fence(self, member: Member) -> None:
+    def is_orphaned(self, member: Member) -> bool:
+        """Whether it holds a HaVip that a dead or stopped keepalived left. It stays, and serves as well as it can,
+        until the other member says that it is master.
+        """
+        return self.pid is None and member.has_havip
+
+    def fence(self, member: Member, now: float) -> None:
         """The other member has taken over: two machines must not answer for one HaVip."""
         log.warning("%s: keepalived is dead: removing the HaVip %s it left", member.label, member.pair.havip)
+        member.handle(VrrpChanged(Vrrp.STOP), now)
         try:
             netlink.remove_local_address(self.facts.underlay_device, member.pair.havip)
         except ProxypoolError as error:
@@ -142,6 +148,8 @@ class VrrpSide:
                 continue
             member.is_touched = member.is_touched or member.has_havip != is_here
             member.has_havip = is_here
+            if self.pid is None and not is_here:
+                member.handle(VrrpChanged(Vrrp.STOP), now)
             if self.pid is None or not self.is_installed(member):
                 return
             if is_here:
@@ -157,8 +165,8 @@ class VrrpSide:
             has_havip = member.pair.havip in addresses
             member.is_touched = member.is_touched or has_havip != member.has_havip
             member.has_havip = has_havip
-            if self.pid is None and member.has_havip:
-                self._fence(member)
+            if self.pid is None and not has_havip:
+                member.handle(VrrpChanged(Vrrp.STOP), now)
             elif member.state.vrrp is Vrrp.UNKNOWN or not self._is_fifo_connected:
                 # Without the fifo the HaVip is keepalived's only word, and what notify lines did must not be undone.
                 self.adopt(member, now)

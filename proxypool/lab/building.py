@@ -40,6 +40,10 @@ class Builder:
         marks = environment(self.state.name, FABRIC)
         namespaces.ip_batch(self.fabric_pid(), lines, marks, tolerant=tolerant)
 
+    def fabric_devices(self) -> set[str]:
+        """Names of the fabric's interfaces."""
+        return set(namespaces.in_network_of(self.fabric_pid(), lambda: [name for _, name in socket.if_nameindex()]))
+
     def make_fabric(self) -> None:
         """The bridges and the place for disks."""
         pid = namespaces.start_fabric(self.state.name, self.state.disks)

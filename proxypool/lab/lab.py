@@ -14,7 +14,7 @@ from typing import Self
 from proxypool.lab import agent, faults, preflight, processes, state, traffic
 from proxypool.lab.building import Builder, zookeeper_mode
 from proxypool.lab.errors import LabError, LabTimeout
-from proxypool.lab.faults import Fault
+from proxypool.lab.faults import Fault, Options
 from proxypool.lab.machine import Machine
 from proxypool.lab.namespaces import has_address
 from proxypool.lab.plans import PairPlan, SubnetPlan
@@ -129,11 +129,17 @@ class Lab:
         hint = f"did you mean {near[0]}? " if near else ""
         raise LabError(f"no machine {name!r}; {hint}There are {', '.join(self.machines)}")
 
-    def fault(self, kind: Fault | str, machine: str, *, subnet: str | None = None) -> float:
+    def fault(
+        self, kind: Fault | str, machine: str, *, subnet: str | None = None, options: Options | None = None
+    ) -> float:
         """Inject or heal a fault; when it began to act, on CLOCK_MONOTONIC in s."""
         target = self.machine(machine)
         with self.state.locked(10.0):
-            return faults.inject(self._builder, target, Fault(kind), subnet)
+            return faults.inject(self._builder, target, Fault(kind), options or Options(subnet))
+
+    def troubled(self) -> set[str]:
+        """Names of machines on which a fault of packets or programs lasts; `power-on` ends it."""
+        return faults.troubled(self._builder)
 
     def proxypool(
         self,

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from ctypes import CDLL, get_errno
+from errno import EINVAL, ENOENT
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,25 +106,34 @@ def ip_batch(pid: int, lines: Iterable[str], marks: Mapping[str, str], *, tolera
 
     `tolerant`: run all of them, whatever fails (a device may already be gone).
     """
+    batch("ip", pid, lines, marks, tolerant=tolerant)
+
+
+def batch(program: str, pid: int, lines: Iterable[str], marks: Mapping[str, str], *, tolerant: bool = False) -> None:
+    """As `ip_batch`, of `ip` or `tc`."""
     text = "".join(f"{line}\n" for line in lines)
     if not text:
         return
-    command = [*enter(pid, network_only=True), "ip", *(["-force"] if tolerant else []), "-batch", "-"]
+    command = [*enter(pid, network_only=True), program, *(["-force"] if tolerant else []), "-batch", "-"]
     done = subprocess.run(command, input=text, text=True, capture_output=True, check=False, env={"PATH": PATH, **marks})
     if done.returncode and not tolerant:
-        raise LabError(f"ip -batch in {marks.get('PROXYPOOL_LAB_MACHINE')}: {_blame(done.stderr, text)}")
+        raise LabError(f"{program} -batch in {marks.get('PROXYPOOL_LAB_MACHINE')}: {_blame(done.stderr, text)}")
 
 
-def in_network_of(pid: int, act: Callable[[], T]) -> T:
-    """Call `act` in a thread of this process that has entered the network namespace of `pid`.
+def in_network_of(pid: int, act: Callable[[], T], name: str | None = None) -> T:
+    """Call `act` in a thread of this process that has entered the network namespace of `pid`, or the one that the
+    machine of `pid` has under a name.
 
     A socket made there stays there: the caller may use it afterwards. /proc/sys/net is that namespace's, too.
+
+    Raises:
+        FileNotFoundError: the machine has no namespace of that name.
     """
     results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            _enter_network(pid)
+            _enter_network(f"/proc/{pid}/root/run/netns/{name}" if name else f"/proc/{pid}/ns/net")
             results.put((act(), None))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             results.put((None, error))
@@ -151,10 +161,12 @@ def has_address(pid: int, address: str) -> bool:
     return True
 
 
-def _enter_network(pid: int) -> None:
-    with Path(f"/proc/{pid}/ns/net").open() as file:
+def _enter_network(path: str) -> None:
+    with Path(path).open("rb") as file:
         if _libc.setns(file.fileno(), CLONE_NEWNET):
-            raise OSError(get_errno(), os.strerror(get_errno()))
+            # EINVAL is a plain file: its namespace was never mounted on it, or was removed.
+            code = ENOENT if get_errno() == EINVAL else get_errno()
+            raise OSError(code, os.strerror(code), path)
 
 
 def _layer(disk: Path, overlay: str, kind: str = "upper") -> Path:

@@ -20,12 +20,15 @@ def bridges(topology: Topology) -> list[str]:
 
 def cables_to_fabric(machine: MachineSpec, pid: int) -> list[str]:
     """Run in the fabric: the machine's cables, plugged into their bridges."""
-    return [
-        f"link add {fabric_port(machine.name, card.name)} up master {card.bridge} type veth "
-        f"peer name {card.name} address {card.mac} netns {pid}"
-        for card in machine.interfaces
-        if card.bridge
-    ]
+    return [line for card in machine.interfaces for line in cable_to_fabric(machine.name, card, pid)]
+
+
+def cable_to_fabric(machine: str, card: Interface, pid: int) -> list[str]:
+    """Run in the fabric: one of these cables; none if the card is on no bridge."""
+    if not card.bridge:
+        return []
+    near = f"link add {fabric_port(machine, card.name)} up master {card.bridge}"
+    return [f"{near} type veth peer name {card.name} address {card.mac} netns {pid}"]
 
 
 def cable_between(near: Interface, far: Interface, far_pid: int) -> str:

@@ -6,7 +6,7 @@
     print(prober.result()["blackout_ms"])
 
 On entering the block answers already come; on leaving it the instrument is told to stop. What the results contain is
-said by `proxypool.lab.inside.blackout`, `.talks` and `.spread`.
+said by `proxypool.lab.inside.blackout`, `.arp`, `.talks` and `.spread`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import select
 import subprocess
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from proxypool.lab.errors import LabError, LabTimeout
@@ -124,6 +125,31 @@ class Prober(Instrument):
         if until_recovered_s is not None:
             options += [f"--until-recovered={until_recovered_s}", f"--gap-ms={gap_ms}"]
         super().__init__(lab, machine, target, *options, answer_timeout_s=answer_timeout_s)
+
+
+class Holders(Instrument):
+    """Asks the wire who holds addresses, such as HaVips: by ARP, from a machine of that network; see `inside.arp`."""
+
+    module = "arp"
+
+    def __init__(  # noqa: PLR0913
+        self,
+        lab: Lab,
+        machine: str,
+        addresses: Iterable[str],
+        *,
+        device: str = "eth0",
+        sender: str | None = None,
+        interval_ms: float = 5.0,
+        duration_s: float = 3600.0,
+        answer_timeout_s: float = 10.0,
+    ) -> None:
+        """`sender`: needed for addresses that are proxied, such as egress addresses; one that nobody has."""
+        options = [f"--device={device}", f"--interval-ms={interval_ms}", f"--duration={duration_s}"]
+        if sender is not None:
+            options.append(f"--sender={sender}")
+        super().__init__(lab, machine, ",".join(addresses), *options, answer_timeout_s=answer_timeout_s)
+        self.target = ",".join(addresses)
 
 
 class Connections(Instrument):

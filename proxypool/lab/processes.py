@@ -70,6 +70,25 @@ def alive(process: Process) -> bool:
     return now is not None and now.start == process.start
 
 
+def pid_inside(process: Process) -> int:
+    """Its pid as its own machine counts. `LabError` if it has ended."""
+    try:
+        with open(f"/proc/{process.pid}/status", "rb") as file:
+            line = next(line for line in file if line.startswith(b"NSpid:"))
+    except (OSError, StopIteration):
+        raise LabError(f"{process.service or process.name} on {process.machine} has just ended") from None
+    return int(line.split()[-1])
+
+
+def has_in_environment(process: Process, text: str) -> bool:
+    """Whether a text occurs in the environment it was started with."""
+    try:
+        with open(f"/proc/{process.pid}/environ", "rb") as file:
+            return text.encode() in file.read()
+    except OSError:
+        return False
+
+
 def send(process: Process, number: signal.Signals) -> bool:
     """Signal this very process; False if it has ended."""
     try:

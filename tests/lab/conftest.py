@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
+from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.preflight import choose_detection
 from proxypool.lab.report import describe
 from proxypool.lab.topology import Kind, Topology
@@ -37,6 +38,7 @@ class Keeper:
     pods: int = 1
     attach_all: bool = False
     egress: bool = False
+    zk: int = 1
     lab: Lab | None = None
     watch: EniWatch | None = None
     made: int = field(default=0)
@@ -55,6 +57,7 @@ class Keeper:
                 pairs=self.pairs,
                 pods=self.pods,
                 attach_all=self.attach_all,
+                zk=self.zk,
                 detection=choose_detection(),
                 egress=self.egress,
             )
@@ -82,8 +85,10 @@ class Keeper:
 
 def heal(lab: Lab) -> None:
     """Power on, resume, plug in, start and attach whatever is not as it should be, and wait until all is well."""
+    troubled = lab.troubled()
     for machine in describe(lab)["machines"]:
         is_whole = machine["state"] == "on" and all(service["running"] for service in machine["services"])
+        is_whole = is_whole and machine["name"] not in troubled
         if not is_whole or machine["cut"]:
             lab.fault(Fault.POWER_ON, machine["name"])
     restore_attachments(lab)
@@ -173,3 +178,23 @@ def overlap_keeper(lab_keeper: Keeper) -> Iterator[Keeper]:
 def overlap_lab(overlap_keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Two customers with 172.16.101.0/24 each, and one host: pod1 is the first's, pod1-2 the second's."""
     yield from lend(overlap_keeper, request)
+
+
+@pytest.fixture
+def subnet(lab: Lab) -> SubnetPlan:
+    """The one that is watched."""
+    return lab.topology.subnet_plans[0]
+
+
+@pytest.fixture
+def measured(
+    record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, float], None]:
+    """Tell a figure: in the report, and on the terminal."""
+
+    def tell(what: str, value: float) -> None:
+        record_property(what, value)
+        with capsys.disabled():
+            print(f" [{what}: {value:.0f}]", end="")  # noqa: T201
+
+    return tell

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
+from proxypool.core.keepalived import STARTUP_DELAY_S
 from proxypool.lab import processes
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
@@ -275,7 +276,16 @@ def unsettled(lab: Lab, subnet: SubnetPlan) -> str:
         wanted_role = "master" if is_master else "backup"
         if seen is None or not seen.fit or seen.role != wanted_role or seen.elected is not is_master:
             return f"{subnet.id}: {member.node} should be {wanted_role}, says {seen}"
+        if not is_master and not may_claim(lab, member.node):
+            return f"{subnet.id}: keepalived of {member.node} has just started, and claims nothing yet"
     return ""
+
+
+def may_claim(lab: Lab, node: str) -> bool:
+    """Whether a node's keepalived runs for longer than its startup delay."""
+    process = lab.machine(node).service_process("keepalived")
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return process is not None and now - process.start / os.sysconf("SC_CLK_TCK") > STARTUP_DELAY_S + 0.1
 
 
 def wait_settled(lab: Lab, timeout_s: float = 20.0) -> None:

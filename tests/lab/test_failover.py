@@ -50,25 +50,7 @@ FORGOTTEN_AFTER_S = 2.0
 """A member that is no longer master looks once a second whether it is to forget."""
 
 
-@pytest.fixture
-def subnet(lab: Lab) -> SubnetPlan:
-    """The one that is watched."""
-    return lab.topology.subnet_plans[0]
-
-
 Measured = Callable[[str, float], None]
-
-
-@pytest.fixture
-def measured(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> Measured:
-    """Tell a figure: in the report, and on the terminal."""
-
-    def tell(what: str, value: float) -> None:
-        record_property(what, value)
-        with capsys.disabled():
-            print(f" [{what}: {value:.0f}]", end="")  # noqa: T201
-
-    return tell
 
 
 def prober(lab: Lab, subnet: SubnetPlan, **options: Any) -> Prober:

@@ -4,7 +4,8 @@
 
 Words: `zookeeper connected`, `vrrp master`, `health fit`, `health eni`, `elects n1 n2 @100` (epoch of the first),
 `elects nobody`, `elects n2+ n1 @100` (an operator chose n2), `allowed` (by the breaker), `paused`, `resumed`, `strict`,
-`lease 100 until 3.2` (of session 100), `health fit damped`, `gate open`, `track 239`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
+`lease 100 until 3.2` (of session 100), `health fit damped`, `gate open`, `track 239`, `underlay silent`, `underlay heard`,
+`heard` (the other's advertisement), `tick`, and `restart` of the daemon.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from proxypool.core.role import (
     SetPriority,
     Tick,
     Timers,
+    UnderlaySeen,
     Vrrp,
     VrrpChanged,
     step,
@@ -85,6 +87,8 @@ def event_of(words: str) -> Event:  # noqa: C901, PLR0911, PLR0912 - one for eac
             return VrrpChanged(Vrrp(state))
         case ["zookeeper", state]:
             return CoordinatorChanged(Coordinator(state))
+        case ["underlay", word]:
+            return UnderlaySeen(word == "silent")
         case ["health", "fit", *caution]:
             return HealthSeen(frozenset(), Caution(*caution) if caution else Caution.NONE)
         case ["health", *reasons]:

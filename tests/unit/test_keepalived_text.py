@@ -86,6 +86,7 @@ def test_the_common_part_names_the_fifo_and_keeps_the_vrrp_process_on_time() -> 
     assert "enable_script_security" in common
     assert "vrrp_priority -20" in common
     assert "vrrp_rx_bufs_policy 65536" in common, "a hundred pairs share one socket"
+    assert "vrrp_startup_delay 1.5" in common, "the master asks once a second for the MAC of a machine that was off"
     assert "vrrp_rt_priority" not in common, "keepalived 2.2 is killed for it at a reload"
 
 

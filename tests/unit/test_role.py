@@ -77,6 +77,22 @@ def test_a_cold_start_of_two_members() -> None:
     )
 
 
+def test_a_master_to_which_nothing_comes_stands_aside() -> None:
+    """Its advertisements may still be heard; with the first packet it returns, as the backup that it has become."""
+    check(
+        SETTLED
+        + """
+2.0 n1: underlay silent => priority aside; withdraw
+2.0 n1: vrrp fault => gate closed; master to fault
+2.1 n2: vrrp master => gate open; backup to master
+6.0 n2: elects n2 @101 => priority elected; elected n2 @101
+9.0 n1: underlay heard => priority normal
+9.0 n1: elects n2 @101 => elected n2 @101
+9.1 n1: vrrp backup => contend; fault to backup
+"""
+    )
+
+
 def test_the_master_dies() -> None:
     """VRRP alone replaces it; the election confirms it when the session expires, and nothing moves again."""
     check(

@@ -1,0 +1,95 @@
+"""One fault, or a few, in a lab that is watched from outside; what was recorded is held to the invariants at the end.
+
+    with Trial(lab, subnet) as trial:
+        trial.fault("power-off", master)
+        …
+    measured("blackout ms", trial.blackout_ms)
+
+The observers and the checker are those of `tests.chaos`.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import Self
+
+from proxypool.lab.faults.kinds import Options
+from proxypool.lab.lab import Lab
+from proxypool.lab.plans import SubnetPlan
+from tests.chaos.checker import check, timeline
+from tests.chaos.history import History
+from tests.chaos.recorder import Recorder
+from tests.lab.observe import master_of, masters, open_gates, other_of, unsettled, wait_until
+
+AFTER_S = 0.5
+"""Still watched after the last step."""
+
+
+class Trial:
+    """See the module's text. `subnet`: the one whose pair is looked at."""
+
+    def __init__(self, lab: Lab, subnet: SubnetPlan, *, known: frozenset[int] = frozenset()) -> None:
+        """`known`: invariants that are known to be violated by what is done; docs/faults.md says so too."""
+        self.lab, self.subnet, self.known = lab, subnet, known
+        self.master = master_of(lab, subnet)
+        self.backup = other_of(subnet, self.master)
+        self.recorder = Recorder(lab)
+        self.history: History | None = None
+
+    def __enter__(self) -> Self:
+        self.recorder.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            time.sleep(AFTER_S)
+        self.recorder.__exit__(kind, *rest)
+        if kind is None:
+            self.history = self.recorder.history("a test")
+            found = [violation for violation in check(self.history) if violation.invariant not in self.known]
+            told = [line for violation in found for line in (str(violation), *timeline(self.history, violation))]
+            assert not found, "\n".join(told)
+
+    def fault(self, kind: str, machine: str, **options: float | str) -> float:
+        """Inject or heal one. `options` as in `proxypool.lab.faults.kinds.Options`."""
+        return self.recorder.fault(kind, machine, Options(**options))  # type: ignore[arg-type]
+
+    def wait_master(self, node: str, timeout_s: float = 5.0) -> None:
+        """Until a node, and it alone, has the HaVip and an open gate."""
+        wait_until(
+            lambda: masters(self.lab, self.subnet) == {node} == open_gates(self.lab, self.subnet),
+            timeout_s,
+            lambda: (
+                f"{node} alone; HaVip on {masters(self.lab, self.subnet)}, "
+                f"gate open on {open_gates(self.lab, self.subnet)}"
+            ),
+        )
+
+    def wait_settled(self, timeout_s: float = 20.0) -> None:
+        """Until all is well again with the pair."""
+
+        def look() -> str:
+            return unsettled(self.lab, self.subnet)
+
+        wait_until(lambda: not look(), timeout_s, look)
+
+    @property
+    def blackout_ms(self) -> float:
+        """The longest time without an answer through the pair."""
+        assert self.history is not None
+        gaps = [b - a for p in self.history.probes if p.subnet == self.subnet.id for a, b in p.gaps]
+        return max(gaps, default=0.0) * 1e3
+
+    @property
+    def lost(self) -> int:
+        """Requests through the pair that were never answered."""
+        assert self.history is not None
+        return sum(p.lost for p in self.history.probes if p.subnet == self.subnet.id)
+
+    @property
+    def moves(self) -> int:
+        """How often another MAC answered for the HaVip than before."""
+        assert self.history is not None
+        order = sorted((s.start, s.mac) for s in self.history.holders if s.address == self.subnet.havip)
+        return sum(a[1] != b[1] for a, b in pairwise(order))
