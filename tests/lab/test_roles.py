@@ -19,7 +19,7 @@ from proxypool.lab.lab import Lab
 from proxypool.lab.namespaces import in_network_of
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Prober
-from proxypool.lab.topology import PAIR, fabric_port
+from proxypool.lab.topology import PAIR, fabric_port, mac_of
 from tests.lab.conftest import Keeper, keep
 from tests.lab.observe import (
     IN_GUEST,
@@ -155,7 +155,7 @@ def test_the_masters_eni_is_cut(lab: Lab, subnet: SubnetPlan, measured: Measured
 
 
 def test_the_masters_eni_is_removed(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
-    """Its other subnets go on with what they have."""
+    """Its other subnets go on with what they have. A new card of the same name is taken into use."""
     master = master_of(lab, subnet)
     other = lab.topology.subnet_plans[1]
     elsewhere = master_of(lab, other)
@@ -166,8 +166,11 @@ def test_the_masters_eni_is_removed(lab: Lab, subnet: SubnetPlan, measured: Meas
     measured("blackout ms", running.result()["blackout_ms"])
     assert running.result()["blackout_ms"] < MOVE_LIMIT_MS
     assert master_of(lab, other) == elsewhere
-    # A new card comes with the machine only.
-    lab.fault("power-off", master)
+    eni = next(member.eni for member in subnet.members if member.node == master)
+    far = ("peer", "name", eni, "address", mac_of(master, eni), "netns", str(lab.machine(master).pid))
+    in_fabric(lab, "link", "add", fabric_port(master, eni), "up", "master", subnet.bridge, "type", "veth", *far)
+    wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
+    assert serves_alone(lab, subnet, other_of(subnet, master))
 
 
 def test_a_gateway_that_is_silent_for_the_master_only(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
