@@ -585,7 +585,7 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         has_claimed = new.vrrp is Vrrp.MASTER and state.track == PRIORITY_CLAIM
         new = replace(new, vrrp_since=now, claimed_at=now if has_claimed else None)
     new = _break_tie(new, event, now) if not new.is_strict else replace(new, is_aside=False, contested_since=None)
-    new = _follow_election(new, now)
+    new = _follow_election(new, event, now)
     done = _done(new)
     return done, _effects(state, new, done, event, trigger.value if trigger else "")
 
@@ -649,7 +649,7 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
     return state
 
 
-def _follow_election(state: MemberState, now: float) -> MemberState:
+def _follow_election(state: MemberState, event: Event, now: float) -> MemberState:
     """What follows from being elected or not; see "No preemption" and "Strict" in the module's text."""
     is_master = state.vrrp is Vrrp.MASTER
     if not state.is_elected:
@@ -657,6 +657,9 @@ def _follow_election(state: MemberState, now: float) -> MemberState:
     else:
         began = -math.inf if state.epoch == state.permitted_epoch else now
         elected_at = began if state.elected_at is None else state.elected_at
+    if state.claimed_at is not None and isinstance(event, HeartbeatHeard):
+        # The other one does not hear us and goes on as master: with a lower priority we would yield to it.
+        state = replace(state, claimed_at=now)
     has_settled = state.claimed_at is not None and now >= state.claimed_at + state.timers.settle_s
     if not is_master or has_settled:
         state = replace(state, claimed_at=None)

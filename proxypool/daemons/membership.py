@@ -315,9 +315,11 @@ class Membership:
             spec = self.snapshot.nodes.get(peer.node) if peer else None
             if spec is None:
                 continue
-            if member.state.is_aside and spec.underlay in message.peers:
+            is_master = (spec.underlay, member.pair.vrid) in message.masters
+            waits_for_it = member.state.is_aside and spec.underlay in message.peers
+            if waits_for_it or (member.state.claimed_at is not None and is_master):
                 member.handle(HeartbeatHeard(), now)
-            if self.vrrp.is_orphaned(member) and (spec.underlay, member.pair.vrid) in message.masters:
+            if self.vrrp.is_orphaned(member) and is_master:
                 self.vrrp.fence(member, now)
 
     def _reconciled(self, result: Reconciled, now: float) -> None:
@@ -365,12 +367,15 @@ class Membership:
     def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
         """It started, ended or was stopped (then `pid` is None too)."""
         self.vrrp.seen(pid, now, is_connected=is_connected)
-        self._listen_for_peers()
+        self.listen_for_peers()
 
-    def _listen_for_peers(self) -> None:
+    def listen_for_peers(self) -> None:
         """Only while somebody waits for an advertisement: they are many."""
-        members = self.members.values()
-        self.watch.listen_for_peers(any(one.state.is_aside or self.vrrp.is_orphaned(one) for one in members))
+        self.watch.listen_for_peers(any(map(self._is_waiting_for_peer, self.members.values())))
+
+    def _is_waiting_for_peer(self, member: Member) -> bool:
+        state = member.state
+        return state.is_aside or state.claimed_at is not None or self.vrrp.is_orphaned(member)
 
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
@@ -388,7 +393,7 @@ class Membership:
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
-        self._listen_for_peers()
+        self.listen_for_peers()
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)

@@ -224,6 +224,7 @@ class NodeDaemon:
                 self.membership.vrrp.fifo_spoke(lines, at, now)
             case AddressMoved(address, is_here, at):
                 self.membership.vrrp.address_moved(address, at, now, is_here=is_here)
+                self.membership.listen_for_peers()
             case AddressesSeen(addresses):
                 self.membership.vrrp.addresses_seen(addresses, now)
             case _:
