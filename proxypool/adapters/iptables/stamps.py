@@ -68,9 +68,11 @@ def apply(desired: Table, before: Contents, probe: TableProbe) -> bytes | None:
     Raises:
         OSError: the kernel refused; the table is as it was.
     """
+    if not before.is_empty:
+        return None
     shape = _shape(desired)
     stamp = _stamps.get(shape)
-    if stamp is None or not before.is_empty or stamp.base != before.without_counters():
+    if stamp is None or stamp.base != before.without_counters():
         return None
     _stamps[shape] = _stamps.pop(shape)
     entries = _stamped(desired, stamp.contents.entries, stamp.heads)

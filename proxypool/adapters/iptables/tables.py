@@ -78,7 +78,7 @@ def observe_table(desired: Table) -> Table:
             return desired
         found = _parse_table(desired)
         if found == desired:
-            with closing(TableProbe((desired.name,))) as probe:
+            with _locked(), closing(TableProbe((desired.name,))) as probe:
                 now = probe.contents(desired.name)
             if now.without_counters() == before:
                 _prove(desired, before)
