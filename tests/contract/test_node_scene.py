@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ import pytest
 from proxypool.adapters import netlink
 from proxypool.adapters.netlink import links
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
-from proxypool.core.errors import PermanentError, TransientError
+from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
+from proxypool.core.model import PoolSpec, TunnelKind
 from proxypool.core.node_scene import subnet_scene
 from proxypool.core.planner import Put, plan
 from proxypool.core.scene import Eni, Scene, Sysctl, Tunnel
@@ -27,6 +29,7 @@ NAMESPACE = namespace_of(NAME)
 TUNNEL = tunnel_device_of(NAME)
 HAVIP = "127.0.0.1"
 MAC = "02:50:00:00:00:0a"
+PATIENCE_S = 10.0
 
 
 @dataclass
@@ -64,12 +67,12 @@ def node() -> Iterator[Node]:
             os.close(home.fd)
 
 
-def scene(*, egress: str | None = None, eni: str = "eth1", key: int = 7) -> Scene:
+def scene(*, spec: PoolSpec = make.VXLAN, egress: str | None = None, eni: str = "eth1", key: int = 7) -> Scene:
     subnet = make.subnet(NAME, "172.16.101.0/24", "10.8.0.0/16", key=key)
     members = (make.member("n1", "172.16.101.11/24", eni, "172.16.101.1"), make.N2)
     pair = make.pair(subnet=NAME, members=members, havip=HAVIP, egress=egress)
     hosts = (make.host("h1", "192.168.80.1", "100.64.0.1"), make.host("h2", "192.168.80.2", "100.64.0.2"))
-    snapshot = make.snapshot(spec=make.VXLAN, subnets=(subnet,), pairs=(pair,), hosts=hosts)
+    snapshot = make.snapshot(spec=spec, subnets=(subnet,), pairs=(pair,), hosts=hosts)
     return subnet_scene(make.node_facts(), snapshot, pair)
 
 
@@ -85,8 +88,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("way")
-def test_a_namespace_is_whole_after_one_round(node: Node) -> None:
-    desired = scene()
+@pytest.mark.parametrize("egress", [None, "172.16.101.20"])
+def test_a_namespace_is_whole_after_one_round(node: Node, egress: str | None) -> None:
+    desired = scene(egress=egress)
     assert node.apply(desired) == []
     assert node.rest(desired) == ()
     card, tunnel = inside("ip", "-d", "link", "show", ENI_DEVICE), inside("ip", "-d", "link", "show", TUNNEL)
@@ -98,6 +102,24 @@ def test_a_namespace_is_whole_after_one_round(node: Node) -> None:
     # Its outer packets use the machine's network: it is linked to a namespace that is not its own.
     assert re.search(r"link-netnsid \d", tunnel)
     assert run("ip", "-o", "link").count("ppt") == 0, "left at home"
+
+
+@pytest.mark.parametrize("egress", [None, "172.16.101.20"])
+def test_a_namespace_with_gre_is_whole_after_one_round(node: Node, egress: str | None) -> None:
+    """GRE sends through the namespace that it was made in: had it been made in place, nothing would get out."""
+    try:
+        netlink.probe_tunnel(TunnelKind.GRE)
+    except ProxypoolError:
+        pytest.skip("this kernel has no GRE")
+    desired = scene(spec=make.GRE, egress=egress)
+    assert node.apply(desired) == []
+    assert node.rest(desired) == ()
+    tunnel = inside("ip", "-d", "link", "show", TUNNEL)
+    assert "UP" in tunnel
+    assert re.search(r"link-netnsid \d", tunnel)
+    assert run("ip", "-o", "link").count("ppt") == 0, "left at home"
+    assert node.apply(scene(spec=make.GRE, egress=egress, key=8)) == []
+    assert node.rest(scene(spec=make.GRE, egress=egress, key=8)) == ()
 
 
 @pytest.mark.usefixtures("way")
@@ -148,7 +170,12 @@ def test_a_card_that_comes_home_keeps_its_name(node: Node) -> None:
     assert node.apply(scene()) == []
     assert node.apply(Scene.absent(NAMESPACE)) == []
     assert f"link/ether {MAC}" in run("ip", "link", "show", "eth1")
-    assert node.apply(scene()) == []
+    # The kernel takes the old namespace down in its own time, and with it the tunnel that has the key.
+    deadline = time.monotonic() + PATIENCE_S
+    while refused := node.apply(scene()):
+        assert refused[0] == f"set tunnel {TUNNEL}: File exists"
+        assert time.monotonic() < deadline, refused
+        time.sleep(0.05)
     assert node.rest(scene()) == ()
 
 
