@@ -17,8 +17,11 @@ from proxypool.core.keepalived import BASE_PRIORITY  # noqa: E402 - the checkout
 from proxypool.core.model import Candidate  # noqa: E402
 from proxypool.core.role import (  # noqa: E402
     PRIORITY_ASIDE,
+    PRIORITY_ELECTED,
     TRANSITIONS,
+    Caution,
     Coordinator,
+    LeaseSeen,
     MemberState,
     Role,
     Trigger,
@@ -44,6 +47,9 @@ DEMANDS = """
 """
 PRIORITIES = """
 ## What a situation demands
+
+A role's gate is closed all the same while its member stands aside or, in mode strict, has no lease. The mode is fast
+and the pair is not paused unless it says so.
 
 | situation | track file | VRRP priority | election |
 | --- | --- | --- | --- |
@@ -93,11 +99,41 @@ def _situations() -> str:
         health=frozenset(),
     )
     other = replace(fit, candidates=(theirs, ours))
+    master = replace(fit, role=Role.MASTER, vrrp=Vrrp.MASTER, track=PRIORITY_ELECTED)
+    chosen = Candidate(node="n1", epoch=1, session=1, is_chosen=True)
+    strict = replace(
+        fit, is_strict=True, role=Role.FAULT, vrrp=Vrrp.FAULT, track=PRIORITY_ASIDE, lease=LeaseSeen(1, 1.0)
+    )
     situations = {
         "before the first look at its health": replace(fit, health=None),
         "cannot serve": replace(fit, health=frozenset({"reason"})),
-        "fit, elected": fit,
+        "fit, elected, master": master,
+        "fit, elected, and no master is heard": fit,
+        "fit, elected, but a living master is heard": replace(fit, held_since=0.0),
+        "the same, and that one stands in the election too": replace(
+            fit, candidates=(ours, theirs), held_since=0.0, is_yielding=True
+        ),
+        "the same, but an operator chose this member": replace(fit, candidates=(chosen, theirs)),
+        "the same, and the breaker allows a claim": replace(fit, held_since=0.0, is_allowed=True),
         "fit, the other is elected": other,
+        "fit, but unfit a moment ago (damped)": replace(other, caution=Caution.DAMPED),
+        "fit, but about to find itself unfit (doubtful)": replace(other, caution=Caution.DOUBTFUL),
+        "paused, master, whatever its health and the election say": replace(
+            master, candidates=(theirs, ours), health=frozenset({"reason"}), is_paused=True
+        ),
+        "paused, backup, elected or not": replace(fit, is_paused=True),
+        "strict, elected, with a lease, not yet master": replace(strict, is_permitted=True),
+        "strict, elected, with a lease, master": replace(
+            strict, is_permitted=True, role=Role.MASTER, vrrp=Vrrp.MASTER, track=PRIORITY_ELECTED
+        ),
+        "strict, elected, and the lease is over": strict,
+        "strict, to give way to another that stands": replace(
+            strict, candidates=(ours, theirs), health=frozenset({"reason"}), is_permitted=True, must_yield=True
+        ),
+        "strict, cannot serve, and nobody else stands": replace(
+            strict, health=frozenset({"reason"}), is_permitted=True
+        ),
+        "strict, the other is elected": replace(strict, candidates=(theirs, ours)),
         "fit, nobody is elected": replace(fit, candidates=()),
         "fit, ZooKeeper is out of reach and the election was never read": replace(
             fit, coordinator=Coordinator.SUSPENDED, candidates=None

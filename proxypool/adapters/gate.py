@@ -45,13 +45,15 @@ class Gate:
         values = {self._all.read(), *(device.read() for device in self._devices)}
         return bool(values.pop()) if len(values) == 1 else None
 
-    def write(self, *, is_open: bool) -> None:
-        """Open or close it; nothing is written where nothing is to be changed.
+    def write(self, *, is_open: bool, attempts: int = LOCK_ATTEMPTS) -> None:
+        """Open or close it; nothing is written where nothing is to be changed. There is a millisecond between two
+        attempts to get the lock.
 
         Raises:
-            OSError: the lock is held for too long, a device was removed, or the kernel refused.
+            BlockingIOError: a notify line holds the lock.
+            OSError: a device was removed, or the kernel refused.
         """
-        self._acquire()
+        self._acquire(attempts)
         try:
             if self.read() is is_open:
                 return
@@ -63,13 +65,13 @@ class Gate:
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def _acquire(self) -> None:
-        for _ in range(LOCK_ATTEMPTS):
+    def _acquire(self, attempts: int) -> None:
+        for _ in range(attempts - 1):
             with suppress(BlockingIOError):
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             time.sleep(LOCK_PAUSE_S)
-        raise TimeoutError("a notify line of keepalived holds the gate's lock")
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
         """Close the handles; the gate stays as it is."""

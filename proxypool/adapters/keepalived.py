@@ -148,6 +148,11 @@ class Keepalived:
                 continue
         return None
 
+    def is_stopped(self) -> bool:
+        """Whether one of its processes is stopped (SIGSTOP, a debugger): alive, and of no more use than a dead one."""
+        pid = self.pid()
+        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
+
     def vrrp_process(self, fifo: str) -> int | None:
         """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
 
@@ -177,14 +182,21 @@ class Keepalived:
 def make_real_time(pid: int) -> bool:
     """Give a process real-time scheduling, unless it has some; False: we may not, or it has ended.
 
-    What it starts inherits it, so notify lines are not late either.
+    What it starts does not inherit it: a hundred notify lines at once would keep it from going on.
     """
     try:
-        if os.sched_getscheduler(pid) not in _REAL_TIME:
-            os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(REAL_TIME_PRIORITY))
+        if os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK not in _REAL_TIME:
+            os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REAL_TIME_PRIORITY))
     except (PermissionError, ProcessLookupError):
         return False
     return True
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    except (OSError, IndexError):
+        return False
 
 
 def _children(pid: int) -> list[int]:

@@ -18,6 +18,11 @@ COMMANDS = (
     ("pair", "proxypool.cli.pair", "Pairs of nodes that serve a subnet behind a HaVip."),
     ("node", "proxypool.cli.node", "Proxy nodes."),
     ("host", "proxypool.cli.host", "Function hosts."),
+    (
+        "history",
+        "proxypool.cli.history",
+        "Show what happened: who became master, when, why, and for how long nobody served.",
+    ),
     ("run", "proxypool.cli.run", "Run a daemon in the foreground."),
     ("config", "proxypool.cli.config", "The configuration file."),
     ("lab", "proxypool.cli.lab", "A whole pool on one machine, from network namespaces and the real programs."),

@@ -206,6 +206,16 @@ def ago(then: float | None, now: float) -> str:
     return duration(now - then) if then else ""
 
 
+def brief(seconds: float | None) -> str:
+    """A short time, with two digits or three."""
+    if seconds is None:
+        return ""
+    if seconds >= 0.9995:  # noqa: PLR2004 - rounds to 1000 ms above
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - three digits
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - two digits
+
+
 def duration(seconds: float) -> str:
     """So long, in the two largest units that matter."""
     whole = max(0, int(seconds))

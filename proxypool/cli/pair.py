@@ -10,29 +10,32 @@ import msgspec
 import typer
 
 from proxypool.cli import drain as draining
-from proxypool.cli import rehearsal
+from proxypool.cli import pausing, rehearsal
 from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
 from proxypool.cli.rehearsal import DryRunOption
-from proxypool.cli.settings import Settings
+from proxypool.cli.settings import Settings, operator
 from proxypool.cli.status import find_pair, read_status
-from proxypool.cli.subnet import SubnetArgument
-from proxypool.cli.views import check_lines, member_table, pair_table
+from proxypool.cli.subnet import PairArgument, SubnetArgument
+from proxypool.cli.views import check_lines, last_change, member_table, pair_table
 from proxypool.cli.views import draining as draining_since
 from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MAX_WEIGHT, PairState, require_weight
-from proxypool.core.requests import PairRequest, parse_member
+from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState, require_weight
+from proxypool.core.requests import PairRequest, PairSettings, parse_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxypool.adapters.zookeeper import PoolStore
     from proxypool.core.status import PairReport, PoolStatus, SubnetReport
+
+MAX_REASON = 200
+"""Characters of a reason that are kept."""
 
 app = typer.Typer(
     help="Pairs of nodes that serve a subnet behind a HaVip.",
@@ -42,12 +45,25 @@ app = typer.Typer(
     add_completion=False,
 )
 
-PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="Its id within the subnet.", show_default=False)]
 TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")]
 WeightOption = Annotated[
     int | None,
     typer.Option("--weight", help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}. Default: 1."),
 ]
+
+
+ModeOption = Annotated[
+    FailoverMode | None,
+    typer.Option(
+        help="fast: VRRP takes over. strict: never two masters, but a longer outage. Default: fast, or what it has."
+    ),
+]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Whom members ask through their ENIs. Default: their gateway, if any."),
+]
+app.command()(pausing.pause)
+app.command()(pausing.resume)
 
 
 @app.command()
@@ -72,6 +88,8 @@ def add(
         ),
     ] = None,
     weight: WeightOption = None,
+    mode: ModeOption = None,
+    probe: ProbeOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False,
     timeout: TimeoutOption = 30.0,
     dry_run: DryRunOption = False,
@@ -87,6 +105,8 @@ def add(
         vrid=vrid,
         egress_address=_address(egress_address, "--egress-address") if egress_address else None,
         weight=weight,
+        mode=mode,
+        probe=_address(probe, "--probe") if probe else None,
     )
     with settings.store() as store:
         if dry_run:
@@ -100,9 +120,9 @@ def add(
             _wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
 
 
-def _address(text: str, option: str) -> IPv4Address:
+def _address(text: str | None, option: str) -> IPv4Address:
     try:
-        return IPv4Address(text)
+        return IPv4Address(text or "")
     except ValueError as error:
         raise InvalidInput(f"{option}: {error}") from error
 
@@ -168,16 +188,25 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("VRRP id", str(pair.vrid)),
             ("egress address", str(pair.egress_address or "")),
             *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
+            *((("state sync", _sync(pair)),) if pair.egress_address else ()),
             ("state", pair.state),
             ("weight", str(pair.weight)),
+            ("mode", pair.mode),
+            ("probe", str(pair.probe or "")),
+            *((("paused", ago(pair.paused_since, status.at)),) if pair.paused_since is not None else ()),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
             ("elected", pair.elected or ""),
             ("epoch", str(pair.epoch or "")),
-            ("last change", ago(pair.last_change, status.at)),
+            ("last change", last_change(pair, status.at)),
         )
     )
     only = msgspec.structs.replace(status, subnets=(msgspec.structs.replace(subnet, pairs=(pair,)),))
     return "\n\n".join(part for part in (about, check_lines(pair.checks), member_table(only, wide=wide)) if part)
+
+
+def _sync(pair: PairReport) -> str:
+    """Whether the members tell each other their connections."""
+    return ", ".join(f"{member.node} {member.sync}" for member in pair.members if member.sync)
 
 
 @app.command("set")
@@ -188,6 +217,14 @@ def set_pair(
     weight: Annotated[
         int | None, typer.Option(help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}.")
     ] = None,
+    mode: Annotated[
+        FailoverMode | None,
+        typer.Option(help="fast: VRRP takes over. strict: never two masters, but a longer outage."),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|none", help="Whom members ask through their ENIs; none: the gateway."),
+    ] = None,
     egress_address: Annotated[
         str | None,
         typer.Option(
@@ -197,10 +234,14 @@ def set_pair(
     ] = None,
     accept_risk: RiskOption = None,
 ) -> None:
-    """Change a pair's share of new connections, which moves none that exists, or its egress address."""
+    """Change what can be changed while a pair serves. Only another egress address moves connections that exist."""
     settings: Settings = context.obj
-    if weight is None and egress_address is None:
-        raise InvalidInput("nothing to set: give --weight or --egress-address")
+    target = _address(probe, "--probe") if probe not in {None, "none"} else None
+    chosen = PairSettings(weight=weight, mode=mode, probe=target, no_probe=probe == "none")
+    said = {"weight": weight, "mode": mode, "probe": probe}
+    what = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+    if not what and egress_address is None:
+        raise InvalidInput("nothing to change: give --weight, --mode, --probe or --egress-address")
     if weight is not None:
         require_weight(weight)
     with settings.store() as store:
@@ -208,9 +249,9 @@ def set_pair(
             egress = None if egress_address == "none" else _address(egress_address, "--egress-address")
             is_changed = store.set_egress(subnet, pair, egress, accept_risk or ()).what == "changed"
             _say_set(f"{subnet}/{pair}", f"egress address {egress or 'none'}", is_changed=is_changed)
-        if weight is not None:
-            is_changed = store.set_weight(subnet, pair, weight).what == "changed"
-            _say_set(f"{subnet}/{pair}", f"weight {weight}", is_changed=is_changed)
+        if what:
+            is_changed = store.set_pair(subnet, pair, chosen).what == "changed"
+            _say_set(f"{subnet}/{pair}", what, is_changed=is_changed)
 
 
 def _say_set(pair: str, what: str, *, is_changed: bool) -> None:
@@ -303,11 +344,14 @@ def switchover(
     to: Annotated[str | None, typer.Option("--to", metavar="NODE", help="Default: the member not elected.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until the new master is observed.")] = True,
     timeout: TimeoutOption = 10.0,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the record in the history.")] = "",
 ) -> None:
     """Make the other member the master."""
     settings: Settings = context.obj
     with settings.store() as store:
-        done = store.elections.switchover(store.read_snapshot(), subnet, pair, to)
+        done = store.elections.switchover(
+            store.read_snapshot(), subnet, pair, to, who=operator(), note=reason[:MAX_REASON]
+        )
         if not done.is_needed:
             typer.echo(f"{done.new} is the elected member of {subnet}/{pair} already")
         else:

@@ -88,7 +88,8 @@ def apply(
 
     The document: {"tunnel": "vxlan", "subnets": [{"id": "s1", "tenant": "t1", "cidrs": ["172.16.101.0/24"], "pairs":
     [{"id": "p1", "havip": "192.168.4.100", "members": [{"node": "node-a", "eni": "eni1", "address":
-    "172.16.101.11/24"}, …]}]}]}
+    "172.16.101.11/24"}, …]}]}]}. A pair may also have a "vrid", a "weight" and an "egress_address"; what it has already
+    stays if it is not named.
     """
     settings: Settings = context.obj
     request = parse_pool_request(_read(file), what="standard input" if file == "-" else file)

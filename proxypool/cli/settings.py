@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +44,16 @@ def read_config(path: str | Path) -> Config:
 def default_path() -> str:
     """Where the configuration is unless an option says otherwise."""
     return os.environ.get(configuration.PATH_VARIABLE) or configuration.DEFAULT_PATH
+
+
+def operator() -> str:
+    """user@host of whoever runs the command; with sudo, of whoever called it."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        # The user has no name on this machine, as in containers.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from proxypool.cli import watching
 from proxypool.cli.exits import ExitCode
 from proxypool.cli.output import Format, OutputOption, render, to_json, wants_colour
 from proxypool.cli.settings import Settings
-from proxypool.core.errors import TransientError
 from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore
 
-CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 _EXITS = {Level.OK: ExitCode.OK, Level.DEGRADED: ExitCode.DEGRADED, Level.CRITICAL: ExitCode.CRITICAL}
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -41,7 +37,7 @@ def status(
     settings: Settings = context.obj
     with settings.store() as store:
         if watch:
-            _watch(lambda: read_status(store, subnet), output, max(0.05, watch_interval))
+            watching.watch(lambda: _line_or_text(read_status(store, subnet), output), max(0.05, watch_interval))
         found = read_status(store, subnet)
     typer.echo(_text(found, output), color=wants_colour())
     if exit_code and found.level is not Level.OK:
@@ -94,18 +90,6 @@ def _text(found: PoolStatus, output: Format) -> str:
     return render(found, output, lambda wide: status_text(found, wide=wide, colour=wants_colour()))
 
 
-def _watch(read: Callable[[], PoolStatus], output: Format, interval_s: float) -> None:
-    """Until Ctrl-C. JSON: one document per line."""
-    gc.enable()
-    shown = ""
-    while True:
-        try:
-            found = read()
-            text = to_json(found, indent=None) if output is Format.JSON else _text(found, output)
-            if text != shown:
-                shown = text
-                typer.echo((CLEAR_SCREEN if sys.stdout.isatty() else "") + text, color=wants_colour())
-                sys.stdout.flush()
-        except TransientError as error:
-            typer.echo(f"waiting: {error}", err=True)
-        time.sleep(interval_s)
+def _line_or_text(found: PoolStatus, output: Format) -> str:
+    """While it is watched: as JSON, one document per line."""
+    return to_json(found, indent=None) if output is Format.JSON else _text(found, output)

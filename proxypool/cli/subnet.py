@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 SubnetArgument = Annotated[str, typer.Argument(metavar="SUBNET", help="Its id.", show_default=False)]
+PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="Its id within the subnet.", show_default=False)]
 
 
 @app.command()

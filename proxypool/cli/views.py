@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from proxypool.cli.output import Colour, ago, paint, rate, scaled, table, yes
+from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
 from proxypool.core.model import PairState
 from proxypool.core.status import (
     Check,
@@ -78,6 +79,8 @@ def draining(pair: PairReport, now: float) -> str:
 
 
 def _state(pair: PairReport, now: float) -> str:
+    if pair.paused_since is not None:
+        return f"{pair.state}, paused {ago(pair.paused_since, now)}".rstrip()
     if pair.state != PairState.DRAINING:
         return pair.state
     left = "?" if pair.connections_left is None else str(pair.connections_left)
@@ -109,6 +112,7 @@ _MEMBER_WIDE = (
     "SEEN",
     "STATE",
     "WEIGHT",
+    "PROBE",
 )
 
 
@@ -133,21 +137,36 @@ def _member_row(
         paint(role, _ROLE_COLOURS.get(role), enabled=colour),
         "" if member.gate is None else ("open" if member.gate else "closed"),
         yes(member.has_havip),
-        _health(member, colour=colour),
+        _health(member, now, colour=colour),
         _conntrack(member),
         rate(member.rx_bytes_per_s),
         rate(member.tx_bytes_per_s),
-        ago(member.since, now),
+        _changed(member, now),
     )
 
 
-def _health(member: MemberReport, *, colour: bool) -> str:
+def _changed(member: MemberReport, now: float) -> str:
+    """How long ago; of a master also why, and how long nobody served."""
+    parts = (ago(member.since, now), member.change_reason or "", brief(member.blackout_s))
+    return ", ".join(part for part in parts if part)
+
+
+def last_change(pair: PairReport, now: float) -> str:
+    """How long ago a role changed, and why the master is master."""
+    master = next((member for member in pair.members if member.node == pair.master), None)
+    why = (master.change_reason or "", brief(master.blackout_s)) if master else ()
+    return ", ".join(part for part in (ago(pair.last_change, now), *why) if part)
+
+
+def _health(member: MemberReport, now: float, *, colour: bool) -> str:
     if not member.is_alive:
         return paint("not running", Colour.BAD, enabled=colour)
     if member.role is None:
         return paint("not reporting", Colour.WARN, enabled=colour)
     if member.health:
         return paint("; ".join(member.health), Colour.BAD, enabled=colour)
+    if member.damped_until is not None and member.damped_until > now:
+        return paint(f"damped {math.ceil(member.damped_until - now)} s", Colour.WARN, enabled=colour)
     return paint("ok", Colour.GOOD, enabled=colour)
 
 
@@ -172,7 +191,14 @@ def _member_more(subnet: SubnetReport, pair: PairReport, member: MemberReport, n
         ago(member.observed_at, now),
         _state(pair, now),
         str(pair.weight),
+        _probe(member),
     )
+
+
+def _probe(member: MemberReport) -> str:
+    if member.probe in {None, "none"}:
+        return ""
+    return f"{member.probe} {member.probe_ms:.1f}ms" if member.probe_ms is not None else f"{member.probe}"
 
 
 def _joined(items: Sequence[object]) -> str:

@@ -53,6 +53,7 @@ class Code(Enum):
     TAKING_OVER = ("PP016", "taking-over", Level.DEGRADED)
     NO_ACTIVE_PAIR = ("PP017", "no-active-pair", Level.DEGRADED)
     STATE_NOT_SYNCED = ("PP018", "state-not-synced", Level.DEGRADED)
+    PAUSED = ("PP019", "paused", Level.DEGRADED)
     EGRESS_UNANSWERED = ("PP020", "egress-unanswered", Level.CRITICAL)
 
 
@@ -145,8 +146,15 @@ def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterato
         yield Check.of(
             Code.ELECTED_NOT_MASTER,
             subject,
-            f"{elected} is elected but {masters[0]} is master: it should pass within a second; "
-            f"if not, see keepalived's log on {elected}",
+            f"{elected} is elected but {masters[0]} is master: the election follows within seconds, or the daemon of "
+            f"{masters[0]} is dead or cut off and {elected} takes over; if neither, see keepalived's log on {elected}",
+        )
+    if pair.paused_since is not None:
+        yield Check.of(
+            Code.PAUSED,
+            subject,
+            f"paused for {max(0.0, now - pair.paused_since):.0f} s: a member that cannot serve stays master; end it "
+            f"with `proxypool pair resume {pair.subnet} {pair.id}`",
         )
     are_all_alive = all(member.alive is not None for member in members)
     for member in members:

@@ -20,6 +20,8 @@ NODES_SET = f"{SET_PREFIX}nodes"
 SYNC_PORT = 3780
 """UDP, of conntrackd. Inside the tunnel between the members."""
 MAX_PORT = 65535
+LEASE_SET = f"{SET_PREFIX}lease"
+"""Of a subnet's namespace: holds the hosts' tunnel addresses while this member may forward, in mode strict."""
 PROTOCOL_GRE = "gre"
 PROTOCOL_VRRP = "112"
 """By number: python-iptables does not know the name."""
@@ -51,6 +53,8 @@ def subnet_tables(
     tunnel_range: IPv4Network,
     egress: IPv4Address | None = None,
     sync: SyncEnds | None = None,
+    *,
+    is_leased: bool = False,
 ) -> tuple[Table, ...]:
     """Tables of a subnet's namespace on a node.
 
@@ -59,9 +63,20 @@ def subnet_tables(
     tunnel for one that a customer's server forged. A packet to the egress address, which is no address of this machine,
     is forwarded, to nowhere: so its RST has a rule of its own, and only the egress address can be its source.
 
+    `is_leased`: packets pass only while the lease set holds the hosts' addresses. The kernel looks at the time itself,
+    so nothing needs to run for a lease to end.
+
     The MSS is clamped in the filter table, because a mangle table would cost each packet three more visits.
     """
-    back = Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(in_state("RELATED,ESTABLISHED"),))
+    going, coming = (
+        (Match("set", (("match-set", f"{LEASE_SET} {side}"),)),) if is_leased else () for side in ("src", "dst")
+    )
+    back = Rule(
+        "ACCEPT",
+        in_device=ENI_DEVICE,
+        out_device=tunnel_device,
+        matches=(in_state("RELATED,ESTABLISHED"), *coming),
+    )
     reset = Rule(
         "REJECT",
         (("reject-with", "tcp-reset"),),
@@ -77,7 +92,7 @@ def subnet_tables(
             out_device=ENI_DEVICE,
             source=tunnel_range,
             destination=cidr,
-            matches=(in_state("NEW,RELATED,ESTABLISHED"),),
+            matches=(in_state("NEW,RELATED,ESTABLISHED"), *going),
         )
         for cidr in sorted(subnet.cidrs)
     )

@@ -60,6 +60,11 @@ def track_file(run_dir: str, subnet: str, pair: str) -> str:
     return f"{run_dir}/track/{subnet}{SEPARATOR}{pair}"
 
 
+def permit_file(run_dir: str, subnet: str, pair: str) -> str:
+    """Path of the file that keeps the epoch in which a member was last permitted to serve, in mode strict."""
+    return f"{run_dir}/permits/{subnet}{SEPARATOR}{pair}"
+
+
 def gate_lock(run_dir: str, subnet: str) -> str:
     """Path of the file that is locked while a subnet's gate is written, by a notify line or by the daemon."""
     return f"{run_dir}/gates/{subnet}"

@@ -45,6 +45,16 @@ class PairState(StrEnum):
     DRAINING = "draining"
 
 
+class FailoverMode(StrEnum):
+    """What may make a member master."""
+
+    FAST = "fast"
+    """VRRP: the backup takes over when it misses the master. Two that do not hear each other are both master for some
+    seconds."""
+    STRICT = "strict"
+    """The election alone: never two, at the price of a longer outage."""
+
+
 class PoolSpec(Document, frozen=True, kw_only=True):
     """What holds for the whole pool."""
 
@@ -86,6 +96,11 @@ class PairSpec(Document, frozen=True, kw_only=True):
     """Share of the subnet's new connections, relative to its other active pairs."""
     draining_since: float | None = None
     """Wall time, seconds since the epoch; None: it is not draining."""
+    mode: FailoverMode = FailoverMode.FAST
+    probe: IPv4Address | None = None
+    """Whom each member asks through its ENI whether the customer's network is there. None: its gateway, if any."""
+    paused_since: float | None = None
+    """Wall time: since then health and election move nothing; None: it is not paused."""
 
     def member(self, node: str) -> MemberSpec | None:
         """The member on this node, or None."""
@@ -172,6 +187,16 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     answers_egress: bool | None = None
     """Whether it answers ARP for the pair's egress address, as read from the kernel; None: there is none, or it could
     not be read."""
+    change_reason: str = ""
+    """Of a master: why it became that; empty if its daemon did not see it."""
+    blackout_s: float | None = None
+    """Of a master: how long nobody served before it did, at most; see `history.Phase`."""
+    probe: str = "none"
+    """What its probe through the ENI says: none, ok, doubtful, silent, unanswered (never since it began to ask)."""
+    probe_ms: float | None = None
+    """Round trip of the last answer."""
+    damped_until: float | None = None
+    """Wall time: well, but held back for flapping until then."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -212,6 +237,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
     node: str
     epoch: int
     session: int
+    is_chosen: bool = False
+    """An operator chose it: `pair switchover`. Else it became elected because another session ended."""
 
 
 def require_name(kind: str, name: str) -> None:
@@ -340,6 +367,13 @@ def _require_member_fits(member: MemberSpec, pair: PairSpec, subnet: SubnetSpec)
         raise InvalidInput(f"address {member.address} of node {member.node} is not a host address")
     if member.gateway is not None and member.gateway not in onlink:
         raise InvalidInput(f"gateway {member.gateway} of node {member.node} is outside {onlink}")
+    if pair.probe is not None and not any(pair.probe in network for network in (onlink, *subnet.cidrs)):
+        raise InvalidInput(
+            f"probe target {pair.probe} is neither on the ENI's network {onlink} of node {member.node} nor in a CIDR "
+            f"of subnet {subnet.id}: no route leads there"
+        )
+    if pair.probe is not None and pair.probe == member.address.ip:
+        raise InvalidInput(f"probe target {pair.probe} is the address of node {member.node}: it would ask itself")
     for cidr in subnet.cidrs:
         if member.gateway is None and not cidr.subnet_of(onlink):
             raise InvalidInput(

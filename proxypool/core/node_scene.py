@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from msgspec.structs import replace
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
-from proxypool.core.firewall import NODES_SET, PEERS_SET, node_guard, subnet_tables
-from proxypool.core.model import HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET, node_guard, subnet_tables
+from proxypool.core.model import FailoverMode, HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     WORST_METRIC,
     Address,
@@ -20,6 +20,7 @@ from proxypool.core.scene import (
     AnyObject,
     Composite,
     Eni,
+    LeaseSet,
     Part,
     ProxyNeighbour,
     Route,
@@ -108,7 +109,8 @@ class SubnetScenes:
             return self._scene
         self._inputs = inputs
         self.link = sync_link_of(pair, self.facts.name, snapshot.nodes)
-        about = (spec, subnet, replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1), self.link)
+        lasting = replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1, paused_since=None, probe=None)
+        about = (spec, subnet, lasting, self.link)
         if self._about != about:
             self._about = about
             self._parts = {FRAME: _part(_frame(self.facts, spec, subnet, pair, member, self.link))}
@@ -147,7 +149,15 @@ def _frame(
     facts: NodeFacts, spec: PoolSpec, subnet: SubnetSpec, pair: PairSpec, member: MemberSpec, link: SyncLink | None
 ) -> Iterable[AnyObject]:
     tunnel = tunnel_of(spec, subnet, local=pair.havip, own=pair.havip, underlay_mtu=facts.underlay_mtu)
-    yield from subnet_tables(subnet, tunnel.device, spec.tunnel_range, pair.egress_address, link.ends if link else None)
+    yield LeaseSet(LEASE_SET)
+    yield from subnet_tables(
+        subnet,
+        tunnel.device,
+        spec.tunnel_range,
+        pair.egress_address,
+        link.ends if link else None,
+        is_leased=pair.mode is FailoverMode.STRICT,
+    )
     if link is not None:
         yield from sync_objects(spec, subnet, link, facts.underlay, facts.underlay_mtu)
     yield Eni(ENI_DEVICE, member.eni)

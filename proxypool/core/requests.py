@@ -1,8 +1,8 @@
 """What an operator asks for: subnets and pairs without the numbers that proxypool chooses itself. Pure.
 
 `PoolRequest` is the form of `proxypool pool apply`; `resolve_*` turn a request into a spec, keeping what the pool
-has already: the tunnel key of a subnet and the VRRP id and weight of a pair stay as they are unless the request names
-others. Whether a pair drains is no part of a request: describing it again does not end its drain.
+has already: the tunnel key of a subnet and the VRRP id, weight, mode and probe target of a pair stay as they are unless
+the request names others. Whether a pair drains or is paused is no part of a request: describing it again ends neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
     MAX_WEIGHT,
+    FailoverMode,
     MemberSpec,
     Name,
     PairSpec,
@@ -27,6 +28,7 @@ from proxypool.core.model import (
     Snapshot,
     SubnetSpec,
     TunnelKind,
+    require_weight,
 )
 
 _Key = Annotated[int, Meta(ge=KEY_RANGE.start, lt=KEY_RANGE.stop)]
@@ -44,6 +46,30 @@ class PairRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     egress_address: IPv4Address | None = None
     weight: _Weight | None = None
     """None: what it has, or 1."""
+    mode: FailoverMode | None = None
+    """None: what it has, or fast."""
+    probe: IPv4Address | None = None
+
+
+class PairSettings(Struct, frozen=True, kw_only=True):
+    """What of a pair can be changed while it serves; None: as it is."""
+
+    weight: int | None = None
+    mode: FailoverMode | None = None
+    probe: IPv4Address | None = None
+    no_probe: bool = False
+    """Ask the gateway again, or nobody where there is none."""
+
+    def applied(self, spec: PairSpec) -> PairSpec:
+        """The pair with these settings.
+
+        Raises:
+            InvalidInput: no such weight.
+        """
+        weight = spec.weight if self.weight is None else self.weight
+        require_weight(weight)
+        probe = None if self.no_probe else self.probe or spec.probe
+        return msgspec.structs.replace(spec, weight=weight, mode=self.mode or spec.mode, probe=probe)
 
 
 class SubnetRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,4 +182,7 @@ def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairS
         state=current.state if current else PairState.ACTIVE,
         weight=weight,
         draining_since=current.draining_since if current else None,
+        mode=request.mode or (current.mode if current else FailoverMode.FAST),
+        probe=request.probe or (current.probe if current else None),
+        paused_since=current.paused_since if current else None,
     )

@@ -17,6 +17,23 @@ one is alive, after `Timers.tie_break_s`. It returns when it hears the other aga
 and when ZooKeeper is lost, for then nobody can say that the other lives. Because a member stands aside for one it does
 not hear, only a member that can be master may be elected: fit, and with a keepalived that runs and has no fault.
 
+**No preemption.** A member that is elected although it hears a living master does not claim the HaVip: the master's
+session ended, and nothing else. It leaves the election and stands again, at the end of the queue, so that the election
+follows the master (`is_yielding`). If nobody else stands, because the master's daemon is dead or cut off, its claim
+waits for `Timers.hold_s` and then for a `ClaimAllowed` of the caller, who counts how many members of the node move
+(`core.breaker`). A candidate that an operator chose claims at once.
+
+**Caution.** A member that was unfit a moment ago (`damped`) is better than an unfit one and worse than a fit one, and
+is not elected. A backup that is about to find what would make it unfit (`doubtful`) takes nothing from a master that
+has found it: both are unfit alike. Neither counts for a master: nothing moves because of it.
+
+**Pause.** A paused pair's master keeps the highest priority whatever its health and the election say; VRRP replaces it
+when it is dead.
+
+**Strict.** Only the elected member may be master, and only while its lease lasts (`LeaseSeen`); see ADR 17. Everybody
+else stands aside. A newly elected one waits until the lease of its predecessor is over. A member that is to yield gives
+the HaVip up first, and leaves the election when its gate is closed.
+
 A restarted daemon knows nothing. Until VRRP has spoken it moves no gate and no candidate; until the first look at the
 member's health it moves no priority; and while it has no opinion yet, a track file that says "aside" means that this
 member stands aside: its predecessor did, or it has just started.
@@ -24,14 +41,18 @@ member stands aside: its predecessor did, or it has just started.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
 from proxypool.core.model import Candidate
 
+PRIORITY_CLAIM = 249
+"""Of a member that claims the HaVip from a living master: above what a dead daemon may have left in its track file."""
 PRIORITY_ELECTED = 239
 PRIORITY_NORMAL = 199
+PRIORITY_DAMPED = 149
 PRIORITY_UNFIT = 99
 PRIORITY_ASIDE = -254
 """What the track file adds to keepalived's priority of 1. -254 is a fault to keepalived: it sends priority 0, drops the
@@ -71,6 +92,16 @@ class Coordinator(StrEnum):
     LOST = "lost"
 
 
+class Caution(StrEnum):
+    """Why a backup that is fit should not take over from a living master."""
+
+    NONE = "none"
+    DOUBTFUL = "doubtful"
+    """It may be as unfit as a master that just became so, and only has not found out yet."""
+    DAMPED = "damped"
+    """It was unfit a moment ago."""
+
+
 @dataclass(frozen=True, slots=True)
 class VrrpChanged:
     """keepalived changed the state of the instance."""
@@ -97,6 +128,30 @@ class HealthSeen:
     """Result of a look at what the member needs to serve; no reason means fit."""
 
     reasons: frozenset[str]
+    caution: Caution = Caution.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersSeen:
+    """What the pair's document demands of both members."""
+
+    is_paused: bool = False
+    is_strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSeen:
+    """Until when (monotonic seconds) no other member can have been elected and have waited for its turn, as long as
+    `session` owns the first candidate. None: there is no lease.
+    """
+
+    session: int | None
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAllowed:
+    """The breaker lets this member claim the HaVip from a living master."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +179,17 @@ class Tick:
 
 
 Event: TypeAlias = (
-    VrrpChanged | ElectionSeen | CoordinatorChanged | HealthSeen | GateSeen | PrioritySeen | HeartbeatHeard | Tick
+    VrrpChanged
+    | ElectionSeen
+    | CoordinatorChanged
+    | HealthSeen
+    | OrdersSeen
+    | LeaseSeen
+    | ClaimAllowed
+    | GateSeen
+    | PrioritySeen
+    | HeartbeatHeard
+    | Tick
 )
 
 
@@ -231,6 +296,19 @@ class Timers:
     tie_break_s: float = 6.25
     """How long two masters that do not hear each other may last. It must be longer than a dead member's candidate can
     outlive it: otherwise the survivor of a power-off would stand aside for a dead one. See `for_session`."""
+    silent_s: float = 2.0
+    """A backup that has been one for so long hears a living master: longer than VRRP takes to miss one, and shorter
+    than the tie break."""
+    hold_s: float = 15.0
+    """How long an elected backup waits for the living master to stand in the election again."""
+    settle_s: float = 1.0
+    """How long a claim's priority outlasts the claim."""
+    rival_s: float = 1.0
+    """How long another member must stand before an unfit one gives way to it, in mode strict."""
+    lease_s: float = 4.0
+    """Length of a lease in mode strict, from the sending of what renewed it."""
+    lease_margin_s: float = 0.25
+    """How much longer a new one waits: for clocks that do not run alike."""
 
     @staticmethod
     def for_session(session_timeout_s: float, server_tick_s: float | None = None) -> Timers:
@@ -266,6 +344,33 @@ class MemberState:
     contested_since: float | None = None
     """Since when this member is VRRP master although another living one is elected."""
     role_since: float = 0.0
+    caution: Caution = Caution.NONE
+    is_paused: bool = False
+    is_strict: bool = False
+    vrrp_since: float = 0.0
+    held_since: float | None = None
+    """Since when this member is elected although a living master is heard."""
+    is_yielding: bool = False
+    """Leaves the election to stand at the end of its queue."""
+    is_allowed: bool = False
+    """The breaker allowed a claim, for as long as this member is elected and not yet master."""
+    claimed_at: float | None = None
+    """When it became master by a claim: for `Timers.settle_s` its priority stays above what a dead daemon may have left
+    in the other's track file, or the two would be equal, and the higher address would win."""
+    served_epoch: int = 0
+    """The last epoch in which this member was both elected and master: that it was chosen then is done with."""
+    elected_at: float | None = None
+    """Since when this member is elected, None if it is not."""
+    rival_since: float | None = None
+    """Since when another member stands in the election behind this one, which is elected."""
+    must_yield: bool = False
+    """See `is_to_yield`."""
+    lease: LeaseSeen | None = None
+    is_permitted: bool = False
+    """In mode strict: whether this member may be master now."""
+    permitted_epoch: int = 0
+    """The last epoch in which it was permitted. A candidate of that epoch has been there ever since, so there is no
+    predecessor to wait for; the caller keeps it over a restart."""
 
     @property
     def elected(self) -> str | None:
@@ -283,6 +388,42 @@ class MemberState:
         return self.health is not None and not self.health
 
     @property
+    def is_standing_by(self) -> bool:
+        """Whether its fault is of our own making: in mode strict whoever is not elected stands aside."""
+        return self.is_strict and self.role is Role.FAULT and self.is_fit and self.track == PRIORITY_ASIDE
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether an operator made it the elected one, and it has not been master since."""
+        first = self.candidates[0] if self.candidates else None
+        return first is not None and first.node == self.node and first.is_chosen and first.epoch != self.served_epoch
+
+    @property
+    def is_anybody_else_standing(self) -> bool:
+        """Whether another member stands in the election."""
+        return any(candidate.node != self.node for candidate in self.candidates or ())
+
+    @property
+    def is_told_to_yield(self) -> bool:
+        """Whether an operator chose another member that stands behind this one, which is elected."""
+        others = (self.candidates or ())[1:]
+        return self.is_elected and any(one.is_chosen and one.node != self.node for one in others)
+
+    def is_to_yield(self, now: float) -> bool:
+        """In mode strict: whether the elected member is to give way to another that stands.
+
+        Two that are both unfit may both try to be the last resort: the one that is not elected leaves at once.
+        """
+        if not (self.is_strict and self.is_elected) or self.rival_since is None:
+            return False
+        is_unfit = bool(self.health) and not self.is_paused and now >= self.rival_since + self.timers.rival_s
+        return self.is_told_to_yield or is_unfit
+
+    def wants_claim(self, now: float) -> bool:
+        """Whether it has waited long enough for a living master that does not stand in the election."""
+        return self.held_since is not None and not self.is_allowed and now >= self.held_since + self.timers.hold_s
+
+    @property
     def can_be_elected(self) -> bool | None:
         """Whether it could be master if it were elected; None: not known.
 
@@ -294,14 +435,45 @@ class MemberState:
             case Vrrp.FAULT if self.track is None:
                 return None
             case Vrrp.FAULT:
-                return self.is_fit and self.track == PRIORITY_ASIDE
+                return self._is_welcome and self.track == PRIORITY_ASIDE
             case vrrp:
-                return self.is_fit and vrrp is not Vrrp.STOP
+                return self._is_welcome and vrrp is not Vrrp.STOP
+
+    @property
+    def _is_welcome(self) -> bool:
+        """Fit; or not, but nothing is to move because of it, or nobody else is there to be elected."""
+        if self.is_fit:
+            return self.caution is not Caution.DAMPED or self.vrrp is Vrrp.MASTER
+        return self.is_paused or (self.is_strict and (self.is_elected or not self.is_anybody_else_standing))
 
     @property
     def next_deadline(self) -> float | None:
         """When `step` wants a Tick at the latest, None if never."""
-        return None if self.contested_since is None else self.contested_since + self.timers.tie_break_s
+        moments = []
+        if self.contested_since is not None:
+            moments.append(self.contested_since + self.timers.tie_break_s)
+        if self.held_since is not None and self.is_anybody_else_standing:
+            moments.append(max(self.held_since, self.vrrp_since + self.timers.silent_s))
+        if self.claimed_at is not None:
+            moments.append(self.claimed_at + self.timers.settle_s)
+        if self.is_strict and self.rival_since is not None and self.health and not self.must_yield:
+            moments.append(self.rival_since + self.timers.rival_s)
+        if self.is_strict and self.is_permitted and self.lease is not None:
+            moments.append(self.lease.until)
+        if self.is_strict and not self.is_permitted and self._is_leased and self.elected_at is not None:
+            moments.append(self.elected_at + self.timers.lease_s + self.timers.lease_margin_s)
+        return min(moments, default=None)
+
+    @property
+    def _is_leased(self) -> bool:
+        """Whether the lease is of the session that is elected."""
+        return self.is_elected and self.lease is not None and self.lease.session == (self.candidates or ())[0].session
+
+    def has_permission(self, now: float) -> bool:
+        """In mode strict: elected, with a lease that lasts, and after all of its predecessors'."""
+        if not self._is_leased or self.lease is None or self.elected_at is None:
+            return False
+        return self.elected_at + self.timers.lease_s + self.timers.lease_margin_s <= now < self.lease.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,21 +487,75 @@ class Decision:
 
 def decide(state: MemberState) -> Decision:
     """What a state demands. Pure function of the state, so that effects can be repeated without harm."""
-    gate = None if state.role is Role.INIT else state.role is Role.MASTER
+    gate = _gate(state)
     if state.health is None:
         return Decision(gate, None, None)
-    return Decision(gate, _priority(state), state.can_be_elected)
+    if state.is_strict:
+        return Decision(gate, _strict_priority(state), _strict_contend(state))
+    contend = state.can_be_elected
+    return Decision(gate, _priority(state), False if contend and state.is_yielding else contend)
+
+
+def _gate(state: MemberState) -> bool | None:
+    """Where the HaVip is. Who stands aside closes it at once: its keepalived may be stopped, and never give it up."""
+    if state.role is Role.INIT:
+        return None
+    is_fenced = state.is_strict and state.lease is not None and (not state.is_permitted or state.must_yield)
+    return state.role is Role.MASTER and not state.is_aside and not is_fenced
 
 
 def _priority(state: MemberState) -> int | None:
-    if state.is_aside:
+    if state.is_aside or state.vrrp is Vrrp.STOP:
+        # A keepalived that was stopped may still think that it is master, without the HaVip that we took away: it
+        # begins anew from a fault.
         return PRIORITY_ASIDE
-    if not state.is_fit:
-        return PRIORITY_UNFIT
+    is_backup = state.vrrp is not Vrrp.MASTER
+    if state.is_paused and not is_backup:
+        return PRIORITY_ELECTED
+    if not state.is_fit or (is_backup and state.caution is Caution.DOUBTFUL):
+        return None if _is_new(state) and state.is_paused else PRIORITY_UNFIT
+    if is_backup and state.caution is Caution.DAMPED:
+        return PRIORITY_DAMPED
     if not state.candidates and state.coordinator is Coordinator.CONNECTED:
         # Nobody is elected yet: the election comes in milliseconds, and a claim before it would be one too many.
         return None
-    return PRIORITY_ELECTED if state.is_elected else PRIORITY_NORMAL
+    if not is_backup:
+        return _master_priority(state) if state.is_elected else PRIORITY_NORMAL
+    return _claim(state)
+
+
+def _master_priority(state: MemberState) -> int:
+    return PRIORITY_ELECTED if state.claimed_at is None else PRIORITY_CLAIM
+
+
+def _claim(state: MemberState) -> int | None:
+    """A fit member that is not master: whoever is elected becomes it where there is none, and takes it from nobody."""
+    if state.is_elected and not state.is_paused and (state.is_chosen or state.is_allowed):
+        return PRIORITY_CLAIM
+    if _is_new(state) and (state.is_elected or state.is_paused):
+        # A predecessor may have been master: what it left stays until VRRP has spoken.
+        return None if state.track in {None, PRIORITY_ELECTED, PRIORITY_CLAIM} else PRIORITY_NORMAL
+    return PRIORITY_NORMAL
+
+
+def _is_new(state: MemberState) -> bool:
+    return state.role is Role.INIT and state.vrrp is Vrrp.UNKNOWN
+
+
+def _strict_priority(state: MemberState) -> int | None:
+    if state.lease is None:
+        # What a predecessor left stays: its lease in the kernel ends without us.
+        return None
+    if not state.is_permitted or state.must_yield:
+        return PRIORITY_ASIDE
+    return _master_priority(state) if state.vrrp is Vrrp.MASTER else PRIORITY_CLAIM
+
+
+def _strict_contend(state: MemberState) -> bool | None:
+    """It leaves only when its gate is closed: whoever is elected after it relies on that."""
+    if state.must_yield:
+        return bool(_gate(state))
+    return state.can_be_elected
 
 
 def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tuple[Effect, ...]]:
@@ -340,22 +566,33 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         role = TRANSITIONS[new.role, trigger]
         if role is not new.role:
             new = replace(new, role=role, role_since=now)
-    new = _break_tie(new, event, now)
+    if new.vrrp is not state.vrrp:
+        has_claimed = new.vrrp is Vrrp.MASTER and state.track == PRIORITY_CLAIM
+        new = replace(new, vrrp_since=now, claimed_at=now if has_claimed else None)
+    new = _break_tie(new, event, now) if not new.is_strict else replace(new, is_aside=False, contested_since=None)
+    new = _follow_election(new, now)
     done = _done(new)
     return done, _effects(state, new, done, event, trigger.value if trigger else "")
 
 
-def _take_in(state: MemberState, event: Event) -> MemberState:
+def _take_in(state: MemberState, event: Event) -> MemberState:  # noqa: PLR0911 - one for each kind
     match event:
         case VrrpChanged(vrrp):
             return replace(state, vrrp=vrrp)
-        case HealthSeen(reasons):
-            return replace(state, health=reasons)
+        case HealthSeen(reasons, caution):
+            return replace(state, health=reasons, caution=caution)
+        case OrdersSeen(is_paused, is_strict):
+            return replace(state, is_paused=is_paused, is_strict=is_strict)
+        case LeaseSeen():
+            return replace(state, lease=event)
+        case ClaimAllowed():
+            return replace(state, is_allowed=state.held_since is not None)
         case ElectionSeen(candidates):
             epoch = candidates[0].epoch if candidates else state.epoch
             if epoch < state.epoch:
                 return state
-            return replace(state, candidates=candidates, epoch=epoch)
+            is_same = (state.candidates or ())[:1] == candidates[:1]
+            return replace(state, candidates=candidates, epoch=epoch, elected_at=state.elected_at if is_same else None)
         case CoordinatorChanged(coordinator):
             return replace(state, coordinator=coordinator)
         case PrioritySeen(value):
@@ -393,6 +630,42 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
     if now >= state.contested_since + state.timers.tie_break_s:
         return replace(state, is_aside=True, contested_since=None)
     return state
+
+
+def _follow_election(state: MemberState, now: float) -> MemberState:
+    """What follows from being elected or not; see "No preemption" and "Strict" in the module's text."""
+    is_master = state.vrrp is Vrrp.MASTER
+    if not state.is_elected:
+        elected_at = None
+    else:
+        began = -math.inf if state.epoch == state.permitted_epoch else now
+        elected_at = began if state.elected_at is None else state.elected_at
+    has_settled = state.claimed_at is not None and now >= state.claimed_at + state.timers.settle_s
+    if not is_master or has_settled:
+        state = replace(state, claimed_at=None)
+    if is_master and state.is_elected:
+        state = replace(state, served_epoch=state.epoch)
+    is_out = state.candidates is not None and all(one.node != state.node for one in state.candidates)
+    # What was true when the connection broke may be so no longer.
+    is_held = state.is_elected and state.vrrp is Vrrp.BACKUP and state.coordinator is Coordinator.CONNECTED
+    is_held = is_held and not (state.is_strict or state.is_aside or state.is_chosen)
+    held_since = (now if state.held_since is None else state.held_since) if is_held else None
+    state = replace(
+        state,
+        elected_at=elected_at,
+        held_since=held_since,
+        is_allowed=state.is_allowed and is_held,
+        is_yielding=state.is_yielding and not is_out and not state.is_strict and not is_master,
+    )
+    if is_held and state.is_anybody_else_standing and now >= state.vrrp_since + state.timers.silent_s:
+        state = replace(state, is_yielding=True)
+    rival_since = (now if state.rival_since is None else state.rival_since) if state.is_anybody_else_standing else None
+    state = replace(state, rival_since=rival_since if state.is_elected else None)
+    state = replace(state, must_yield=state.is_to_yield(now))
+    is_permitted = state.is_strict and state.has_permission(now)
+    return replace(
+        state, is_permitted=is_permitted, permitted_epoch=state.epoch if is_permitted else state.permitted_epoch
+    )
 
 
 def _done(state: MemberState) -> MemberState:

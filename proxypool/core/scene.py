@@ -230,6 +230,21 @@ class MarkedSet:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseSet:
+    """An ipset of type hash:net whose members go when their time is over: what rules of mode strict ask.
+
+    Only that it exists is part of a scene; its one member is granted by the member that is elected (`daemons.member`).
+    """
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        """The set's name."""
+        return ("set", self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownSet:
     """An ipset under a name of ours that is none of the kinds we make."""
 
@@ -314,6 +329,7 @@ AnyObject: TypeAlias = (
     | Sysctl
     | AddressSet
     | MarkedSet
+    | LeaseSet
     | UnknownSet
     | Table
 )

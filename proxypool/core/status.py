@@ -64,6 +64,15 @@ class MemberReport(Struct, frozen=True, kw_only=True):
     """Living connections; counted by a master whose pair drains."""
     sync: str | None = None
     """Whether the members tell each other their connections; None: the pair has no egress address."""
+    change_reason: str | None = None
+    """Of a master: why it became that, if its daemon saw it."""
+    blackout_s: float | None = None
+    """Of a master: how long nobody served before it did, at most."""
+    probe: str | None = None
+    """What its probe through the ENI says: none, ok, doubtful, silent, unanswered."""
+    probe_ms: float | None = None
+    damped_until: float | None = None
+    """Well, but held back for flapping until then, seconds since the epoch."""
 
 
 class PairReport(Struct, frozen=True, kw_only=True):
@@ -78,6 +87,11 @@ class PairReport(Struct, frozen=True, kw_only=True):
     weight: int
     draining_since: float | None
     """Seconds since the epoch; None: it is not draining."""
+    mode: str
+    probe: IPv4Address | None
+    """Whom the members ask through their ENIs; None: their gateways."""
+    paused_since: float | None
+    """Seconds since the epoch; None: it is not paused."""
     connections_left: int | None
     """Of a pair that drains; None: it does not drain, or nobody knows."""
     elected: str | None
@@ -231,6 +245,9 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
         state=spec.state.value,
         weight=spec.weight,
         draining_since=spec.draining_since if is_draining else None,
+        mode=spec.mode.value,
+        probe=spec.probe,
+        paused_since=spec.paused_since,
         connections_left=pair_left(view.snapshot, view.statuses, spec.subnet, spec.id, now).count
         if is_draining
         else None,
@@ -247,7 +264,8 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
 
 _AS_PUBLISHED = (
     *("role", "vrrp", "gate", "has_havip", "health", "epoch", "conntrack", "conntrack_limit", "repairs"),
-    *("connections", "answers_egress", "sync"),
+    *("connections", "answers_egress", "sync", "change_reason", "blackout_s"),
+    *("probe", "probe_ms", "damped_until"),
     *("rx_bytes", "tx_bytes", "rx_bytes_per_s", "tx_bytes_per_s", "packets_per_s"),
 )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from proxypool.daemons.messages import Message, Stop
 
 log = logging.getLogger(__name__)
+NICE = -10
 
 
 def stop_on_signals(inbox: queue.SimpleQueue[Message]) -> None:
@@ -25,3 +29,12 @@ def run_until_stopped(receive: Callable[[], Message], dispatch: Callable[[Messag
             dispatch(message)
         except Exception:
             log.exception("handling %s failed", type(message).__name__)
+
+
+def hurry() -> None:
+    """Have the calling thread go before ordinary processes, such as keepalived's notify lines, if that is allowed.
+
+    Threads and processes that it starts afterwards do the same.
+    """
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

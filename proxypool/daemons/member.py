@@ -6,23 +6,27 @@ Owns the gate and the track file of the pair. Runs on the main loop; everything 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxypool.adapters.counters import Counters
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
-from proxypool.core.keepalived import track_file
-from proxypool.core.model import MemberStatus, PairSpec, PairState
+from proxypool.core.history import Phase, Record
+from proxypool.core.keepalived import permit_file, track_file
+from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
+    Caution,
     Effect,
     Elected,
     Event,
     GateSeen,
     MemberState,
+    OrdersSeen,
     PrioritySeen,
     Role,
     RoleChanged,
@@ -35,6 +39,7 @@ from proxypool.core.role import (
     step,
 )
 from proxypool.core.sync_supervision import SyncReport
+from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
 from proxypool.telemetry.failovers import FailoverClock
 
@@ -57,10 +62,14 @@ class Member:
     set_contending: Callable[[PairSpec, bool], None]
     clock: FailoverClock
     wall: Callable[[], float]
+    monotonic: Callable[[], float]
     scenes: SubnetScenes
     """What its namespace must look like, from snapshot to snapshot."""
     state: MemberState = field(init=False)
     acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
+    condition: Condition = field(default_factory=Condition)
+    probe_rtt_s: Callable[[], float | None] = lambda: None
+    """Round trip of the last probe that was answered."""
     handles: Handles | None = None
     has_havip: bool = False
     problems: tuple[str, ...] = ()
@@ -76,12 +85,14 @@ class Member:
     connections_at: float = 0.0
     sync: SyncReport | None = None
     """How its connections are told to the other member; None: they are not, as the pair has no egress address."""
-    carried_over: int | None = None
-    """Connections in its namespace when it last became master: with an egress address, those that go on."""
     role_since_wall: float = 0.0
+    last_change: Record | None = None
+    """Of the pair's master, as far as this daemon knows."""
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
+    _is_ungranted: bool = True
+    """Whether the kernel's lease is not known to be as it must be."""
     mismatch_since: float | None = None
     gate: bool | None = None
     """The gate as the kernel had it when last looked at: every second, and when it was touched. None: there is no
@@ -95,6 +106,8 @@ class Member:
     def __post_init__(self) -> None:
         """The machine begins knowing nothing."""
         self.state = MemberState(self.node, self.timers)
+        self._permit = TrackFile(permit_file(str(self.run_dir), self.pair.subnet, self.pair.id))
+        self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
 
@@ -108,9 +121,41 @@ class Member:
         before = self.state
         self.state, effects = step(before, event, now)
         self.is_touched = self.is_touched or self.state != before
+        if self.state.is_strict or before.is_strict:
+            self._fence(before, now)
         for effect in effects:
             self._do(effect, now)
         return effects
+
+    def _fence(self, before: MemberState, now: float) -> None:
+        """Mode strict: let the kernel forward for as long as the lease allows. Before anything else is done: whoever
+        leaves the election has closed its kernel first.
+        """
+        state = self.state
+        if state.permitted_epoch != before.permitted_epoch:
+            self._remember(state.permitted_epoch)
+        if self.handles is None or state.lease is None or not state.is_strict:
+            return
+        left_s = math.floor(state.lease.until - now) if state.is_permitted and not state.must_yield else 0
+        is_new = state.lease is not before.lease or not before.is_permitted or self._is_ungranted
+        if left_s >= 1 and not is_new:
+            return
+        if left_s < 1 and not (before.is_permitted or self._is_ungranted):
+            return
+        try:
+            self.handles.lease.grant(left_s) if left_s >= 1 else self.handles.lease.end()
+            self._is_ungranted = False
+        except TransientError as error:
+            # What was granted runs out by itself.
+            self._is_ungranted = True
+            log.error("%s: %s", self.label, error)
+
+    def _remember(self, epoch: int) -> None:
+        try:
+            self._permit.write(epoch)
+        except TransientError as error:
+            # It waits for a predecessor after a restart that is not there.
+            log.error("%s: %s", self.label, error)
 
     def _do(self, effect: Effect, now: float) -> None:
         match effect:
@@ -122,12 +167,17 @@ class Member:
                 self.set_contending(self.pair, contend)
             case RoleChanged():
                 self.role_since_wall = self.wall()
-                if effect.new is Role.MASTER:
-                    self.carried_over = self._count_entries()
-                self.clock.role_changed(self.pair, effect, now)
+                self.last_change = None
+                self.clock.role_changed(
+                    self.pair,
+                    effect,
+                    is_aside=self.state.is_aside,
+                    elected=self.state.elected,
+                    carried_over=self._carried_over(effect),
+                )
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):
-                self.clock.elected(self.pair, is_self=node == self.node, now=now)
+                self.clock.elected(self.pair, effect)
                 log.info("%s: elected %s (epoch %d)", self.label, node or "nobody", epoch)
 
     def _write_gate(self, now: float, *, is_open: bool) -> None:
@@ -136,7 +186,11 @@ class Member:
         if not is_open:
             self.handles.announcer.end()
         try:
-            self.handles.gate.write(is_open=is_open)
+            # A hundred members may move at the same time: none waits here for a notify line, which writes the same.
+            self.handles.gate.write(is_open=is_open, attempts=1)
+        except BlockingIOError:
+            # Told by the kernel when it has written, and seen again on the next tick.
+            log.info("%s: a notify line of keepalived writes the gate", self.label)
         except OSError as error:
             # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
@@ -144,6 +198,21 @@ class Member:
             # Before all else: the customer's servers send to the old master until they hear it.
             self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
+        if is_open and self.gate:
+            self.clock.gate_opened(self.pair)
+
+    def _carried_over(self, change: RoleChanged) -> int | None:
+        if change.new is not Role.MASTER or self.handles is None:
+            return None
+        try:
+            return self.handles.counters.entries()
+        except (OSError, ValueError):
+            return None
+
+    def see_record(self, record: Record) -> None:
+        """It is known why the master changed."""
+        if record.pair == self.pair.id:
+            self.last_change, self.is_touched = record, True
 
     def _write_priority(self, value: int) -> None:
         try:
@@ -151,6 +220,29 @@ class Member:
         except TransientError as error:
             # Seen again on the next tick, as a track file that is not as wanted.
             log.error("%s: %s", self.label, error)
+
+    def obey(self, pair: PairSpec, now: float) -> None:
+        """The pair's document as it is now."""
+        self.pair = pair
+        orders = OrdersSeen(pair.paused_since is not None, pair.mode is FailoverMode.STRICT)
+        if orders != OrdersSeen(self.state.is_paused, self.state.is_strict):
+            log.info("%s: %s", self.label, "paused" if orders.is_paused else f"not paused, mode {pair.mode}")
+            self.handle(orders, now)
+
+    def look_at_health(self, *, is_keepalived_up: bool, is_configured: bool, now: float) -> None:
+        """Tell the machine what is to be said of the data path now."""
+        seen = self.condition.look(
+            is_programmed=bool(self.is_programmed),
+            counters=self.counters,
+            is_keepalived_up=is_keepalived_up,
+            is_configured=is_configured,
+            now=now,
+        )
+        if (seen.reasons, seen.caution) == (self.state.health, self.state.caution):
+            return
+        if seen.reasons != self.state.health:
+            log.info("%s: %s", self.label, ", ".join(sorted(seen.reasons)) or f"well ({seen.caution})")
+        self.handle(seen, now)
 
     def see_priority(self, now: float) -> None:
         """Tell the machine what the track file says: a predecessor may have stood aside."""
@@ -169,9 +261,11 @@ class Member:
         self._look_at_gate()
         wanted = decide(self.state).gate
         if wanted is None or self.handles is None or self.has_stale_handles:
+            self.condition.saw_gate(is_wrong=False, now=now)
             return
         if self.gate is not wanted:
             self.saw_gate(is_open=not wanted, now=now)
+        self.condition.saw_gate(is_wrong=self.gate is not wanted, now=now)
 
     def check(self, now: float) -> None:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
@@ -234,13 +328,6 @@ class Member:
             )
         self.counters, self.counters_at = counters, now
 
-    def _count_entries(self) -> int | None:
-        """Conntrack entries now; a read of microseconds."""
-        try:
-            return self.handles.counters.read().conntrack if self.handles is not None else None
-        except (OSError, ValueError):
-            return None
-
     def conntrack_limit(self) -> int | None:
         """The most connections the kernel will track in the namespace."""
         if self.counters is not None:
@@ -274,11 +361,13 @@ class Member:
 
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
-        counters = self.counters
+        counters, damping = self.counters, self.condition.damping
+        until, rtt_s = damping.until(), self.probe_rtt_s()
+        change = self.last_change if self.state.role is Role.MASTER else None
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
         return MemberStatus(
             node=self.node,
-            role=self.state.role.value,
+            role=(Role.BACKUP if self.state.is_standing_by else self.state.role).value,
             vrrp=self.state.vrrp.value,
             gate=self.gate,
             has_havip=self.has_havip,
@@ -300,12 +389,22 @@ class Member:
             hosts_seen=self.acknowledgement.seen,
             sync=self.sync.state.value if self.sync is not None else None,
             answers_egress=self.answers_egress,
+            change_reason=change.reason if change else "",
+            blackout_s=change.phases.get(Phase.BLACKOUT.value) if change else None,
+            probe=self.condition.probe.value,
+            probe_ms=None if rtt_s is None else round(rtt_s * 1e3, 3),
+            damped_until=self._wall_of(until) if self.state.caution is Caution.DAMPED else None,
         )
+
+    def _wall_of(self, moment: float | None) -> float | None:
+        return None if moment is None else round(self.wall() + moment - self.monotonic(), 1)
 
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""
         self.drop_handles()
         self._track.remove()
+        self.clock.forget(self.pair)
+        self._permit.remove()
         self.set_contending(self.pair, False)
 
     def drop_handles(self) -> None:

@@ -15,16 +15,18 @@ from pathlib import Path
 from proxypool.adapters import netlink
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.addressing import namespace_of
+from proxypool.core.breaker import Breaker
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import Candidate, PairSpec, Snapshot, TunnelKind
 from proxypool.core.node_scene import HostChanges, NodeFacts, RootScenes, SubnetScenes
 from proxypool.core.role import (
+    ClaimAllowed,
     Coordinator,
     CoordinatorChanged,
     ElectionSeen,
-    HealthSeen,
     HeartbeatHeard,
+    LeaseSeen,
     Timers,
 )
 from proxypool.core.scene import Scene
@@ -32,11 +34,16 @@ from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.forgetting import Forgetting
 from proxypool.daemons.keepalived_control import KeepalivedControl
+from proxypool.daemons.leasing import Leasing
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
     ConnectionsCounted,
+    EniProbed,
     GateTouched,
     KeepalivedFilesTouched,
+    LeaseRenewed,
+    LinksSeen,
+    MasterRecorded,
     Message,
     NamespaceGone,
     NamespaceOpened,
@@ -44,6 +51,7 @@ from proxypool.daemons.messages import (
     SyncSeen,
 )
 from proxypool.daemons.node_watch import NodeWatch
+from proxypool.daemons.probing import Probing, Target
 from proxypool.daemons.publisher import Publisher
 from proxypool.daemons.state_sync import StateSync
 from proxypool.daemons.vrrp_side import VrrpSide
@@ -78,6 +86,9 @@ class Membership:
     forgetting: Forgetting = field(init=False)
     wishes: Wishes = field(init=False)
     state_sync: StateSync = field(init=False)
+    probing: Probing = field(init=False)
+    leasing: Leasing = field(init=False)
+    breaker: Breaker = field(default_factory=Breaker)
     tunnel_problem: str | None = None
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
@@ -96,6 +107,8 @@ class Membership:
         self.forgetting = Forgetting(self.members, self.dataplane)
         self.wishes = Wishes(self.dataplane)
         self.state_sync = StateSync(self.run_dir, self.post, time.monotonic)
+        self.probing = Probing(self.dataplane, self.post)
+        self.leasing = Leasing(self.presence, self.facts.name, self.timers.lease_s, self.post)
         self._root = RootScenes(self.facts, self._changes)
 
     # ---- the pool's documents ------------------------------------------------------------------------------------
@@ -106,6 +119,7 @@ class Membership:
         if snapshot.spec is None:
             return
         self._probe_tunnel(snapshot.spec.tunnel)
+        self.watch.tunnel_range = snapshot.spec.tunnel_range
         wanted = {pair.subnet: pair for pair in snapshot.pairs_on(self.facts.name)}
         for subnet in [name for name, member in self.members.items() if not _same(wanted.get(name), member.pair)]:
             self._forget(subnet)
@@ -113,6 +127,8 @@ class Membership:
             self._serve(subnet, pair, now)
         self._follow_sync()
         self._remove_left_over(wanted)
+        strict = (member.pair for member in self.members.values() if member.state.is_strict)
+        self.leasing.want(frozenset((pair.subnet, pair.id) for pair in strict))
         if self.tunnel_problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
             self.wishes.list_hosts(self.members.values(), snapshot, now)
@@ -140,7 +156,8 @@ class Membership:
         member = self.members.get(subnet)
         if member is None:
             member = self._new_member(pair, now)
-        member.pair = pair
+        member.obey(pair, now)
+        self._probe(member)
         if self.tunnel_problem is not None:
             member.problems = (self.tunnel_problem,)
             member.is_programmed = False
@@ -152,6 +169,11 @@ class Membership:
             living = tuple(candidate for candidate in candidates if not self._is_predecessor(candidate))
             if living != member.state.candidates:
                 member.handle(ElectionSeen(living), now)
+
+    def _probe(self, member: Member, *, anew: bool = False) -> None:
+        target = Target.of(member.pair, self.facts.name)
+        if target is not None and member.handles is not None:
+            self.probing.want(member.pair.subnet, target, anew=anew)
 
     def _is_predecessor(self, candidate: Candidate) -> bool:
         """A candidate of this node from before a reboot: its session is not over yet, but nobody stands behind it."""
@@ -166,10 +188,13 @@ class Membership:
             set_contending=self._set_contending,
             clock=self.clock,
             wall=time.time,
+            monotonic=time.monotonic,
+            probe_rtt_s=lambda: self.probing.rtt_s(pair.subnet),
             on_repair=lambda: self.metrics.repairs.labels(pair.subnet).inc(),
             scenes=SubnetScenes(self.facts, self._changes),
         )
         self.members[pair.subnet] = member
+        member.obey(pair, now)
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
         member.has_havip = pair.havip in self.vrrp.addresses
         member.see_priority(now)
@@ -186,6 +211,7 @@ class Membership:
         member = self.members.pop(subnet)
         log.info("%s: no longer served here", member.label)
         self.watch.close(subnet)
+        self.probing.forget(subnet)
         member.forget()
         self.wishes.forget(subnet)
         self.publisher.forget(subnet, member)
@@ -203,7 +229,7 @@ class Membership:
 
     # ---- the kernel ----------------------------------------------------------------------------------------------
 
-    def kernel_spoke(self, message: Message, now: float) -> None:
+    def kernel_spoke(self, message: Message, now: float) -> None:  # noqa: C901, PLR0912 - one case for each kind
         """Results of the dataplane and of the watch."""
         match message:
             case Reconciled():
@@ -216,6 +242,7 @@ class Membership:
                 member.drop_handles()
                 member.handles = handles
                 member.check(now)
+                self._probe(member, anew=True)
             case NamespaceGone(subnet):
                 self.watch.close(subnet)
                 if (member := self.members.get(subnet)) is not None:
@@ -225,20 +252,35 @@ class Membership:
             case GateTouched(subnet):
                 if (member := self.members.get(subnet)) is not None:
                     member.check_gate(now)
-            case ConnectionsCounted() | SyncSeen():
-                self._threads_spoke(message, now)
+            case LeaseRenewed(pairs, session, until):
+                for subnet, pair in pairs:
+                    member = self.members.get(subnet)
+                    if member is not None and member.pair.id == pair and member.state.is_strict:
+                        member.handle(LeaseSeen(session, until), now)
+            case LinksSeen() | EniProbed():
+                if (member := self.members.get(message.subnet)) is not None:
+                    member.is_touched = member.condition.saw(message) or member.is_touched
+                    self._look_at_health(member, now)
+            case _:
+                self._told(message, now)
+
+    def _told(self, message: Message, now: float) -> None:
+        """What other threads found out."""
+        match message:
+            case ConnectionsCounted():
+                self.counting.counted(message, now)
+            case SyncSeen(subnet, report):
+                if (member := self.members.get(subnet)) is not None and member.scenes.link is not None:
+                    member.saw_sync(report)
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case PeerHeard(peers):
                 self._peers_heard(peers, now)
+            case MasterRecorded(record):
+                if (member := self.members.get(record.subnet)) is not None:
+                    member.see_record(record)
             case _:
                 return
-
-    def _threads_spoke(self, message: ConnectionsCounted | SyncSeen, now: float) -> None:
-        if isinstance(message, ConnectionsCounted):
-            self.counting.counted(message, now)
-        elif (member := self.members.get(message.subnet)) is not None and member.scenes.link is not None:
-            member.saw_sync(message.report)
 
     def _peers_heard(self, peers: frozenset[IPv4Address], now: float) -> None:
         for member in self.members.values():
@@ -276,11 +318,9 @@ class Membership:
         """Only what was looked at counts: before the first results a predecessor's work is left alone."""
         if member.is_programmed is None or not self.vrrp.is_known:
             return
-        reasons = self.vrrp.problems_of(member)
-        if not member.is_programmed:
-            reasons |= {"not-programmed"}
-        if reasons != member.state.health:
-            member.handle(HealthSeen(reasons), now)
+        member.look_at_health(
+            is_keepalived_up=self.vrrp.pid is not None, is_configured=self.vrrp.is_installed(member), now=now
+        )
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -300,6 +340,8 @@ class Membership:
             if member.misses_egress:
                 # Nobody is told when such an entry goes.
                 self.dataplane.touch(member.pair.subnet)
+            self._look_at_health(member, now)
+            self._let_claim(member, now)
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
@@ -316,7 +358,15 @@ class Membership:
             if member.scenes.link is None:
                 member.sync = None
         if self.snapshot.spec is not None and self.tunnel_problem is None:
-            self.state_sync.follow(self.members)
+            self.state_sync.follow(self.members, self.wishes.is_fulfilled)
+
+    def _let_claim(self, member: Member, now: float) -> None:
+        """See `core.breaker`."""
+        if member.state.wants_claim(now):
+            self.breaker, is_allowed = self.breaker.take(now)
+            if is_allowed:
+                log.warning("%s: the master's daemon does not stand in the election: taking over", member.label)
+                member.handle(ClaimAllowed(), now)
 
     def next_deadline(self) -> float | None:
         """When the next machine wants to be called at the latest."""

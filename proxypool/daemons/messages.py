@@ -10,7 +10,9 @@ from proxypool.adapters.announcer import Announcer
 from proxypool.adapters.counters import NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
-from proxypool.adapters.netlink import EventSocket, ProxyProbe
+from proxypool.adapters.netlink import EventSocket, LeaseHandle, LinkWatch, ProxyProbe
+from proxypool.core.health import Probe
+from proxypool.core.history import Record
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
@@ -87,6 +89,8 @@ class Handles:
     events: EventSocket
     proxies: ProxyProbe
     announcer: Announcer
+    links: LinkWatch
+    lease: LeaseHandle
 
     def close(self) -> None:
         """Close all of them."""
@@ -96,6 +100,8 @@ class Handles:
         self.events.close()
         self.proxies.close()
         self.announcer.close()
+        self.links.close()
+        self.lease.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,34 @@ class NamespaceGone:
     """Somebody removed a subnet's namespace."""
 
     subnet: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinksSeen:
+    """Which of a subnet's devices are down, have no carrier, or are gone."""
+
+    subnet: str
+    down: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EniProbed:
+    """What a look through a subnet's ENI says now; posted when it changed."""
+
+    subnet: str
+    probe: Probe
+    has_carrier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The candidates of these pairs (subnet, pair) were there, in a session, after a moment from which on the lease
+    lasts until `until` (monotonic seconds).
+    """
+
+    pairs: frozenset[tuple[str, str]]
+    session: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +174,13 @@ class SyncSeen:
 
     subnet: str
     report: SyncReport
+
+
+@dataclass(frozen=True, slots=True)
+class MasterRecorded:
+    """It is known why a pair's master changed, or more of it than before."""
+
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +248,12 @@ Message: TypeAlias = (
     | NamespaceOpened
     | NamespaceGone
     | GateTouched
+    | LinksSeen
+    | LeaseRenewed
+    | EniProbed
     | ConnectionsCounted
     | SyncSeen
+    | MasterRecorded
     | PeerHeard
     | MachineSeen
     | GroupsWanted

@@ -1,8 +1,8 @@
 """The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
-files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd), the
-ZooKeeper client's and the metrics server's own.
+files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd),
+`recorder` (tells what happened), the ZooKeeper client's and the metrics server's own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import socket
+import sys
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,7 +32,8 @@ from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
-from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.listening import Listening
+from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -40,6 +42,7 @@ from proxypool.daemons.messages import (
     FifoSpoke,
     KeepalivedSeen,
     KeepalivedSynced,
+    MasterRecorded,
     Message,
     PublicationDue,
     SecondPassed,
@@ -47,6 +50,7 @@ from proxypool.daemons.messages import (
 )
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.recorder import Recorder
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
@@ -60,6 +64,10 @@ NOT_ON_TIME = (
     "keepalived's VRRP process cannot be given real-time scheduling (CAP_SYS_NICE), so a busy processor may look like "
     'a dead master: allow it, or choose node.detection = "conservative"'
 )
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter from a gate that is to be opened; Python's default is ten times that."""
+TELL_WITHIN_S = 0.2
+"""What changed is published so soon at the latest, however much there is to do."""
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
 
@@ -109,6 +117,9 @@ class NodeDaemon:
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
         self.metrics = NodeMetrics(self._view)
+        self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
+        self.listening = Listening(self.name)
+        self.metrics.adverts_timed.set(self.listening.is_possible)
         self.dataplane = Dataplane(on_result=self.inbox.put)
         detection = detection_of(self.node.detection, self.node.advert_interval_ms, self.node.missing_adverts)
         self.watch = NodeWatch(
@@ -136,11 +147,12 @@ class NodeDaemon:
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
             presence=self.presence,
             own_session=lambda: self.session.session_id,
-            clock=FailoverClock(self.metrics, time.monotonic),
+            clock=FailoverClock(self.name, self.recorder.put, time.monotonic, time.time, self.listening.heard),
             metrics=self.metrics,
             post=self.inbox.put,
         )
         self.is_registered = self.is_ready = False
+        self._told_at = 0.0
         self._registration_due = 0.0
         self.server = self._serve_metrics()
 
@@ -153,12 +165,17 @@ class NodeDaemon:
             return None
 
     def _loop(self) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.dataplane.start()
         self.watch.start()
         self.session.start()
         self.mirror.start()
         self.presence.start()
+        self.recorder.start()
+        self.membership.probing.start()
+        self.membership.leasing.start()
         log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
+        hurry()
         run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
@@ -175,6 +192,7 @@ class NodeDaemon:
         match message:
             case SnapshotArrived(snapshot):
                 self.snapshot = snapshot
+                self.listening.follow(snapshot)
                 if self.is_registered:
                     self.membership.snapshot_arrived(snapshot, now)
             case CoordinatorMoved(state):
@@ -211,8 +229,14 @@ class NodeDaemon:
                 self.membership.vrrp.addresses_seen(addresses, now)
             case _:
                 self.membership.kernel_spoke(message, now)
-        self.membership.publisher.publish_changes(self.membership.members, now)
-        self._see_whether_ready(now)
+        self._tell_others(now)
+
+    def _tell_others(self, now: float) -> None:
+        """First all that packets wait for, then what others read of it."""
+        if self.inbox.empty() or now > self._told_at + TELL_WITHIN_S:
+            self._told_at = now
+            self.membership.publisher.publish_changes(self.membership.members, now)
+            self._see_whether_ready(now)
 
     def _see_whether_ready(self, now: float) -> None:
         """Once: all that was there when the daemon started is known to it."""
@@ -271,6 +295,10 @@ class NodeDaemon:
         self.dataplane.stop()
         self.membership.counting.stop()
         self.membership.state_sync.stop()
+        self.recorder.stop()
+        self.listening.close()
+        self.membership.probing.stop()
+        self.membership.leasing.stop()
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)

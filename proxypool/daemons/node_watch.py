@@ -21,8 +21,9 @@ from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.firewall import NODES_SET, PEERS_SET
+from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
+from proxypool.core.model import PoolSpec
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -32,6 +33,7 @@ from proxypool.daemons.messages import (
     Handles,
     KeepalivedFilesTouched,
     KeepalivedSeen,
+    LinksSeen,
     Message,
     NamespaceGone,
     NamespaceOpened,
@@ -69,7 +71,10 @@ class NodeWatch:
         self._handles: dict[str, Handles] = {}
         self._inodes: dict[str, int | None] = {}
         """Which namespace the handles lead into."""
-        self._watcher = Watcher(TICK_S, self._tick)
+        self._down: dict[str, frozenset[str]] = {}
+        self.tunnel_range = PoolSpec().tunnel_range
+        """The pool's, set before a namespace is ready."""
+        self._watcher = Watcher(TICK_S, self._tick, is_urgent=True)
         self._seen: KeepalivedSeen | None = None
         self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
         self._vrrp: socket.socket | None = None
@@ -127,7 +132,8 @@ class NodeWatch:
             log.warning("%s", error)
 
     def _see_keepalived(self) -> None:
-        pid, vrrp = self._keepalived.pid(), self._keepalived.vrrp_process(self._fifo_path)
+        pid = None if self._keepalived.is_stopped() else self._keepalived.pid()
+        vrrp = self._keepalived.vrrp_process(self._fifo_path)
         is_on_time = not self._needs_real_time or vrrp is None or make_real_time(vrrp)
         seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time)
         if seen != self._seen:
@@ -178,6 +184,8 @@ class NodeWatch:
                 netlink.open_event_socket(),
                 netlink.ProxyProbe(),
                 Announcer(ENI_DEVICE),
+                netlink.LinkWatch((device, ENI_DEVICE)),
+                netlink.LeaseHandle(LEASE_SET, self.tunnel_range),
             )
             handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
             self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))
@@ -186,20 +194,32 @@ class NodeWatch:
         self._handles[subnet] = handles
         self._watcher.add(handles.events, lambda: self._subnet_changed(subnet))
         self._post(NamespaceOpened(subnet, handles))
+        self._watcher.add(handles.links, lambda: self._links_changed(subnet, handles))
 
     def close(self, subnet: str) -> None:
         """Stop watching a namespace; its member closes the handles."""
         handles = self._handles.pop(subnet, None)
         self._inodes.pop(subnet, None)
+        self._down.pop(subnet, None)
         if handles is not None:
             self._watcher.remove(handles.events)
+            self._watcher.remove(handles.links)
 
     def _subnet_changed(self, subnet: str) -> None:
         handles = self._handles.get(subnet)
-        if handles is None or not handles.events.drain():
+        change = handles.events.drain() if handles is not None else netlink.Change.NONE
+        if change is netlink.Change.NONE:
             return
         self._post(GateTouched(subnet))
-        self._dataplane.touch(subnet)
+        if change is netlink.Change.SCENE:
+            # The gate alone is no reason to look at all of a namespace: at a failover it moves in many at once.
+            self._dataplane.touch(subnet)
+
+    def _links_changed(self, subnet: str, handles: Handles) -> None:
+        down = handles.links.down()
+        if down is not None and down != self._down.get(subnet):
+            self._down[subnet] = down
+            self._post(LinksSeen(subnet, down))
 
     # ---- what sends no notification ------------------------------------------------------------------------------
 

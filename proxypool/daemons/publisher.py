@@ -78,7 +78,9 @@ class Publisher:
 def _essence(status: MemberStatus) -> tuple[object, ...]:
     """What matters at 3 a.m."""
     is_counted = status.connections is not None
-    return (status.role, status.vrrp, status.gate, status.has_havip, status.epoch, status.health, is_counted)
+    health = (status.health, status.probe, status.damped_until is None)
+    change = (status.change_reason, status.blackout_s)
+    return (status.role, status.vrrp, status.gate, status.has_havip, status.epoch, health, is_counted, change)
 
 
 def _numbers(status: MemberStatus) -> tuple[object, ...]:

@@ -73,11 +73,14 @@ class StateSync:
 
     # ---- the main loop's end -------------------------------------------------------------------------------------
 
-    def follow(self, members: Mapping[str, Member]) -> None:
-        """Have what these members need. Called every second and after changes; a member that is left out has none."""
+    def follow(self, members: Mapping[str, Member], is_in_place: Callable[[str], bool]) -> None:
+        """Have what these members need. Called every second and after changes; a member that is left out has none.
+
+        `is_in_place`: whether a subnet's namespace has all that it must have, and so the link.
+        """
         wanted: dict[str, Wanted] = {}
         for subnet, member in members.items():
-            found = _wanted_of(member, self._wanted.get(subnet))
+            found = _wanted_of(member, self._wanted.get(subnet), is_in_place=is_in_place(subnet))
             if found is not None:
                 wanted[subnet] = found
         self.want(wanted)
@@ -226,13 +229,13 @@ class StateSync:
         return self._conntrackd.last_words(subnet) or "it said nothing"
 
 
-def _wanted_of(member: Member, before: Wanted | None) -> Wanted | None:
+def _wanted_of(member: Member, before: Wanted | None, *, is_in_place: bool) -> Wanted | None:
     """A member that is not programmed just now keeps what it has: its namespace may be put right in a moment."""
     link = member.scenes.link
     if link is None:
         return None
     is_master = None if member.state.role is Role.INIT else member.state.role is Role.MASTER
-    if not member.is_programmed or member.handles is None:
+    if not (member.is_programmed and is_in_place) or member.handles is None:
         return Wanted(before.config if before is not None else None, is_master)
     return Wanted(_config_of(member, link), is_master)
 

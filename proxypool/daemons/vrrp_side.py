@@ -49,15 +49,8 @@ class VrrpSide:
     _is_fifo_connected: bool = False
     _needs_sync: bool = False
 
-    def problems_of(self, member: Member) -> frozenset[str]:
-        """Why keepalived cannot make this member master."""
-        if self.pid is None:
-            return frozenset({"keepalived-down"})
-        if not self._is_installed(member):
-            return frozenset({"vrrp-not-configured"})
-        return frozenset()
-
-    def _is_installed(self, member: Member) -> bool:
+    def is_installed(self, member: Member) -> bool:
+        """Whether keepalived has our file for this member."""
         return file_name(member.pair.subnet, member.pair.id) in self.installed
 
     def sync(self, snapshot: Snapshot | None = None) -> None:
@@ -75,7 +68,7 @@ class VrrpSide:
         waiting = {
             file_name(member.pair.subnet, member.pair.id)
             for member in self.members.values()
-            if member.is_programmed is not True and not self._is_installed(member)
+            if member.is_programmed is not True and not self.is_installed(member)
         }
 
         def run() -> None:
@@ -120,7 +113,7 @@ class VrrpSide:
 
     def adopt(self, member: Member, now: float) -> None:
         """keepalived spoke before we listened: it holds the HaVip if and only if it is master."""
-        if self.pid is not None and self._is_installed(member):
+        if self.pid is not None and self.is_installed(member):
             member.handle(VrrpChanged(Vrrp.MASTER if member.has_havip else Vrrp.BACKUP), now)
 
     def fifo_spoke(self, lines: tuple[str, ...], at: float, now: float) -> None:
@@ -149,7 +142,7 @@ class VrrpSide:
                 continue
             member.is_touched = member.is_touched or member.has_havip != is_here
             member.has_havip = is_here
-            if self.pid is None or not self._is_installed(member):
+            if self.pid is None or not self.is_installed(member):
                 return
             if is_here:
                 self.clock.claimed(member.pair, at)

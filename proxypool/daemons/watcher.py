@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from proxypool.daemons.mainloop import hurry
+
 log = logging.getLogger(__name__)
 
 
@@ -26,8 +28,9 @@ class Readable(Protocol):
 class Watcher:
     """Owner of the thread."""
 
-    def __init__(self, tick_s: float, on_tick: Callable[[], None]) -> None:
-        """`on_tick` is called about every `tick_s` seconds."""
+    def __init__(self, tick_s: float, on_tick: Callable[[], None], *, is_urgent: bool = False) -> None:
+        """`on_tick` is called about every `tick_s` seconds. `is_urgent`: see `hurry`."""
+        self._is_urgent = is_urgent
         self._tick_s, self._on_tick = tick_s, on_tick
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -67,6 +70,8 @@ class Watcher:
             return
 
     def _run(self) -> None:
+        if self._is_urgent:
+            hurry()
         next_tick = time.monotonic()
         while not self._is_stopping:
             now = time.monotonic()

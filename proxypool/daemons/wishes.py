@@ -60,6 +60,11 @@ class Wishes:
             if result.scope in (NODE_SCOPE, member.pair.subnet):
                 self._acknowledge(member)
 
+    def is_fulfilled(self, scope: str) -> bool:
+        """Whether all that is wanted of a scope now is in place, as far as is known."""
+        wish = self._scopes.get(scope)
+        return wish is not None and wish.done == wish.wanted
+
     def second_passed(self, members: Iterable[Member], now: float) -> None:
         """Some hosts are not waited for any longer."""
         for member in members:

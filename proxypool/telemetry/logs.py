@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+from typing import Any
 
 from proxypool.core.config import LogConfig
 
@@ -16,16 +17,17 @@ _NOISY = ("kazoo", "pyroute2", "asyncio")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line. What is logged with `extra={"fields": …}` has the fields as its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON, with an RFC 3339 time in UTC."""
-        document = {
+        document: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        document |= getattr(record, "fields", {})
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         return json.dumps(document)

@@ -6,7 +6,8 @@ as they happen. Labels are `subnet`, `pair` and closed enumerations; never a flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -14,13 +15,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from proxypool import __version__
+from proxypool.core.history import Phase, Record
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.role import Role
 from proxypool.core.sync_supervision import SyncReport
-from proxypool.telemetry.failovers import Kind, Observer, Phase
 from proxypool.telemetry.sync_metrics import sync_families
 
 _FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_PHASE_BUCKETS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5),
+    *(1, 2, 5, 10, 30),
+)
+"""Detection is tens of milliseconds, a gate one, an election seconds."""
 _RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 # A second series for every counter, which the text format's readers do not use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -118,38 +124,88 @@ class _Base:
                 continue
 
 
-class NodeMetrics(_Base, Observer):
+class NodeMetrics(_Base):
     """Metrics of a node daemon."""
 
     def __init__(self, view: Callable[[], NodeView]) -> None:
         """`view` is called at every scrape, from the server's thread."""
         super().__init__("node")
+        self._dropped = 0
+        self._recorded: set[tuple[str, str]] = set()
+        """Pairs that have series of their own."""
         self.failovers = Counter(
             "proxypool_failovers_total",
-            "Times this node became master: failover, the other went silent; switchover, it was elected.",
-            ("subnet", "pair", "kind"),
+            "Changes of master recorded by this node: failover; switchover, the old master handed over; start, there"
+            " was none. What the reasons mean: docs/history.md.",
+            ("subnet", "pair", "kind", "reason"),
             registry=self.registry,
         )
         self.phases = Histogram(
             "proxypool_failover_phase_duration_seconds",
-            "Parts of a change of master, from keepalived's claim of the HaVip: gate, until the gate was open; "
-            "election, until the election confirmed it.",
+            "Parts of a change of master. detection: the old master's last advertisement to keepalived's claim of the"
+            " HaVip; gate: claim to open gate; blackout: last sign of the old master to open gate; election: claim to"
+            " the election's confirmation.",
             ("kind", "phase"),
             registry=self.registry,
-            buckets=_FAST_BUCKETS,
+            buckets=_PHASE_BUCKETS,
+        )
+        self.last_failover, self.last_blackout, self.carried_over = (
+            Gauge(f"proxypool_failover_{name}", text, ("subnet", "pair"), registry=self.registry)
+            for name, text in (
+                ("last_timestamp_seconds", "When this node last recorded a change of the pair's master."),
+                ("last_blackout_seconds", "How long nobody served the pair then, at most, as the new master knows."),
+                ("carried_connections", "Entries in the new master's connection table then, that were of use."),
+            )
+        )
+        self.history_waiting = Gauge(
+            "proxypool_history_waiting_records",
+            "Records of the pool's history that ZooKeeper does not have yet.",
+            registry=self.registry,
+        )
+        self.history_dropped = Counter(
+            "proxypool_history_dropped_records_total",
+            "Records given up because ZooKeeper was away for too long.",
+            registry=self.registry,
+        )
+        self.adverts_timed = Gauge(
+            "proxypool_vrrp_adverts_timed",
+            "Whether the other members' advertisements are timed (eBPF); without it detection is not measured.",
+            registry=self.registry,
         )
         self.reloads = Counter(
             "proxypool_keepalived_reloads_total", "Reloads of keepalived asked for.", registry=self.registry
         )
         self.registry.register(_NodeCollector(view))
 
-    def became_master(self, pair: PairSpec, kind: Kind) -> None:
+    def changed(self, record: Record) -> None:
         """Count a change of master."""
-        self.failovers.labels(pair.subnet, pair.id, kind.value).inc()
+        where = (record.subnet, record.pair)
+        self._recorded.add(where)
+        self.failovers.labels(*where, record.kind, record.reason).inc()
+        self.last_failover.labels(*where).set(record.at)
+        if record.carried_over is not None:
+            self.carried_over.labels(*where).set(record.carried_over)
 
-    def phase(self, pair: PairSpec, kind: Kind, phase: Phase, duration_s: float) -> None:  # noqa: ARG002
-        """Time a phase. Not by pair: a histogram per pair would be too many series."""
-        self.phases.labels(kind.value, phase.value).observe(duration_s)
+    def measured(self, record: Record, phases: Mapping[str, float]) -> None:
+        """Time phases. Not by pair: a histogram per pair would be too many series."""
+        for phase, duration_s in phases.items():
+            self.phases.labels(record.kind, phase).observe(duration_s)
+        if Phase.BLACKOUT.value in phases:
+            self.last_blackout.labels(record.subnet, record.pair).set(phases[Phase.BLACKOUT.value])
+
+    def history_waits(self, waiting: int, dropped: int) -> None:
+        """What of the history is not in ZooKeeper."""
+        self.history_waiting.set(waiting)
+        self.history_dropped.inc(dropped - self._dropped)
+        self._dropped = dropped
+
+    def forget(self, scope: str) -> None:
+        """Drop the series of a scope that is gone."""
+        super().forget(scope)
+        for gauge in (self.last_failover, self.last_blackout, self.carried_over):
+            for where in [where for where in self._recorded if where[0] == scope]:
+                with contextlib.suppress(KeyError):
+                    gauge.remove(*where)
 
 
 class _NodeCollector:
@@ -195,6 +251,22 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     draining = GaugeMetricFamily(
         "proxypool_pair_draining", "Whether hosts send the pair no new connections, as it drains.", labels=labels
     )
+    paused = GaugeMetricFamily(
+        "proxypool_pair_paused", "Whether health and election move nothing, for maintenance.", labels=labels
+    )
+    probe_up = GaugeMetricFamily(
+        "proxypool_egress_probe_up",
+        "Whether the probe's target answers through the ENI; no series without a target.",
+        labels=labels,
+    )
+    probe_rtt = GaugeMetricFamily(
+        "proxypool_egress_probe_rtt_seconds", "Round trip of the last probe that was answered.", labels=labels
+    )
+    damped = GaugeMetricFamily(
+        "proxypool_member_damped",
+        "Whether this node is well but held back, as it was unfit lately.",
+        labels=labels,
+    )
     families = {
         name: GaugeMetricFamily(f"proxypool_member_{name}", text, labels=labels)
         for name, text in (
@@ -220,8 +292,18 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
         families["epoch"].add_metric(where, float(status.epoch))
         families["role_since_timestamp_seconds"].add_metric(where, status.since)
         draining.add_metric(where, float(member.pair.state is PairState.DRAINING))
+        paused.add_metric(where, float(member.pair.paused_since is not None))
+        damped.add_metric(where, float(status.damped_until is not None))
+        if status.probe != "none":
+            probe_up.add_metric(where, float(status.probe in {"ok", "doubtful"}))
+        if status.probe_ms is not None:
+            probe_rtt.add_metric(where, status.probe_ms / 1e3)
     yield role
     yield draining
+    yield paused
+    yield damped
+    yield probe_up
+    yield probe_rtt
     yield from families.values()
 
 

@@ -249,6 +249,19 @@ def test_a_daemons_restart_changes_nothing(sides: tuple[Side, Side]) -> None:
     assert all(side.reports[-1].restarts == () for side in sides)
 
 
+def test_one_whose_namespace_was_not_looked_at_yet_is_left_alone(sides: tuple[Side, Side]) -> None:
+    """A daemon that has just started knows the subnet before it knows what is in the kernel."""
+    for side in sides:
+        before = side.pids()
+        side.restart_daemon()
+        side.sync.want({side.subnet: Wanted(None, None)})
+        side.sync.work()
+        assert side.pids() == before
+        side.be(is_master=side.is_master)
+        side.sync.work()
+        assert side.pids() == before
+
+
 def test_one_that_nobody_wants_ends_and_leaves_nothing(sides: tuple[Side, Side]) -> None:
     _, backup = sides
     backup.sync.want({})
@@ -275,3 +288,18 @@ def test_a_stopped_one_is_seen_and_replaced(sides: tuple[Side, Side], monkeypatc
     os.kill(pid, signal.SIGSTOP)
     until(lambda: dict(backup.reports[-1].restarts) == {"hung": 1}, backup)
     until(lambda: pid not in backup.pids() and len(backup.pids()) == 1, backup)
+
+
+def test_what_the_backup_lost_comes_back_with_the_next_renewal(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of UDP run out there while packets pass here: packets are no events."""
+    monkeypatch.setattr("proxypool.core.sync_supervision.RENEW_S", 1.0)
+    master, backup = sides
+    master.connect(4001, "udp")
+    until(lambda: backup.ports() == {4001}, *sides)
+    master.restart_daemon()
+    settle(*sides)
+    backup.inside("conntrack", "-D", "-p", "udp")
+    until(lambda: backup.ports() == {4001}, *sides)
+    assert master.ports() == {4001}

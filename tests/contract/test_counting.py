@@ -24,7 +24,7 @@ from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.member import COUNT_HOLDS_S, Member
 from proxypool.daemons.messages import ConnectionsCounted, Message
 from proxypool.daemons.publisher import DRAINING_INTERVAL_S, NUMBERS_INTERVAL_S, Publisher
-from proxypool.telemetry.failovers import FailoverClock, Observer
+from proxypool.telemetry.failovers import FailoverClock
 from tests.contract.connections import TCP, Entry, make
 from tests.unit.builders import node_facts, pair
 
@@ -59,8 +59,9 @@ def new_member(run_dir: Path, spec: PairSpec) -> Member:
         timers=Timers(),
         run_dir=run_dir,
         set_contending=lambda _pair, _contend: None,
-        clock=FailoverClock(Observer(), time.monotonic),
+        clock=FailoverClock("n1", lambda _record: None, time.monotonic, time.time),
         wall=time.time,
+        monotonic=lambda: 0.0,
         scenes=SubnetScenes(node_facts()),
     )
     become(member, Role.MASTER)

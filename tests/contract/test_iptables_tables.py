@@ -13,7 +13,8 @@ import pytest
 from proxypool.adapters import iptables
 from proxypool.adapters.iptables import stamps, tables
 from proxypool.adapters.iptables.rules import to_iptc
-from proxypool.core.firewall import SyncEnds, subnet_tables
+from proxypool.core.firewall import NODES_SET, PEERS_SET, SyncEnds, node_guard, subnet_tables
+from proxypool.core.model import TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, Chain, Match, Rule, Table, UnknownRule
 from tests.contract.netns import enter_new_namespace, own_namespace, run
 from tests.unit import builders as make
@@ -67,6 +68,25 @@ def test_what_was_applied_is_observed_as_wanted() -> None:
     iptables.apply_table(WANTED)
     assert iptables.observe_table(WANTED) == WANTED
     assert f"-A INPUT -m comment --comment proxypool -j {OURS}" in iptables_legacy("-S")
+
+
+def test_the_link_between_members_is_observed_as_wanted() -> None:
+    ends = SyncEnds("ppts1", IPv4Address("169.254.77.1"), IPv4Address("169.254.77.2"), IPv4Network("169.254.77.0/30"))
+    tunnels, egress = IPv4Network("100.64.0.0/10"), IPv4Address("172.16.101.20")
+    for table in subnet_tables(make.subnet(), "ppt1", tunnels, egress, ends):
+        iptables.apply_table(table)
+        assert iptables.observe_table(table) == table
+    link = "-A PP-INPUT -s 169.254.77.2/32 -d 169.254.77.1/32 -i ppts1 -p udp -m udp --dport 3780 -j ACCEPT"
+    assert link in iptables_legacy("-S")
+
+
+@pytest.mark.parametrize("kind", list(TunnelKind))
+def test_a_nodes_guard_is_observed_as_wanted(kind: TunnelKind) -> None:
+    for name in (PEERS_SET, NODES_SET):
+        run("ipset", "create", name, "hash:ip")
+    table = node_guard(kind, 4789, [(IPv4Address("192.168.4.50"), 2181)], IPv4Address("192.168.4.1"))
+    iptables.apply_table(table)
+    assert iptables.observe_table(table) == table
 
 
 @pytest.mark.parametrize("egress", [None, IPv4Address("172.16.101.20")])
@@ -294,3 +314,17 @@ def test_no_more_shapes_are_remembered_than_the_limit(monkeypatch: pytest.Monkey
         enter_new_namespace()
     assert built == []
     assert len(stamps._stamps) == 2
+
+
+def test_a_table_that_names_a_set_is_built_anew(built: list[Rule]) -> None:
+    """Its bytes hold the set's number, which is another one in another namespace."""
+    rule = Rule("ACCEPT", matches=(Match("set", (("match-set", "pp-wanted src"),)),))
+    table = Table("filter", (Chain(OURS, "INPUT", (rule,)),))
+    for others in (0, 2):
+        built.clear()
+        enter_new_namespace()
+        for number in range(others):
+            run("ipset", "create", f"other{number}", "hash:ip")
+        run("ipset", "create", "pp-wanted", "hash:ip")
+        assert "--match-set pp-wanted src" in apply_and_see((table,))
+        assert built == [rule]

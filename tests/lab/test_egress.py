@@ -256,4 +256,6 @@ def test_the_egress_address_of_a_living_pair_is_changed_at_ones_own_risk(egress_
     finally:
         lab.proxypool(*words, egress, *ACCEPT_ALL[:1], timeout=60 * PATIENCE)
     wait_until(lambda: source_seen(lab, subnet) == egress, 10.0, "the egress address")
+    # NAT comes first and the delay of answers last: between them the link to the other member is made.
+    wait_until(lambda: asking(lab, subnet) < 0.3 * PATIENCE, 5.0, "an answer without delay", interval_s=0.2)
     assert who_answers(lab, subnet) == [card_of(subnet, master)]

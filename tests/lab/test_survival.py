@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from proxypool.core.addressing import sync_device_of
+from proxypool.core.addressing import namespace_of, sync_device_of
 from proxypool.lab import processes
 from proxypool.lab.configs import SESSION_TIMEOUT_S
 from proxypool.lab.lab import Lab
@@ -35,6 +35,8 @@ from tests.lab.observe import (
     master_of,
     metrics,
     other_of,
+    picture,
+    repairs,
     said,
     unsettled,
     wait_until,
@@ -307,6 +309,42 @@ def test_nothing_is_left_of_a_subnet_that_is_removed(lab: Lab, subnet: SubnetPla
         lab.proxypool("pool", "apply", "-", input=json.dumps(lab.topology.pool_document()))
         wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
     wait_in_step(lab, subnet)
+
+
+DAMAGES = (
+    "ip link del {device}",
+    "ip addr flush dev {device}",
+    "ip link set {device} down",
+    "ip neigh flush dev {device} nud permanent",
+    "iptables-legacy -F PP-INPUT",
+)
+
+
+def test_what_is_damaged_of_the_link_is_put_right(lab: Lab, subnet: SubnetPlan) -> None:
+    """conntrackd goes on over a link that was made anew, and need not be started again."""
+    master = master_of(lab, subnet)
+    backup = other_of(subnet, master)
+    before = conntrackd_of(lab.machine(backup))
+    wanted = picture(lab.machine(backup), namespace_of(subnet.id), with_identity=False)
+    for damage in DAMAGES:
+        count = repairs(lab, backup)
+        in_namespace(lab, backup, subnet, "sh", "-c", damage.format(device=sync_device_of(subnet.id)))
+        wait_until(lambda: repairs(lab, backup) > count, 5.0, f"a repair of: {damage}")  # noqa: B023 - used at once
+        wait_until(
+            lambda: picture(lab.machine(backup), namespace_of(subnet.id), with_identity=False) == wanted,
+            5.0,
+            f"all as before: {damage}",
+        )
+    lab.machine(backup).run(["ipset", "flush", "pp-nodes"])
+    wait_until(
+        lambda: lab.machine(master).spec.ip in lab.machine(backup).run(["ipset", "list", "pp-nodes"]).stdout,
+        5.0,
+        "the set of nodes",
+    )
+    with talking(lab, subnet) as seen:
+        power_off(lab, subnet)
+    assert all_live(seen), seen
+    assert conntrackd_of(lab.machine(backup)) == before
 
 
 def test_a_function_host_cannot_tell_a_node_of_connections(lab: Lab, subnet: SubnetPlan) -> None:

@@ -12,20 +12,31 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
 - The adapter keeps its wish to contend and fulfils it after every reconnect; it says LOST when its session is over, and
   also by its own clock, because no server tells it so while none answers.
 - A daemon's restart keeps track file, keepalived, gate and session; a power cycle keeps nothing.
+- A stopped daemon or keepalived (SIGSTOP) does nothing, and goes on with what it knew: a daemon first works off what was
+  in its inbox, a keepalived that was master goes on being it until it hears a better one.
+- Each machine has a clock of its own, with another origin and a rate that is off by up to a hundredth.
+- The lease of mode strict: every so often a write of the daemon's session; granted for `lease_s` from its sending, by the
+  daemon's own clock, and to the kernel for whole seconds of what is left.
+- Damping holds a member that was unfit, and the breaker lets a claim through at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
 
+from msgspec import structs
+
+from proxypool.core.damping import Damping
 from proxypool.core.keepalived import BASE_PRIORITY
 from proxypool.core.model import Candidate
 from proxypool.core.role import (
     PRIORITY_ASIDE,
+    Caution,
+    ClaimAllowed,
     Coordinator,
     CoordinatorChanged,
     ElectionSeen,
@@ -33,7 +44,9 @@ from proxypool.core.role import (
     GateSeen,
     HealthSeen,
     HeartbeatHeard,
+    LeaseSeen,
     MemberState,
+    OrdersSeen,
     PrioritySeen,
     RoleChanged,
     SetContending,
@@ -50,6 +63,7 @@ TICK_S = 0.05
 SESSION_TIMEOUT_S = 4.0
 SERVER_TICK_S = 2.0
 """ZooKeeper's default, and the longest that a session of 4 s allows."""
+LEASE_EVERY_S = 0.75
 LOOK_INTERVAL = 20
 """Ticks between two looks of a daemon at its gate and track file; health is told when it changes."""
 FIRST_LOOK = 7
@@ -84,6 +98,14 @@ class ZooKeeper:
         self._zxid += 1
         others = tuple(one for one in self.candidates if one.node != node)
         self._change((*others, Candidate(node=node, epoch=self._zxid, session=session)))
+
+    def choose(self, node: str, *, is_strict: bool) -> None:
+        """`pair switchover`: in mode strict the elected one is asked to leave, else it is removed."""
+        chosen = tuple(structs.replace(one, is_chosen=True) for one in self.candidates if one.node == node)
+        if chosen:
+            ahead = self.candidates[: [one.node for one in self.candidates].index(node)]
+            behind = tuple(one for one in self.candidates if one.node != node and one not in ahead)
+            self._change((*(ahead if is_strict else ()), *chosen, *behind))
 
     def withdraw(self, session: int) -> None:
         self._change(tuple(one for one in self.candidates if one.session != session))
@@ -121,8 +143,12 @@ class Client:
     born: float
     wish: bool | None = None
     state: Coordinator = Coordinator.SUSPENDED
+    is_strict: bool = False
+    lease_s: float = 0.0
+    clock: Callable[[float], float] = lambda now: now
     _seen: int = -1
     _pinged: float = 0.0
+    _leased: float = -math.inf
 
     def __post_init__(self) -> None:
         self._silent_since = self.born
@@ -167,6 +193,10 @@ class Client:
             self.zookeeper.stand(self.node, self.session)
         elif self.wish is False and stands:
             self.zookeeper.withdraw(self.session)
+        if self.is_strict and now >= self._leased + LEASE_EVERY_S:
+            # A write of our session that was done: it was alive then, and so was its candidate.
+            self._leased = now
+            yield LeaseSeen(self.session, self.clock(now) + self.lease_s)
         if self._seen != self.zookeeper.version:
             self._seen = self.zookeeper.version
             yield ElectionSeen(tuple(one for one in self.zookeeper.candidates if not self._is_predecessor(one)))
@@ -194,6 +224,9 @@ class Daemon:
     """What keepalived and the kernel said: read within the tick, in milliseconds."""
     remote: deque[tuple[int, Event]] = field(default_factory=deque)
     """What ZooKeeper said, and when it arrives."""
+    damping: Damping = field(default_factory=Damping)
+    told: tuple[bool, Caution] | None = None
+    """Health and caution as last told."""
 
     def post_remote(self, due: int, event: Event) -> None:
         """Deliver an event at a tick, but after those that were posted before."""
@@ -221,6 +254,15 @@ class Member:
     """Cut off from ZooKeeper only."""
     is_deaf: bool = False
     """Does not get the other's advertisements."""
+    is_daemon_stopped: bool = False
+    is_keepalived_stopped: bool = False
+    offset_s: float = 0.0
+    rate: float = 1.0
+    """Of its clock: what it shows is `offset_s + rate * now`."""
+    lease_until: float = -math.inf
+    """World time until which its kernel forwards in mode strict."""
+    permitted_epoch: int = 0
+    """On disk."""
     gate: bool = False
     track: int | None = None
     vrrp: Vrrp = Vrrp.STOP
@@ -232,6 +274,13 @@ class Member:
     def priority(self) -> int:
         return min(254, max(1, BASE_PRIORITY + (self.track or 0)))
 
+    def clock(self, now: float) -> float:
+        return self.offset_s + self.rate * now
+
+    def world(self, shown: float) -> float:
+        """When its clock shows that."""
+        return (shown - self.offset_s) / self.rate
+
     @property
     def runs_vrrp(self) -> bool:
         return self.vrrp is not Vrrp.STOP
@@ -239,21 +288,34 @@ class Member:
     @property
     def can_claim(self) -> bool:
         """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
-        return self.runs_vrrp and not (self.track == PRIORITY_ASIDE and self.daemon is None)
+        is_deserted = self.daemon is None or self.is_daemon_stopped
+        return self.runs_vrrp and not self.is_keepalived_stopped and not (self.track == PRIORITY_ASIDE and is_deserted)
 
 
 class PairWorld:
     """Both members, ZooKeeper and the clock. The methods named after faults do nothing where they do not apply."""
 
-    def __init__(self, timers: Timers, latencies: tuple[int, ...] = (1,), first_looks: tuple[int, ...] = (0,)) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        latencies: tuple[int, ...] = (1,),
+        first_looks: tuple[int, ...] = (0,),
+        *,
+        is_strict: bool = False,
+        clocks: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0)),
+    ) -> None:
         """`latencies`: ticks until ZooKeeper's news reach a daemon, in turn.
 
-        `first_looks`: when a new daemon first looks at VRRP, gate, track file and health, two bits each.
+        `clocks`: origin and rate of each member's; `first_looks`: when a new daemon first looks at VRRP, gate, track file and health, two bits each.
         """
         self.tick = 0
         self.timers = timers
         self.zookeeper = ZooKeeper()
-        self.members = (Member("a", 1), Member("b", 2))
+        self.is_strict, self.is_paused = is_strict, False
+        self.members = tuple(
+            Member(name, rank, offset_s=offset, rate=rate)
+            for name, rank, (offset, rate) in zip("ab", (1, 2), clocks, strict=True)
+        )
         self.role_changes: list[tuple[float, str, RoleChanged]] = []
         self.transcript: list[str] = []
         self._latencies = cycle(latencies)
@@ -284,19 +346,43 @@ class PairWorld:
         self._farewells.discard(member.node)
         member.is_powered, member.gate, member.track = False, False, None
         member.vrrp, member.session, member.daemon = Vrrp.STOP, None, None
+        member.is_daemon_stopped = member.is_keepalived_stopped = False
+        member.lease_until, member.permitted_epoch = -math.inf, 0
+
+    def forwards(self, member: Member) -> bool:
+        """Whether packets get through: the gate, and in mode strict the kernel's lease."""
+        return member.gate and (not self.is_strict or self.now < member.lease_until)
+
+    def order(self, *, is_paused: bool) -> None:
+        """`pair pause` or `resume`; the documents arrive as elections do."""
+        self.is_paused = is_paused
+        for member in self.members:
+            if member.daemon is not None:
+                member.daemon.post_remote(self.tick + next(self._latencies), OrdersSeen(is_paused, self.is_strict))
+
+    def choose(self, member: Member) -> None:
+        if self.zookeeper.is_up:
+            self.zookeeper.choose(member.node, is_strict=self.is_strict)
 
     def start_daemon(self, member: Member) -> None:
         """Its first looks come in any order."""
         if not member.is_powered or member.daemon is not None:
             return
-        client = Client(member.node, self.zookeeper, member.session, self.now)
+        member.is_daemon_stopped = False
+        client = Client(
+            *(member.node, self.zookeeper, member.session, self.now),
+            is_strict=self.is_strict,
+            lease_s=self.timers.lease_s,
+            clock=member.clock,
+        )
         bits = next(self._first_looks)
         first_looks = [self.tick + 1 + FIRST_LOOK * (bits >> shift & 3) for shift in range(0, 8, 2)]
-        state = MemberState(member.node, self.timers, role_since=self.now)
+        state = MemberState(member.node, self.timers, permitted_epoch=member.permitted_epoch)
         member.daemon = Daemon(state, client, first_looks)
+        member.daemon.local.append(OrdersSeen(self.is_paused, self.is_strict))
 
     def kill_daemon(self, member: Member) -> None:
-        member.daemon = None
+        member.daemon, member.is_daemon_stopped = None, False
 
     def start_keepalived(self, member: Member) -> None:
         if member.is_powered and not member.runs_vrrp:
@@ -304,6 +390,7 @@ class PairWorld:
             self._enter(member, Vrrp.BACKUP)
 
     def stop_keepalived(self, member: Member) -> None:
+        member.is_keepalived_stopped = False
         if member.runs_vrrp:
             self._enter(member, Vrrp.STOP)
 
@@ -329,14 +416,15 @@ class PairWorld:
             self._run_daemon(member)
 
     def _run_vrrp(self) -> None:
-        adverts = {member.node: member.priority for member in self.members if member.vrrp is Vrrp.MASTER}
+        running = [member for member in self.members if not member.is_keepalived_stopped]
+        adverts = {member.node: member.priority for member in running if member.vrrp is Vrrp.MASTER}
         adverts |= dict.fromkeys(self._farewells, 0)
         self._farewells.clear()
         for member in self.members:
             advert = None if member.is_deaf else adverts.get(self.peer(member).node)
             if advert is not None:
                 self._tell(member, HeartbeatHeard())
-            if member.runs_vrrp:
+            if member.runs_vrrp and not member.is_keepalived_stopped:
                 self._vrrp(member, advert)
 
     def _vrrp(self, member: Member, advert: int | None) -> None:
@@ -375,32 +463,57 @@ class PairWorld:
         is_round = self.tick % LOOK_INTERVAL == 0
         if self.tick == at_vrrp and daemon.state.vrrp is Vrrp.UNKNOWN:
             daemon.local.append(VrrpChanged(Vrrp.BACKUP if member.vrrp is Vrrp.FAULT else member.vrrp))
+        if is_round and member.is_keepalived_stopped and daemon.state.vrrp is not Vrrp.STOP:
+            # It sees that it is stopped, and takes the HaVip away.
+            daemon.local.append(VrrpChanged(Vrrp.STOP))
+        elif is_round and daemon.state.vrrp is Vrrp.STOP and member.runs_vrrp and not member.is_keepalived_stopped:
+            daemon.local.append(VrrpChanged(Vrrp.BACKUP))
         if self.tick == at_gate or (is_round and self.tick > at_gate):
             daemon.local.append(GateSeen(member.gate))
         if self.tick == at_track or (is_round and self.tick > at_track):
             daemon.local.append(PrioritySeen(member.track))
-        if self.tick >= at_health and member.is_fit is not daemon.is_fit:
-            daemon.is_fit = member.is_fit
-            daemon.local.append(HealthSeen(frozenset() if member.is_fit else frozenset({"eni gone"})))
+        if self.tick < at_health:
+            return
+        shown = member.clock(self.now)
+        daemon.is_fit = member.is_fit
+        daemon.damping = daemon.damping.seen(is_well=member.is_fit, now=shown)
+        is_damped = member.is_fit and daemon.damping.left_s(shown) > 0.0
+        told = (member.is_fit, Caution.DAMPED if is_damped else Caution.NONE)
+        if told != daemon.told:
+            daemon.told = told
+            daemon.local.append(HealthSeen(frozenset() if member.is_fit else frozenset({"eni-down"}), told[1]))
 
     def _run_daemon(self, member: Member) -> None:
         daemon = member.daemon
-        if daemon is None:
+        if daemon is None or member.is_daemon_stopped:
             return
         for news in daemon.client.run(self.now, is_cut=member.is_cut):
             daemon.post_remote(self.tick + next(self._latencies), news)
         member.session = daemon.client.session
         self._look(member, daemon)
-        deadline = daemon.state.next_deadline
-        if deadline is not None and self.now >= deadline:
+        deadline, shown = daemon.state.next_deadline, member.clock(self.now)
+        if deadline is not None and shown >= deadline:
             daemon.local.append(Tick())
+        if daemon.state.wants_claim(shown):
+            daemon.local.append(ClaimAllowed())
         while (event := daemon.next_event(self.tick)) is not None:
             self._step(member, daemon, event)
 
+    def _renew_lease(self, member: Member, state: MemberState, shown: float) -> None:
+        """Before any effect: whoever leaves the election has closed its kernel first."""
+        member.permitted_epoch = state.permitted_epoch
+        if not state.is_permitted or state.must_yield or state.lease is None:
+            if state.lease is not None:
+                member.lease_until = -math.inf
+        else:
+            member.lease_until = member.world(shown + math.floor(state.lease.until - shown))
+
     def _step(self, member: Member, daemon: Daemon, event: Event) -> None:
         old = daemon.state
-        daemon.state, effects = step(old, event, self.now)
+        shown = member.clock(self.now)
+        daemon.state, effects = step(old, event, shown)
         assert daemon.state.epoch >= old.epoch, "an epoch went back"
+        self._renew_lease(member, daemon.state, shown)
         for effect in effects:
             self.transcript.append(f"{self.now:7.2f} {member.node} {event} -> {effect}")
             match effect:

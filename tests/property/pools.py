@@ -92,7 +92,9 @@ def pairs_of(draw: st.DrawFn, subnet: SubnetSpec) -> list[PairSpec]:
             havip=IPv4Address(f"192.168.5.{subnet.key * 10 + number}"),
             vrid=subnet.key * 2 + number,
             state=draw(st.sampled_from(PairState)),
-            egress_address=draw(st.sampled_from((None, *(IPv4Address(f"172.16.101.{200 + n}") for n in (1, 2))))),
+            egress_address=draw(
+                st.sampled_from((None, *(IPv4Address(f"172.16.101.{200 + 10 * number + n}") for n in (1, 2))))
+            ),
         )
         for number, (name, nodes) in enumerate((("p1", ("n1", "n2")), ("a-p1", ("n3", "n4"))))
         if draw(st.booleans())

@@ -19,7 +19,7 @@ Not covered on purpose: a member that stood aside, or has just booted, takes not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -30,18 +30,24 @@ from proxypool.core.role import PRIORITY_ASIDE, Coordinator, Role, Timers, Vrrp
 from tests.property.effort import effort
 from tests.property.pair_world import SERVER_TICK_S, SESSION_TIMEOUT_S, TICK_S, PairWorld
 
-TIMERS = Timers.for_session(SESSION_TIMEOUT_S, SERVER_TICK_S)
+TIMERS = replace(Timers.for_session(SESSION_TIMEOUT_S, SERVER_TICK_S), hold_s=5.0)
 DETECTION_S = 0.3
 """Three advertisement intervals, the skew, and a tick for the message."""
 TAKEOVER_S = 1.0
 DUAL_S = TIMERS.tie_break_s + 1.0
 CONFIRMED_S = SESSION_TIMEOUT_S + SERVER_TICK_S + 1.0
 """ZooKeeper knows by then that a member is dead, and the other that ZooKeeper is lost."""
-QUIET_S = 2 * CONFIRMED_S + TIMERS.tie_break_s + 2.0
-"""An expiry, a tie break, and a second expiry that follows from them."""
+FOLLOWED_S = TIMERS.silent_s + 2.0
+"""A member that is elected although a living master stands behind it has yielded by then."""
+LEASE_S = TIMERS.lease_s + TIMERS.lease_margin_s + 1.0
+QUIET_S = 2 * CONFIRMED_S + TIMERS.tie_break_s + TIMERS.hold_s + LEASE_S + 3.0
+"""An expiry, a tie break, and a second expiry that follows from them; then a claim that was held."""
 STABLE_S = TIMERS.tie_break_s + 2.0
-MEMBER_FAULTS = ("power", "daemon", "keepalived", "fitness", "hearing", "link", "session")
-POOL_FAULTS = ("zookeeper", "heartbeats")
+MEMBER_FAULTS = (
+    *("power", "daemon", "keepalived", "fitness", "hearing", "link", "session"),
+    *("stopped daemon", "stopped keepalived", "switchover"),
+)
+POOL_FAULTS = ("zookeeper", "heartbeats", "pause")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Fault:
     name: str
     member: int = 0
 
-    def strike(self, world: PairWorld) -> None:
+    def strike(self, world: PairWorld) -> None:  # noqa: C901, PLR0912 - one case for each fault
         """Let it happen."""
         member = world.members[self.member]
         match self.name:
@@ -70,6 +76,15 @@ class Fault:
                 member.is_cut = not member.is_cut
             case "session":
                 world.expire_session(member)
+            case "stopped daemon":
+                member.is_daemon_stopped = member.daemon is not None and not member.is_daemon_stopped
+            case "stopped keepalived":
+                member.is_keepalived_stopped = member.runs_vrrp and not member.is_keepalived_stopped
+            case "switchover":
+                if not world.is_paused:
+                    world.choose(member)
+            case "pause":
+                world.order(is_paused=not world.is_paused)
             case "zookeeper":
                 (world.zookeeper_down if world.zookeeper.is_up else world.zookeeper_up)()
             case "heartbeats":
@@ -104,13 +119,22 @@ class Watch:
         self._check_aside()
 
     def _check_dual(self) -> None:
-        dual_s = self._lasts("dual", all(member.gate for member in self.world.members))
-        heard_s = self._lasts("heard", self.world.is_heard)
+        open_at = [member for member in self.world.members if self.world.forwards(member)]
+        if self.world.is_strict:
+            assert len(open_at) <= 1, "two members forward in mode strict"
+        dual_s = self._lasts("dual", len(open_at) > 1)
+        heard_s = self._lasts("heard", self.world.is_heard and not self._is_keepalived_stopped())
         arbitrated_s = self._lasts("arbitrated", self._is_arbitrated())
         assert min(dual_s, heard_s) <= DETECTION_S, "two open gates although the members hear each other"
         assert min(dual_s, arbitrated_s) <= DUAL_S, "two open gates although ZooKeeper can break the tie"
 
+    def _is_keepalived_stopped(self) -> bool:
+        return any(member.is_keepalived_stopped for member in self.world.members)
+
     def _check_takeover(self) -> None:
+        if self.world.is_strict:
+            # Nobody takes over without the election.
+            return
         claimants = [member for member in self.world.members if member.can_claim]
         none_s = self._lasts("none", not any(member.gate for member in self.world.members))
         free_s = self._lasts("free", any(member.track != PRIORITY_ASIDE for member in claimants))
@@ -122,9 +146,11 @@ class Watch:
         elected = [member for member in self.world.members for one in self._elected if one.node == member.node]
         is_ready = any(member.can_claim and member.is_fit for member in elected)
         have_looked = all(one.daemon is not None and one.daemon.is_fit is not None for one in self.world.members)
-        ready_s = self._lasts("ready", is_ready and have_looked and self.world.is_heard and self._is_arbitrated())
-        wrong_s = self._lasts("wrong", not any(member.gate for member in elected))
-        assert min(wrong_s, ready_s) <= TAKEOVER_S, "the elected member does not serve"
+        is_free = is_ready and have_looked and self.world.is_heard and not self.world.is_paused
+        ready_s = self._lasts("ready", is_free and self._is_arbitrated() and not self._is_keepalived_stopped())
+        wrong_s = self._lasts("wrong", not any(self.world.forwards(member) for member in elected))
+        limit_s = LEASE_S + TAKEOVER_S if self.world.is_strict else FOLLOWED_S
+        assert min(wrong_s, ready_s) <= limit_s, "the elected member does not serve"
 
     def _check_aside(self) -> None:
         """Who stands aside does it for one that, since both were master, could serve or had only begun to look."""
@@ -136,7 +162,7 @@ class Watch:
             state = member.daemon.state if member.daemon is not None else None
             contested = self._contested[index]
             if state is not None and state.is_aside and contested is not None:
-                assert self._served[1 - index] >= contested, "stands aside for a member that could not serve"
+                assert self._served[1 - index] >= member.world(contested), "stands aside for one that could not serve"
             self._contested[index] = state.contested_since if state is not None else None
 
     def _lasts(self, what: str, is_so: bool) -> float:  # noqa: FBT001 - a condition and its name
@@ -147,10 +173,11 @@ class Watch:
 
     def _is_arbitrated(self) -> bool:
         """ZooKeeper can break a tie: both daemons know their VRRP state and are connected, and somebody is elected."""
-        daemons = [member.daemon for member in self.world.members]
-        return bool(self._elected) and all(
-            one is not None and one.client.state is Coordinator.CONNECTED and one.state.role is not Role.INIT
-            for one in daemons
+        acting = [one.daemon for one in self.world.members if one.daemon is not None and not one.is_daemon_stopped]
+        return (
+            bool(self._elected)
+            and len(acting) == len(self.world.members)
+            and all(one.client.state is Coordinator.CONNECTED and one.state.role is not Role.INIT for one in acting)
         )
 
 
@@ -158,20 +185,27 @@ def check_final(world: PairWorld) -> None:
     """The state after a quiet while."""
     powered = [member for member in world.members if member.is_powered]
     claimants = [member for member in powered if member.can_claim]
-    open_at = [member for member in world.members if member.gate]
-    if not claimants:
-        assert not open_at
-        return
-    assert open_at, "no open gate"
-    have_daemons = all(member.daemon is not None for member in powered)
+    open_at = [member for member in world.members if world.forwards(member)]
+    have_daemons = all(member.daemon is not None and not member.is_daemon_stopped for member in powered)
+    have_keepalived = not any(member.is_keepalived_stopped for member in powered)
     have_zookeeper = world.zookeeper.is_up and not any(member.is_cut for member in powered)
     is_arbitrated = have_daemons and have_zookeeper and bool(world.zookeeper.candidates)
-    if world.is_heard:
+    if world.is_strict:
+        if claimants and is_arbitrated and have_keepalived:
+            assert [one.node for one in open_at] == [world.zookeeper.candidates[0].node], "the elected one must serve"
+        return
+    if not claimants:
+        assert not open_at or not (have_daemons and have_keepalived)
+        return
+    assert open_at, "no open gate"
+    if world.is_heard and have_keepalived and have_daemons:
         aside = [member.node for member in powered if member.daemon is not None and member.daemon.state.is_aside]
         assert not aside, "stands aside although it hears the master"
-    if not (len(claimants) == 1 or world.is_heard or is_arbitrated):
+    if not (len(claimants) == 1 or world.is_heard or is_arbitrated) or not (have_keepalived or have_daemons):
         return
     assert len(open_at) == 1, "two open gates"
+    if world.is_paused:
+        return
     if any(member.is_fit for member in claimants) and have_daemons:
         if world.is_heard or have_zookeeper:
             assert open_at[0].is_fit, "an unfit member serves although a fit one could"
@@ -251,7 +285,40 @@ SCENARIOS: dict[str, tuple[Fault, ...]] = {
         Fault(4, "daemon", 1),
     ),
     "a partition in which the election changes": (Fault(SETTLED, "heartbeats"), Fault(LONG, "session", 0)),
+    "the master's daemon stands still for longer than its session": (
+        Fault(SETTLED, "stopped daemon", 0),
+        Fault(LONG, "stopped daemon", 0),
+    ),
+    "the master's daemon and keepalived stand still": (
+        Fault(SETTLED, "stopped daemon", 0),
+        Fault(0, "stopped keepalived", 0),
+        Fault(LONG, "stopped keepalived", 0),
+        Fault(0, "stopped daemon", 0),
+    ),
+    "the master's keepalived stands still": (
+        Fault(SETTLED, "stopped keepalived", 0),
+        Fault(LONG, "stopped keepalived"),
+    ),
+    "a switchover, and one to a member whose rival's daemon is dead": (
+        Fault(SETTLED, "switchover", 1),
+        Fault(SETTLED, "daemon", 1),
+        Fault(3, "switchover", 0),
+    ),
+    "a switchover in a partition": (Fault(SETTLED, "heartbeats"), Fault(30, "switchover", 1)),
+    "a paused master becomes unfit and is resumed": (
+        Fault(SETTLED, "pause"),
+        Fault(0, "fitness", 0),
+        Fault(LONG, "pause"),
+    ),
+    "a paused master dies": (Fault(SETTLED, "pause"), Fault(9, "power", 0)),
+    "a member that flaps": tuple(Fault(30, "fitness", 0) for _ in range(9)),
 }
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_keeps_mode_strict(name: str) -> None:
+    """Never two that forward, however long it takes."""
+    run(PairWorld(TIMERS, (1,), is_strict=True), SCENARIOS[name])
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -273,6 +340,9 @@ latencies = st.lists(st.integers(0, 10), min_size=1, max_size=5)
 first_looks = st.lists(st.integers(0, 255), min_size=1, max_size=4)
 
 
+clocks = st.tuples(*(st.tuples(st.floats(0, 1e6), st.floats(0.99, 1.01)) for _ in range(2)))
+
+
 @given(schedules, latencies, first_looks)
 @effort(60)
 def test_any_schedule_of_faults_keeps_the_invariants(
@@ -280,3 +350,15 @@ def test_any_schedule_of_faults_keeps_the_invariants(
 ) -> None:
     """With `PROPERTY_EFFORT=50` it looks at many more schedules."""
     run(PairWorld(TIMERS, tuple(latencies), tuple(first_looks)), schedule)
+
+
+@given(schedules, latencies, first_looks, clocks)
+@effort(40)
+def test_mode_strict_never_has_two_that_forward(
+    schedule: list[Fault],
+    latencies: list[int],
+    first_looks: list[int],
+    clocks: tuple[tuple[float, float], tuple[float, float]],
+) -> None:
+    """Whatever fails, with clocks that neither agree nor run alike."""
+    run(PairWorld(TIMERS, tuple(latencies), tuple(first_looks), is_strict=True, clocks=clocks), schedule)

@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 from proxypool.core.model import Candidate
 from proxypool.core.role import (
     PRIORITY_ASIDE,
+    PRIORITY_CLAIM,
+    PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
     PRIORITY_UNFIT,
+    Caution,
+    ClaimAllowed,
     Coordinator,
     CoordinatorChanged,
     ElectionSeen,
@@ -18,7 +22,9 @@ from proxypool.core.role import (
     GateSeen,
     HealthSeen,
     HeartbeatHeard,
+    LeaseSeen,
     MemberState,
+    OrdersSeen,
     PrioritySeen,
     Role,
     SetContending,
@@ -33,20 +39,34 @@ from proxypool.core.role import (
 from tests.property.effort import effort
 
 candidates = st.lists(
-    st.builds(Candidate, node=st.sampled_from(("n1", "n2")), epoch=st.integers(1, 9), session=st.integers(1, 9)),
+    st.builds(
+        Candidate,
+        node=st.sampled_from(("n1", "n2")),
+        epoch=st.integers(1, 9),
+        session=st.integers(1, 9),
+        is_chosen=st.booleans(),
+    ),
     max_size=3,
 ).map(tuple)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(VrrpChanged, st.sampled_from(Vrrp)),
     st.builds(ElectionSeen, candidates),
     st.builds(CoordinatorChanged, st.sampled_from(Coordinator)),
-    st.builds(HealthSeen, st.sampled_from((frozenset[str](), frozenset({"eni"})))),
+    st.builds(HealthSeen, st.sampled_from((frozenset[str](), frozenset({"eni"}))), st.sampled_from(Caution)),
+    st.builds(OrdersSeen, st.booleans(), st.booleans()),
+    st.builds(LeaseSeen, st.integers(1, 9), st.floats(0, 60)),
+    st.just(ClaimAllowed()),
     st.builds(GateSeen, st.booleans()),
     st.builds(PrioritySeen, st.sampled_from((None, -254, 99, 0, 199, 239, 7))),
     st.just(HeartbeatHeard()),
     st.just(Tick()),
 )
 histories = st.lists(st.tuples(st.integers(0, 5), events), max_size=25)
+
+
+PRIORITIES = {
+    *(PRIORITY_CLAIM, PRIORITY_ELECTED, PRIORITY_NORMAL, PRIORITY_DAMPED, PRIORITY_UNFIT, PRIORITY_ASIDE),
+}
 
 
 @given(histories)
@@ -67,13 +87,15 @@ def test_every_step_is_legal_and_lawful(history: list[tuple[int, Event]]) -> Non
         for effect in effects:
             match effect:
                 case SetGate(is_open):
-                    assert is_open is (state.role is Role.MASTER)
+                    assert is_open is decide(state).gate
+                    assert not is_open or state.role is Role.MASTER
                 case SetPriority(value):
                     assert state.health is not None
                     assert value == decide(state).priority == state.track
-                    assert value in {PRIORITY_ELECTED, PRIORITY_NORMAL, PRIORITY_UNFIT, PRIORITY_ASIDE}
+                    assert value in PRIORITIES
+                    assert value < PRIORITY_ELECTED or state.is_elected or state.is_paused
                 case SetContending(contend):
-                    assert not contend or not state.health
+                    assert not contend or not state.health or state.is_paused or state.is_strict
                 case _:
                     pass
 
@@ -87,7 +109,7 @@ def test_what_was_done_is_not_done_again(history: list[tuple[int, Event]]) -> No
         now += pause
         state, _ = step(state, event, now)
     if state.role is not Role.INIT:
-        assert step(state, GateSeen(state.role is Role.MASTER), now)[1] == ()
+        assert step(state, GateSeen(bool(decide(state).gate)), now)[1] == ()
     if state.next_deadline is None or now < state.next_deadline:
         assert step(state, Tick(), now)[1] == ()
 

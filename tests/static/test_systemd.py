@@ -46,3 +46,9 @@ def test_the_node_daemon_shares_the_machines_mounts() -> None:
     node = next(unit for unit in UNITS if unit.name == "proxypool-node.service")
     own_view = {"PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectSystem", "ProtectHome", "ReadOnlyPaths"}
     assert not own_view & set(_read(node)["Service"])
+
+
+def test_conntrackd_lives_on_when_the_node_daemon_stops() -> None:
+    """It is in the same control group, and carries connections over a failover while no daemon runs."""
+    node = next(unit for unit in UNITS if unit.name == "proxypool-node.service")
+    assert _read(node)["Service"]["KillMode"] == "process"

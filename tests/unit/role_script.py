@@ -3,16 +3,23 @@
     0.0 n1: vrrp backup => gate closed; init to backup
 
 Words: `zookeeper connected`, `vrrp master`, `health fit`, `health eni`, `elects n1 n2 @100` (epoch of the first),
-`elects nobody`, `gate open`, `track 239`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
+`elects nobody`, `elects n2+ n1 @100` (an operator chose n2), `allowed` (by the breaker), `paused`, `resumed`, `strict`,
+`lease 100 until 3.2` (of session 100), `health fit damped`, `gate open`, `track 239`, `heard` (the other's advertisement), `tick`, and `restart` of the daemon.
 """
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from proxypool.core.role import (
     PRIORITY_ASIDE,
+    PRIORITY_CLAIM,
+    PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
     PRIORITY_UNFIT,
+    Caution,
+    ClaimAllowed,
     Coordinator,
     CoordinatorChanged,
     Effect,
@@ -22,7 +29,9 @@ from proxypool.core.role import (
     GateSeen,
     HealthSeen,
     HeartbeatHeard,
+    LeaseSeen,
     MemberState,
+    OrdersSeen,
     PrioritySeen,
     RoleChanged,
     SetContending,
@@ -36,8 +45,10 @@ from proxypool.core.role import (
 )
 from tests.unit import builders as make
 
-TIMERS = Timers(tie_break_s=4.0)
+TIMERS = Timers(tie_break_s=4.0, lease_s=3.0)
 PRIORITIES = {
+    PRIORITY_CLAIM: "claim",
+    PRIORITY_DAMPED: "damped",
     PRIORITY_ELECTED: "elected",
     PRIORITY_NORMAL: "normal",
     PRIORITY_UNFIT: "unfit",
@@ -67,21 +78,25 @@ def replay(transcript: str) -> str:
     return "\n".join(lines)
 
 
-def event_of(words: str) -> Event:  # noqa: PLR0911 - one for each word
+def event_of(words: str) -> Event:  # noqa: C901, PLR0911, PLR0912 - one for each word
     """The event that a line describes."""
     match words.split():
         case ["vrrp", state]:
             return VrrpChanged(Vrrp(state))
         case ["zookeeper", state]:
             return CoordinatorChanged(Coordinator(state))
-        case ["health", "fit"]:
-            return HealthSeen(frozenset())
+        case ["health", "fit", *caution]:
+            return HealthSeen(frozenset(), Caution(*caution) if caution else Caution.NONE)
         case ["health", *reasons]:
             return HealthSeen(frozenset(reasons))
         case ["elects", "nobody"]:
             return ElectionSeen(())
         case ["elects", *nodes, epoch]:
-            return ElectionSeen(make.candidates(*nodes, first_epoch=int(epoch.removeprefix("@"))))
+            found = make.candidates(*(node.rstrip("+") for node in nodes), first_epoch=int(epoch.removeprefix("@")))
+            chosen = [node.endswith("+") for node in nodes]
+            return ElectionSeen(
+                tuple(replace(one, is_chosen=is_chosen) for one, is_chosen in zip(found, chosen, strict=True))
+            )
         case ["gate", state]:
             return GateSeen(state == "open")
         case ["track", "missing"]:
@@ -90,6 +105,12 @@ def event_of(words: str) -> Event:  # noqa: PLR0911 - one for each word
             return PrioritySeen(int(value))
         case ["heard"]:
             return HeartbeatHeard()
+        case ["allowed"]:
+            return ClaimAllowed()
+        case ["paused" | "resumed" | "strict" as word]:
+            return OrdersSeen(is_paused=word == "paused", is_strict=word == "strict")
+        case ["lease", session, "until", moment]:
+            return LeaseSeen(int(session), float(moment))
         case ["tick"]:
             return Tick()
         case _:

@@ -8,13 +8,14 @@ import subprocess
 import pytest
 from prometheus_client import generate_latest
 
+from proxypool.core.history import Record
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.telemetry.metrics import MemberView, NodeMetrics, NodeView
 from tests.unit.builders import pair
 
 
-def exported(*members: tuple[PairSpec, int | None]) -> str:
-    """The text of `/metrics` of a node with these pairs and counts."""
+def node_metrics(*members: tuple[PairSpec, int | None]) -> NodeMetrics:
+    """Of a node with these pairs and counts."""
     views = tuple(
         MemberView(
             spec,
@@ -23,7 +24,7 @@ def exported(*members: tuple[PairSpec, int | None]) -> str:
         )
         for spec, connections in members
     )
-    metrics = NodeMetrics(
+    return NodeMetrics(
         lambda: NodeView(
             members=views,
             is_zookeeper_connected=True,
@@ -33,23 +34,65 @@ def exported(*members: tuple[PairSpec, int | None]) -> str:
             malformed_documents=0,
         )
     )
+
+
+def text_of(metrics: NodeMetrics) -> str:
+    """The text of `/metrics`."""
     return generate_latest(metrics.registry).decode()
 
 
 def test_a_drain_shows() -> None:
     """One series for each pair; connections of those that are counted only."""
-    text = exported((pair("p1", state=PairState.DRAINING), 17), (pair("p2"), None))
+    text = text_of(node_metrics((pair("p1", state=PairState.DRAINING), 17), (pair("p2"), None)))
     series = [line for line in text.splitlines() if line.startswith("proxypool_pair_")]
     assert series == [
         'proxypool_pair_draining{pair="p1",subnet="s1"} 1.0',
         'proxypool_pair_draining{pair="p2",subnet="s1"} 0.0',
+        'proxypool_pair_paused{pair="p1",subnet="s1"} 0.0',
+        'proxypool_pair_paused{pair="p2",subnet="s1"} 0.0',
         'proxypool_pair_connections{pair="p1",subnet="s1"} 17.0',
     ]
+
+
+def failover(metrics: NodeMetrics) -> None:
+    """A failover of s1/p1, as the recorder tells it: at once, and when the election has confirmed it."""
+    phases = {"detection": 0.045, "gate": 0.0008, "blackout": 0.0458}
+    record = Record(
+        kind="failover", reason="silent", subnet="s1", pair="p1", to_node="n1", at=7.0, phases=phases, carried_over=5
+    )
+    metrics.changed(record)
+    metrics.measured(record, phases)
+    metrics.measured(record, {"election": 3.0})
+    metrics.history_waits(2, 3)
+
+
+def test_a_failover_is_counted_and_timed_by_phase() -> None:
+    """By pair and reason; the histogram by kind only. What is known of the last one goes with its pair."""
+    metrics = node_metrics()
+    failover(metrics)
+    text = text_of(metrics)
+    where = 'pair="p1",subnet="s1"'
+    for line in (
+        'proxypool_failovers_total{kind="failover",pair="p1",reason="silent",subnet="s1"} 1.0',
+        'proxypool_failover_phase_duration_seconds_bucket{kind="failover",le="0.04",phase="blackout"} 0.0',
+        'proxypool_failover_phase_duration_seconds_bucket{kind="failover",le="0.05",phase="blackout"} 1.0',
+        'proxypool_failover_phase_duration_seconds_count{kind="failover",phase="election"} 1.0',
+        f"proxypool_failover_last_timestamp_seconds{{{where}}} 7.0",
+        f"proxypool_failover_last_blackout_seconds{{{where}}} 0.0458",
+        f"proxypool_failover_carried_connections{{{where}}} 5.0",
+        "proxypool_history_waiting_records 2.0",
+        "proxypool_history_dropped_records_total 3.0",
+    ):
+        assert line in text.splitlines()
+    metrics.forget("s1")
+    assert "proxypool_failover_last_timestamp_seconds{" not in text_of(metrics)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_promtool_has_nothing_to_say() -> None:
     """Names, units and help texts."""
-    text = exported((pair("p1", state=PairState.DRAINING), 17))
+    metrics = node_metrics((pair("p1", state=PairState.DRAINING), 17))
+    failover(metrics)
+    text = text_of(metrics)
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -54,6 +54,7 @@ def members(tmp_path: Path) -> Mapping[str, Member]:
         set_contending=lambda _pair, _contend: None,
         clock=cast("FailoverClock", None),
         wall=lambda: 0.0,
+        monotonic=lambda: 0.0,
         scenes=SubnetScenes(node_facts()),
     )
     return {SUBNET: member}

@@ -62,13 +62,13 @@ def test_a_cold_start_of_two_members() -> None:
 0.1 n1: track -254
 0.1 n1: gate closed
 0.2 n1: health fit => contend
-0.3 n1: elects n1 @100 => priority elected; elected n1 @100
+0.3 n1: elects n1 @100 => priority normal; elected n1 @100
 0.3 n1: vrrp backup
 0.4 n2: zookeeper connected
 0.4 n2: vrrp backup => gate closed; init to backup
 0.4 n2: track -254
 0.5 n2: health fit => contend
-0.5 n1: vrrp master => gate open; backup to master
+0.5 n1: vrrp master => gate open; priority elected; backup to master
 0.6 n2: elects n1 n2 @100 => elected n1 @100
 0.6 n1: elects n1 n2 @100
 0.7 n2: heard => priority normal
@@ -101,27 +101,220 @@ def test_a_planned_switchover() -> None:
 
 # n1 leaves the election for maintenance: its candidate goes
 1.0 n1: health draining => priority unfit; withdraw
-1.0 n2: elects n2 @101 => priority elected; elected n2 @101
+1.0 n2: elects n2 @101 => elected n2 @101
 1.0 n1: elects n2 @101 => elected n2 @101
-1.0 n2: vrrp master => gate open; backup to master
+1.0 n2: vrrp master => gate open; priority elected; backup to master
 1.0 n1: vrrp backup => gate closed; master to fault
 """
     )
 
 
-def test_a_session_that_expires() -> None:
-    """The role goes to the other, and comes back to nobody: the late candidate stands at the end of the queue."""
+def test_an_operator_chooses_the_other() -> None:
+    """`pair switchover`: the chosen one claims at once, with more than a dead daemon's track file may hold."""
+    check(
+        SETTLED
+        + """
+
+1.0 n2: elects n2+ @101 => priority claim; elected n2 @101
+1.0 n1: elects n2+ @101 => priority normal; elected n2 @101
+1.0 n2: vrrp master => gate open; backup to master
+1.0 n1: vrrp backup => gate closed; master to backup
+1.1 n1: elects n2+ n1 @101
+# The choice is done with: had it to yield, it would not take it back
+1.1 n2: elects n2+ n1 @101
+2.0 n2: tick => priority elected
+5.0 n2: vrrp backup => gate closed; priority normal; master to backup
+"""
+    )
+
+
+def test_a_session_that_expires_moves_nothing() -> None:
+    """The other is elected, but hears a living master: it goes to the end of the queue when that one stands again."""
     check(
         SETTLED
         + """
 
 1.0 n1: zookeeper lost
-1.1 n2: elects n2 @101 => priority elected; elected n2 @101
-1.1 n2: vrrp master => gate open; backup to master
-1.1 n1: vrrp backup => gate closed; master to backup
-1.2 n1: zookeeper connected
-1.3 n1: elects n2 n1 @101 => priority normal; elected n2 @101
-1.3 n2: elects n2 n1 @101
+5.1 n2: elects n2 @101 => elected n2 @101
+5.2 n1: zookeeper connected
+5.3 n1: elects n2 @101 => priority normal; elected n2 @101
+5.3 n1: elects n2 n1 @101
+5.3 n2: elects n2 n1 @101 => withdraw
+5.4 n1: elects n1 @102 => priority elected; elected n1 @102
+5.4 n2: elects n1 @102 => contend; elected n1 @102
+5.5 n2: elects n1 n2 @102
+5.5 n1: elects n1 n2 @102
+"""
+    )
+
+
+def test_a_master_whose_daemon_is_dead_is_replaced_when_the_breaker_allows_it() -> None:
+    """It does not stand in the election again: after a while the elected one claims, but not without being allowed."""
+    check(
+        SETTLED
+        + """
+
+5.1 n2: elects n2 @101 => elected n2 @101
+30.0 n2: tick
+30.0 n2: allowed => priority claim
+30.0 n2: vrrp master => gate open; backup to master
+31.0 n2: tick => priority elected
+"""
+    )
+
+
+def test_a_member_that_has_just_become_backup_does_not_yield() -> None:
+    """Nobody may be master yet: it would hand the election round for nothing."""
+    check(
+        """
+0.0 n1: zookeeper connected
+0.0 n1: vrrp backup => gate closed; init to backup
+0.1 n1: health fit => contend
+0.2 n1: elects n1 n2 @100 => priority normal; elected n1 @100
+1.9 n1: tick
+2.0 n1: tick => withdraw
+"""
+    )
+
+
+def test_a_damped_member_is_better_than_an_unfit_one() -> None:
+    """It is not elected, and takes over only from a master that is unfit; for a master it is no matter."""
+    check(
+        SETTLED
+        + """
+
+1.0 n2: health eni-down => priority unfit; withdraw; backup to fault
+2.0 n2: health fit damped => priority damped; fault to backup
+3.0 n1: health eni-down => priority unfit; withdraw
+3.0 n2: vrrp master => gate open; priority normal; contend; backup to master
+"""
+    )
+
+
+def test_a_doubtful_backup_takes_nothing_from_an_unfit_master() -> None:
+    """A gateway that is silent for both moves nothing: the backup has doubts before the master is sure."""
+    check(
+        SETTLED
+        + """
+
+1.0 n2: health fit doubtful => priority unfit
+1.5 n1: health gateway-unreachable => priority unfit; withdraw
+1.9 n2: health gateway-unreachable => withdraw; backup to fault
+# The master finds it back first, as a backup is damped
+9.0 n1: health fit => priority elected; contend
+9.1 n2: health fit damped => priority damped; fault to backup
+"""
+    )
+
+
+def test_a_paused_pair_moves_for_a_dead_master_only() -> None:
+    """Neither health nor the election move it."""
+    check(
+        SETTLED
+        + """
+
+1.0 n1: paused
+1.0 n2: paused
+2.0 n1: health eni-down
+3.0 n2: elects n2+ @101 => elected n2 @101
+3.0 n1: elects n2+ @101 => elected n2 @101
+# It dies
+4.0 n2: vrrp master => gate open; priority elected; backup to master
+"""
+    )
+
+
+def test_resume_does_what_was_put_off() -> None:
+    """The master is unfit: it yields now."""
+    check(
+        SETTLED
+        + """
+
+1.0 n1: paused
+2.0 n1: health eni-down
+9.0 n1: resumed => priority unfit; withdraw
+"""
+    )
+
+
+def test_strict_waits_for_the_election_and_for_its_predecessors_lease() -> None:
+    """Nobody but the elected one may be master, and that one only while its lease lasts."""
+    check(
+        """
+0.0 n1: zookeeper connected
+0.0 n1: strict
+0.0 n1: vrrp backup => gate closed; init to backup
+0.0 n1: track -254
+0.1 n1: health fit => contend
+0.1 n1: vrrp fault => backup to fault
+0.2 n1: lease 100 until 3.2
+0.2 n1: elects n1 @100 => elected n1 @100
+1.2 n1: lease 100 until 4.2
+3.4 n1: tick
+3.5 n1: tick => priority claim
+3.5 n1: vrrp backup => fault to backup
+3.6 n1: vrrp master => gate open; backup to master
+4.2 n1: tick => gate closed; priority aside
+4.2 n1: vrrp fault => master to fault
+# It is the same candidate: nobody else can have been elected
+6.0 n1: lease 100 until 9.0 => priority claim
+# A lease of another session than the candidate's is none
+7.0 n1: lease 101 until 10.0 => priority aside
+"""
+    )
+
+
+STRICT_MASTER = """0.0 n1: zookeeper connected
+0.0 n1: strict
+0.0 n1: vrrp backup => gate closed; init to backup
+0.0 n1: health fit => contend
+0.0 n1: elects n1 n2 @100 => elected n1 @100
+0.0 n1: lease 100 until 90 => priority aside
+0.0 n1: vrrp fault => backup to fault
+4.0 n1: tick => priority claim
+4.0 n1: vrrp master => gate open; fault to master
+5.0 n1: tick => priority elected
+"""
+
+
+def test_strict_yields_before_it_leaves_the_election() -> None:
+    """An unfit master gives way to one that stands: its candidate goes when its gate is closed."""
+    check(
+        STRICT_MASTER
+        + """
+
+5.0 n1: health eni-down => gate closed; priority aside; withdraw
+5.1 n1: vrrp fault => master to fault
+5.2 n1: elects n2 @101 => elected n2 @101
+# Fit again it waits for its turn
+6.0 n1: health fit => contend
+"""
+    )
+
+
+def test_strict_yields_to_one_that_an_operator_chose() -> None:
+    """It stands again at once, at the end of the queue."""
+    check(
+        STRICT_MASTER
+        + """
+
+5.0 n1: elects n1 n2+ @100 => gate closed; priority aside; withdraw
+5.1 n1: vrrp fault => master to fault
+5.2 n1: elects n2+ @101 => contend; elected n2 @101
+"""
+    )
+
+
+def test_strict_serves_unfit_where_nobody_else_stands() -> None:
+    """As the last one it serves as well as it can."""
+    check(
+        STRICT_MASTER
+        + """
+
+5.0 n1: elects n1 @100
+5.0 n1: health eni-down
+6.1 n1: elects n1 n2 @100
+7.1 n1: tick => gate closed; priority aside; withdraw
 """
     )
 
@@ -224,7 +417,7 @@ def test_a_stale_epoch_is_ignored() -> None:
 0.1 n1: elects n1 n2 @100
 0.2 n1: elects nobody => elected nobody @107
 0.3 n1: elects n1 @106
-0.4 n1: elects n1 @108 => priority elected; elected n1 @108
+0.4 n1: elects n1 @108 => elected n1 @108
 """
     )
 
@@ -239,8 +432,8 @@ def test_two_masters_that_do_not_hear_each_other() -> None:
 1.0 n2: vrrp master => gate open; backup to master
 3.0 n2: tick
 4.9 n2: tick
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 9.0 n2: tick
 # The partition heals
 20.0 n2: heard => priority normal
@@ -262,7 +455,7 @@ def test_the_tie_break_begins_anew_with_every_connection() -> None:
 4.5 n2: zookeeper connected
 5.1 n2: tick
 8.4 n2: tick
-8.5 n2: tick => priority aside
+8.5 n2: tick => gate closed; priority aside
 """
     )
 
@@ -274,13 +467,13 @@ def test_one_that_stands_aside_returns_when_the_other_is_dead() -> None:
         + """
 
 1.0 n2: vrrp master => gate open; backup to master
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 # n1 dies, and ZooKeeper says so
-30.0 n2: elects n2 @101 => priority elected; elected n2 @101
+30.0 n2: elects n2 @101 => priority normal; elected n2 @101
 30.0 n2: gate closed
 30.0 n2: vrrp backup => fault to backup
-30.2 n2: vrrp master => gate open; backup to master
+30.2 n2: vrrp master => gate open; priority elected; backup to master
 """
     )
 
@@ -292,8 +485,8 @@ def test_one_that_stands_aside_returns_when_zookeeper_is_lost() -> None:
         + """
 
 1.0 n2: vrrp master => gate open; backup to master
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 7.0 n2: zookeeper suspended
 8.0 n2: zookeeper connected
 9.0 n2: zookeeper suspended
@@ -312,8 +505,8 @@ def test_a_restarted_daemon_still_stands_aside() -> None:
         + """
 
 1.0 n2: vrrp master => gate open; backup to master
-5.0 n2: tick => priority aside
-5.0 n2: vrrp fault => gate closed; master to fault
+5.0 n2: tick => gate closed; priority aside
+5.0 n2: vrrp fault => master to fault
 6.0 n2: restart
 6.0 n2: track -254
 6.0 n2: vrrp backup => gate closed; init to backup
@@ -360,11 +553,11 @@ def test_a_member_without_keepalived_cannot_be_elected() -> None:
         SETTLED
         + """
 
-1.0 n1: vrrp stop => gate closed; withdraw; master to fault
+1.0 n1: vrrp stop => gate closed; priority aside; withdraw; master to fault
 1.0 n2: vrrp master => gate open; backup to master
 1.1 n2: elects n2 @101 => priority elected; elected n2 @101
-1.1 n1: elects n2 @101 => priority normal; elected n2 @101
-5.0 n1: vrrp backup => contend; fault to backup
+1.1 n1: elects n2 @101 => elected n2 @101
+5.0 n1: vrrp backup => priority normal; contend; fault to backup
 """
     )
 
@@ -375,7 +568,7 @@ def test_a_member_whose_keepalived_has_a_fault_cannot_be_elected() -> None:
         SETTLED
         + """
 
-1.0 n1: vrrp fault => gate closed; withdraw; master to fault
+1.0 n1: vrrp fault => gate closed; priority normal; withdraw; master to fault
 5.0 n1: vrrp backup => contend; fault to backup
 """
     )
@@ -418,7 +611,7 @@ def test_a_member_that_boots_contends_although_keepalived_reports_a_fault() -> N
 0.0 n1: health fit
 0.0 n1: elects nobody
 1.0 n1: track -254 => contend
-1.0 n1: elects n1 @100 => priority elected; elected n1 @100
+1.0 n1: elects n1 @100 => priority normal; elected n1 @100
 1.0 n1: vrrp backup => fault to backup
 """
     )

@@ -182,6 +182,17 @@ def test_a_subnet_without_active_pair_is_named() -> None:
     assert "draining s1/p1: for 1m, connections left not known" in status_text(status, wide=False, colour=False)
 
 
+def test_a_paused_pair_is_not_forgotten() -> None:
+    """It is served, but not as the next failure may demand; the check says for how long and how to end it."""
+    paused = replace(draining_view(pair("p1"), connections=None).snapshot.pairs["s1"]["p1"], paused_since=NOW - 90)
+    status = assemble(draining_view(paused, connections=None), NOW)
+    (check,) = [one for one in status.subnets[0].pairs[0].checks if one.code == "PP019"]
+    assert (check.name, check.subject, check.level) == ("paused", "s1/p1", Level.DEGRADED)
+    assert "paused for 90 s" in check.message
+    assert "proxypool pair resume s1 p1" in check.message
+    assert "paused 1m" in status_text(status, wide=True, colour=False)
+
+
 def test_what_is_wrong_with_a_machine_or_document_is_said_once() -> None:
     """With the pool, not with every pair."""
     documents = snapshot(pairs=[pair()], elections={"s1/p1": candidates("n1", "n2")})
@@ -242,6 +253,7 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP016", "taking-over"),
         ("PP017", "no-active-pair"),
         ("PP018", "state-not-synced"),
+        ("PP019", "paused"),
         ("PP020", "egress-unanswered"),
     ]
 

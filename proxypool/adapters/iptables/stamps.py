@@ -5,7 +5,8 @@ read it again as much; a node that starts with hundreds of subnets does nothing 
 stands in an entry is the kernel's interface (struct ipt_ip of linux/netfilter_ipv4/ip_tables.h); matches and targets,
 which are the extensions' own business, are taken over as they are.
 
-Only a table without any rule is replaced in this way, so there is nothing of others to lose.
+Only a table without any rule is replaced in this way, so there is nothing of others to lose. Rules that name a set are
+left to python-iptables: their bytes hold the number that the set has in one namespace.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def clear() -> None:
 
 def learn(desired: Table, base: bytes, contents: Contents) -> None:
     """Remember what the kernel holds: it was read and proved to be what is desired. `base` is what it was before."""
+    if _names_set(desired):
+        return
     heads = _heads(desired, contents.entries)
     # Whatever this kernel does otherwise than expected shows here, and then there is no stamp.
     if heads is None or _stamped(desired, contents.entries, heads) != contents.entries:
@@ -78,6 +81,11 @@ def apply(desired: Table, before: Contents, probe: TableProbe) -> bytes | None:
     entries = _stamped(desired, stamp.contents.entries, stamp.heads)
     probe.replace(desired.name, Contents(stamp.contents.info, entries), before)
     return Contents(stamp.contents.info, entries).without_counters()
+
+
+def _names_set(table: Table) -> bool:
+    rules = [rule for chain in table.chains for rule in chain.rules if isinstance(rule, Rule)]
+    return any(rule.target == "SET" or any(match.name == "set" for match in rule.matches) for rule in rules)
 
 
 def _shape(table: Table) -> Shape:

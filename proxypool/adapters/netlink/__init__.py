@@ -1,15 +1,16 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
-Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `SetProbe`, `ProxyProbe` and
-`MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
+Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `LinkWatch`, `SetProbe`,
+`ProxyProbe`, `LeaseHandle` and `MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
 from proxypool.adapters.netlink.batch import apply_batch
 from proxypool.adapters.netlink.decode import Memory
 from proxypool.adapters.netlink.encode import BATCHED, Batched
-from proxypool.adapters.netlink.events import AddressEvents, EventSocket, open_event_socket
+from proxypool.adapters.netlink.events import AddressEvents, Change, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
+from proxypool.adapters.netlink.link_watch import LinkWatch
 from proxypool.adapters.netlink.namespaces import (
     Home,
     create_namespace,
@@ -23,15 +24,18 @@ from proxypool.adapters.netlink.observe import Ownership, View
 from proxypool.adapters.netlink.probe import probe_tunnel
 from proxypool.adapters.netlink.proxy_probe import ProxyProbe
 from proxypool.adapters.netlink.set_probe import SetProbe
-from proxypool.adapters.netlink.sets import NOT_OURS, MarkedSetHandle, change_set
+from proxypool.adapters.netlink.sets import NOT_OURS, LeaseHandle, MarkedSetHandle, change_set
 
 __all__ = [
     "BATCHED",
     "NOT_OURS",
     "AddressEvents",
     "Batched",
+    "Change",
     "EventSocket",
     "Home",
+    "LeaseHandle",
+    "LinkWatch",
     "MarkedSetHandle",
     "Memory",
     "Ownership",

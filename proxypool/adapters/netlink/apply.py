@@ -19,6 +19,7 @@ from proxypool.core.scene import (
     AnyObject,
     Eni,
     ForwardingEntry,
+    LeaseSet,
     MarkedSet,
     Neighbour,
     PolicyRule,
@@ -41,7 +42,7 @@ def apply_object(item: AnyObject, namespace: str | None, home: Home) -> None:
                 take_eni(item, namespace, home)
             case Tunnel():
                 make_tunnel(item, namespace, home)
-            case AddressSet() | MarkedSet():
+            case AddressSet() | MarkedSet() | LeaseSet():
                 put_set(item)
             case Address() | Route() | PolicyRule() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
                 _require_done(apply_batch([(item, True)]))
@@ -59,7 +60,7 @@ def remove_object(item: AnyObject, namespace: str | None, home: Home) -> None:
         match item:
             case Eni() if namespace is not None:
                 give_eni_back(home)
-            case AddressSet() | MarkedSet() | UnknownSet():
+            case AddressSet() | MarkedSet() | LeaseSet() | UnknownSet():
                 remove_set(item.name)
             case Tunnel(device):
                 index = index_of(device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from enum import IntEnum
 from ipaddress import IPv4Address
 
 from proxypool.adapters.netlink import echoes
@@ -34,8 +35,20 @@ _NEW_ADDRESS = 20
 _ADDRESS_TYPES = (_NEW_ADDRESS, 21)
 _ADDRESS_BODY_BYTES = 8
 _IFA_LOCAL = 2
+_NEW_NETCONF = 80
+_NETCONF_BODY_BYTES = 4
+_NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
 _PROTOCOL_AT = _HEADER.size + 5
 _IFINDEX_AT = _HEADER.size + 4
+
+
+class Change(IntEnum):
+    """How far a notification concerns us."""
+
+    NONE = 0
+    GATE = 1
+    """Whether devices forward, and nothing else."""
+    SCENE = 2
 
 
 class EventSocket:
@@ -56,18 +69,18 @@ class EventSocket:
         """For selectors."""
         return self._socket.fileno()
 
-    def drain(self) -> bool:
-        """Read what is queued; True if any of it may concern us."""
-        is_of_interest = False
+    def drain(self) -> Change:
+        """Read what is queued; how far any of it may concern us."""
+        found = Change.NONE
         while True:
             try:
                 data = self._socket.recv(_BUFFER_BYTES)
             except BlockingIOError:
-                return is_of_interest
+                return found
             except OSError:
                 # ENOBUFS: notifications were lost. Observing anew is the cure anyway.
-                return True
-            is_of_interest = is_of_interest or any(self._concerns_us(message) for message in _messages(data))
+                return Change.SCENE
+            found = max(found, *map(self._change, _messages(data)))
 
     def read(self) -> list[bytes]:
         """The messages that are queued."""
@@ -78,6 +91,11 @@ class EventSocket:
             except OSError:
                 # Nothing more, or an overflow.
                 return found
+
+    def _change(self, message: bytes) -> Change:
+        if not self._concerns_us(message):
+            return Change.NONE
+        return Change.GATE if _is_of_forwarding_alone(message) else Change.SCENE
 
     def _concerns_us(self, message: bytes) -> bool:
         _, kind, _, _, sender = _HEADER.unpack_from(message)
@@ -95,6 +113,19 @@ class EventSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _is_of_forwarding_alone(message: bytes) -> bool:
+    """The kernel tells each change of forwarding for each device; no part of a scene is in it."""
+    if _HEADER.unpack_from(message)[1] != _NEW_NETCONF:
+        return False
+    offset = _HEADER.size + _NETCONF_BODY_BYTES
+    while offset + 4 <= len(message):
+        length, kind = struct.unpack_from("=HH", message, offset)
+        if length < 4 or kind not in (_NETCONF_IFINDEX, _NETCONF_FORWARDING):  # noqa: PLR2004 - an attribute's own header
+            return False
+        offset += (length + 3) & ~3
+    return True
 
 
 def _messages(data: bytes) -> list[bytes]:

@@ -31,7 +31,7 @@ CREATE, DESTROY, LIST, ADD, DELETE = (_SUBSYSTEM | command for command in (2, 3,
 _HEADER_ONLY = _SUBSYSTEM | 12
 _PROTOCOL, _SETNAME, _TYPENAME, _REVISION, _FAMILY, _FLAGS, _DATA, _ADT, _LINE = range(1, 10)
 """IPSET_ATTR_* at command level."""
-IP, CIDR, _TIMEOUT, CADT_FLAGS, _MAXELEM, _NETMASK, _ELEMENTS, SKBMARK, PAD = 1, 3, 6, 8, 19, 20, 24, 27, 30
+IP, CIDR, TIMEOUT, CADT_FLAGS, _MAXELEM, _NETMASK, _ELEMENTS, SKBMARK, PAD = 1, 3, 6, 8, 19, 20, 24, 27, 30
 """IPSET_ATTR_* within a set's head and its members."""
 IPV4 = 1
 _LIST_HEADER = 1 << 2
@@ -75,6 +75,8 @@ class SetKind:
     """IPSET_FLAG_WITH_*."""
     limit: int
     """Most members."""
+    timeout_s: int | None = None
+    """How long a member stays that does not say so itself; None: members stay until they are removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,19 @@ class Head:
     type_name: str
     flags: int
     is_plain: bool
-    """IPv4, whole members, which stay until they are removed."""
+    """IPv4, whole members."""
     count: int
+    has_timeout: bool = False
+    """Members go when their time is over."""
 
     def is_of(self, kind: SetKind) -> bool:
         """Whether the set works as one of that kind; a limit or revision of another version of ours is no matter."""
-        return self.is_plain and (self.type_name, self.flags) == (kind.type_name, kind.flags)
+        same = (self.type_name, self.flags, self.has_timeout) == (
+            kind.type_name,
+            kind.flags,
+            kind.timeout_s is not None,
+        )
+        return self.is_plain and same
 
 
 def reason(refused: Refused) -> str:
@@ -109,12 +118,13 @@ def create(link: NetfilterSocket, name: str, kind: SetKind) -> None:
     Raises:
         Refused: EEXIST, or the kernel lacks the type.
     """
+    timeout = () if kind.timeout_s is None else (big_endian(TIMEOUT, kind.timeout_s),)
     body = (
         set_body(name)
         + attribute(_TYPENAME, kind.type_name.encode() + b"\0")
         + attribute(_REVISION, bytes([kind.revision]))
         + attribute(_FAMILY, b"\x02")
-        + nested(_DATA, big_endian(CADT_FLAGS, kind.flags), big_endian(_MAXELEM, kind.limit))
+        + nested(_DATA, big_endian(CADT_FLAGS, kind.flags), big_endian(_MAXELEM, kind.limit), *timeout)
     )
     _do(link, CREATE, body, NLM_F_EXCL)
 
@@ -219,8 +229,9 @@ def _head(data: bytes, at: int, end: int) -> Head:
         _text(data, *top[_SETNAME]),
         _text(data, *top[_TYPENAME]),
         number(CADT_FLAGS),
-        is_plain=data[top[_FAMILY][0]] == 2 and not {_TIMEOUT, _NETMASK, _BITMASK} & inner.keys(),  # noqa: PLR2004
+        is_plain=data[top[_FAMILY][0]] == 2 and not {_NETMASK, _BITMASK} & inner.keys(),  # noqa: PLR2004
         count=number(_ELEMENTS),
+        has_timeout=TIMEOUT in inner,
     )
 
 

@@ -17,11 +17,12 @@ from proxypool.adapters.kernel_errors import kernel_error
 from proxypool.adapters.netlink import ipset
 from proxypool.adapters.nfnetlink import NLA_F_NESTED, NLA_F_NET_BYTEORDER, NetfilterSocket, Refused, attributes
 from proxypool.core.errors import PermanentError, TransientError
-from proxypool.core.scene import SET_PREFIX, AddressSet, MarkedSet, Scene, UnknownSet
+from proxypool.core.scene import SET_PREFIX, AddressSet, LeaseSet, MarkedSet, Scene, UnknownSet
 
 ADDRESSES = ipset.SetKind("hash:ip", 0, 0, 65536)
 MARKED = ipset.SetKind("hash:net", 6, ipset.WITH_SKBINFO, 262144)
 """skbinfo came with revision 6 (Linux 3.18). The limit: every instance of the largest host, many times over."""
+LEASES = ipset.SetKind("hash:net", 0, 0, 64, timeout_s=1)
 NOT_OURS = -1
 """The mark of a member that has none, another mask, or more to it than a mark: different from any that is wanted."""
 
@@ -40,14 +41,14 @@ _ADDRESS_HEAD = ipset.member_head(_ADDRESS.size) + _LISTED_IP_HEAD
 _T = TypeVar("_T")
 
 
-def put_set(item: AddressSet | MarkedSet) -> None:
+def put_set(item: AddressSet | MarkedSet | LeaseSet) -> None:
     """Make a set of ours exist; an address set gets its members, one by one, so that rules never see a gap.
 
     Raises:
         TransientError, PermanentError: what the kernel refused, with set and member in the text.
     """
     with closing(NetfilterSocket()) as link, _told(f"set {item.name}"):
-        kind = ADDRESSES if isinstance(item, AddressSet) else MARKED
+        kind = {AddressSet: ADDRESSES, MarkedSet: MARKED, LeaseSet: LEASES}[type(item)]
         try:
             ipset.create(link, item.name, kind)
         except Refused as refused:
@@ -86,7 +87,7 @@ def remove_set(name: str) -> None:
                 raise
 
 
-def observe_sets(desired: Scene) -> Iterator[AddressSet | MarkedSet | UnknownSet]:
+def observe_sets(desired: Scene) -> Iterator[AddressSet | MarkedSet | LeaseSet | UnknownSet]:
     """Our sets. Members are read of those only that are wanted as address sets.
 
     Raises:
@@ -98,6 +99,8 @@ def observe_sets(desired: Scene) -> Iterator[AddressSet | MarkedSet | UnknownSet
                 continue
             if head.is_of(MARKED):
                 yield MarkedSet(head.name)
+            elif head.is_of(LEASES):
+                yield LeaseSet(head.name)
             elif head.is_of(ADDRESSES):
                 is_wanted = isinstance(desired.objects.get(("set", head.name)), AddressSet)
                 yield AddressSet(head.name, _addresses(link, head.name) if is_wanted else frozenset())
@@ -201,6 +204,35 @@ class MarkedSetHandle:
                         continue
                 (packed, length, mark, mask), at = _odd_member(listed, at)
                 yield packed, length, mark if mask == self._mask else NOT_OURS
+
+
+class LeaseHandle:
+    """The one member of a lease set. Usable from any thread, one at a time.
+
+    Raises:
+        TransientError: from every method: the set is not there, or of another type.
+    """
+
+    def __init__(self, name: str, network: IPv4Network) -> None:
+        """Open the socket in the calling thread's namespace."""
+        self._name, self._network = name, network
+        with _told(f"open set {name}"):
+            self._link = NetfilterSocket()
+
+    def close(self) -> None:
+        """Close the socket; the lease runs on."""
+        self._link.close()
+
+    def grant(self, duration_s: int) -> None:
+        """The member is in for so long from now, whatever was granted before; the kernel takes it out."""
+        with _told(f"set {self._name}"):
+            timeout = ipset.big_endian(ipset.TIMEOUT, duration_s)
+            _alter(self._link, ipset.ADD, self._name, (self._network,), lambda one: _network_body(one) + timeout)
+
+    def end(self) -> None:
+        """The member is out."""
+        with _told(f"set {self._name}"):
+            _alter(self._link, ipset.DELETE, self._name, (self._network,), _network_body)
 
 
 def _alter(link: NetfilterSocket, command: int, name: str, members: Sequence[_T], body: Callable[[_T], bytes]) -> None:

@@ -63,6 +63,24 @@ def member_status_suffix(subnet: str, pair: str, node: str) -> str:
     return f"{statuses_suffix(subnet, pair)}/{node}"
 
 
+def switchover_suffix(subnet: str, pair: str) -> str:
+    """Intent of the last planned change of a pair's master."""
+    return f"{pair_suffix(subnet, pair)}/switchover"
+
+
+HISTORY = "history"
+"""Parent of the records; no mirror follows it."""
+
+
+def record_suffix(name: str) -> str:
+    """Record."""
+    return f"{HISTORY}/{name}"
+
+
+CHOSEN = b" chosen"
+"""What the data of a candidate ends in that an operator chose, after the name of its node."""
+
+
 def candidate_node(name: str) -> str | None:
     """The node of a candidate named `<node>-##########`, None if it is no candidate's name."""
     node, separator, digits = name.rpartition("-")
@@ -102,6 +120,8 @@ class Facet(StrEnum):
     DATA = "data"
     CHILDREN = "children"
     STAT = "stat"
+    CANDIDATE = "candidate"
+    """Data and stat, not watched: what happens to a candidate shows in the list of them."""
     PRESENCE = "presence"
     """Whether it is there."""
 
@@ -124,7 +144,7 @@ def facet_of(parts: Parts) -> Facet | None:
         case ("subnets", _, "pairs", _) | ("subnets", _, "pairs", _, "status", _):
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):
-            return Facet.STAT
+            return Facet.CANDIDATE
         case ("subnets", _, "hosts", _):
             return Facet.PRESENCE
         case _:

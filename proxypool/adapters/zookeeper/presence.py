@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from kazoo.protocol.states import EventType
 from proxypool.adapters.zookeeper.contest import Contender, hold_elections
 from proxypool.adapters.zookeeper.ephemerals import put_nodes
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
+from proxypool.adapters.zookeeper.writing import are_there
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.role import Coordinator
 
@@ -80,6 +82,26 @@ class Presence:
         """Leave the election of a pair; also with a candidate that a predecessor left in a resumed session."""
         self._set_contest(Contender(subnet, pair, node), stands=False)
 
+    def prove_candidates(
+        self, pairs: Collection[tuple[str, str]], node: str
+    ) -> tuple[int | None, frozenset[tuple[str, str]]]:
+        """Which of these pairs (subnet, pair) have a candidate of ours, after this call began; and in which session.
+
+        A write to ZooKeeper, so that its leader says so, in the order of all other writes.
+
+        Raises:
+            TransientError: the connection broke.
+        """
+        session = self._session.session_id
+        with self._wake:
+            known = dict(self._known.candidates)
+        paths = {pair: path for pair in pairs if (path := known.get(Contender(*pair, node))) is not None}
+        if not paths or session is None:
+            return session, frozenset()
+        if are_there(self._session, paths.values()):
+            return session, frozenset(paths)
+        return session, frozenset(pair for pair, path in paths.items() if are_there(self._session, (path,)))
+
     def forget(self, subnet: str, pair: str, node: str) -> None:
         """The pair was removed, and all that was below it: no longer stand, nor publish a status."""
         contender = Contender(subnet, pair, node)
@@ -123,7 +145,9 @@ class Presence:
 
     def _on_vanished(self, event: Any) -> None:
         """A watch fired. On kazoo's thread: mark and go."""
-        if event.type != EventType.DELETED:
+        # A candidate that an operator chose is there as before, but its watch is used up: it is looked at again.
+        is_chosen = event.type == EventType.CHANGED and "/election/" in event.path
+        if event.type != EventType.DELETED and not is_chosen:
             return
         with self._wake:
             known = self._known

@@ -57,6 +57,8 @@ def _send(session: PoolSession, facet: Facet, path: str, watch: Watch | None) ->
             return list_async(session.client, path, watch)
         case Facet.STAT:
             return session.client.exists_async(path)
+        case Facet.CANDIDATE:
+            return session.client.get_async(path)
         case Facet.PRESENCE:
             return session.client.exists_async(path, watch=watch)
 
@@ -79,7 +81,7 @@ def _answer(session: PoolSession, facet: Facet, result: Any) -> Answer:
         case Facet.CHILDREN:
             listing: RawListing = value
             return listing
-        case Facet.DATA:
+        case Facet.DATA | Facet.CANDIDATE:
             data, stat = value
         case Facet.STAT | Facet.PRESENCE:
             data, stat = b"", value

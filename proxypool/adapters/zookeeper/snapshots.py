@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
-from proxypool.adapters.zookeeper.layout import Parts, candidate_node, candidate_sequence
+from proxypool.adapters.zookeeper.layout import CHOSEN, Parts, candidate_node, candidate_sequence
 from proxypool.core.model import Candidate, HostSpec, NodeSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
 
 if TYPE_CHECKING:
@@ -93,5 +93,7 @@ class SnapshotMaker:
         for name in self._tree.names(election):
             node, found = candidate_node(name), self._tree.candidate((*election, name))
             if node is not None and found is not None:
-                queue.append((candidate_sequence(name), Candidate(node=node, epoch=found.czxid, session=found.owner)))
+                is_chosen = found.data.endswith(CHOSEN)
+                candidate = Candidate(node=node, epoch=found.czxid, session=found.owner, is_chosen=is_chosen)
+                queue.append((candidate_sequence(name), candidate))
         return tuple(candidate for _, candidate in sorted(queue, key=lambda item: item[0]))

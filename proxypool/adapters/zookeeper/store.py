@@ -16,7 +16,7 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotE
 
 from proxypool.adapters.zookeeper.changes import Change, pair_change, pool_changes, require_pair, require_subnet
 from proxypool.adapters.zookeeper.errors import Conflict, LayoutTooNew, NotFound
-from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.layout import HISTORY, LAYOUT_VERSION, pair_suffix, subnet_suffix
 from proxypool.adapters.zookeeper.members import read_pair
 from proxypool.adapters.zookeeper.mirror import load
 from proxypool.adapters.zookeeper.reading import Node, read_nodes, read_subtree
@@ -37,7 +37,8 @@ from proxypool.core.draining import (
 )
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight, validate_pair
-from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest, resolve_pair
+from proxypool.core.pausing import paused, resumed
+from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair
 from proxypool.core.status import PoolView
 
 ATTEMPTS = 40
@@ -106,7 +107,7 @@ class PoolStore:
     def _make_containers(self) -> None:
         for path in ("/proxypool", self._layout.root):
             write_all(self._session, [Create(path)])
-        suffixes = ("subnets", "nodes", "hosts", TUNNEL_ADDRESSES)
+        suffixes = ("subnets", "nodes", "hosts", TUNNEL_ADDRESSES, HISTORY)
         containers = [Create(self._layout.path(suffix)) for suffix in suffixes]
         try:
             commit(self._session, [Create(self._version_path, str(LAYOUT_VERSION).encode()), *containers])
@@ -254,6 +255,37 @@ class PoolStore:
 
         (change,) = self._edit(plan, with_status=True)
         return change
+
+    def set_pair(self, subnet: str, pair: str, settings: PairSettings) -> Change:
+        """Change what of a pair can be changed while it serves.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+            InvalidInput: no such weight, or a probe target that no route leads to.
+        """
+
+        def alter(spec: PairSpec, snapshot: Snapshot) -> PairSpec:
+            changed = settings.applied(spec)
+            validate_pair(changed, snapshot)
+            return changed
+
+        return self._edit_pair(subnet, pair, alter)
+
+    def pause_pair(self, subnet: str, pair: str, at: float) -> Change:
+        """Freeze the pair's roles, from wall time `at` on. One that is paused already is unchanged.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+        """
+        return self._edit_pair(subnet, pair, lambda spec, _: paused(spec, at))
+
+    def resume_pair(self, subnet: str, pair: str) -> Change:
+        """End a pause. One that is not paused is unchanged.
+
+        Raises:
+            NotFound: there is no such subnet or pair.
+        """
+        return self._edit_pair(subnet, pair, lambda spec, _: resumed(spec))
 
     def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
         (change,) = self._edit(lambda tree: (pair_change(tree, subnet, pair, alter),))

@@ -6,26 +6,32 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from proxypool.adapters.zookeeper.errors import NotFound
 from proxypool.adapters.zookeeper.layout import (
+    CHOSEN,
     candidate_node,
     candidate_sequence,
     election_suffix,
     member_status_suffix,
     node_alive_suffix,
+    switchover_suffix,
 )
 from proxypool.adapters.zookeeper.members import read_statuses
 from proxypool.adapters.zookeeper.reading import read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
-from proxypool.adapters.zookeeper.writing import Delete, commit
-from proxypool.core.documents import decode
+from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
+from proxypool.core.documents import decode, encode
 from proxypool.core.errors import PermanentError
-from proxypool.core.model import MemberStatus, PairSpec, Snapshot
+from proxypool.core.history import Intent
+from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, Snapshot
+from proxypool.core.pausing import require_not_paused
 from proxypool.core.role import Role
 
 POLL_S = 0.01
+POKE = "poke"
+"""A child of an election that is made and removed in one transaction, so that its watchers look."""
 
 
 class NotEligible(PermanentError):
@@ -61,15 +67,21 @@ class Elections:
     def __init__(self, session: PoolSession) -> None:
         self._session = session
 
-    def switchover(self, snapshot: Snapshot, subnet: str, pair: str, to: str | None) -> Switchover:
+    def switchover(
+        self, snapshot: Snapshot, subnet: str, pair: str, to: str | None, *, who: str = "", note: str = ""
+    ) -> Switchover:
         """Move the election to `to`, or to the member that is not elected. The others go to the end of the queue.
+
+        Whose doing it is, and why, is left for the new master's record of it.
 
         Raises:
             NotFound: no such subnet, pair or member.
+            PairPaused: it is paused for maintenance.
             NotEligible: that member does not stand in the election; the text says why.
             TransientError: the connection broke.
         """
         spec = _pair(snapshot, subnet, pair)
+        require_not_paused(spec)
         election = self._session.layout.path(election_suffix(subnet, pair))
         while True:
             (names,) = read_children(self._session, (election,))
@@ -81,13 +93,30 @@ class Elections:
                 raise NotFound("member", new, (member.node for member in spec.members), f"in pair {subnet}/{pair}")
             if new not in nodes:
                 raise NotEligible(f"{new} cannot take over: {self._why_not(spec, new)}")
-            ahead = queue[: nodes.index(new)]
+            place = nodes.index(new)
+            choice: list[Write] = [SetData(f"{election}/{queue[place]}", new.encode() + CHOSEN)]
+            if place == 0 or spec.mode is FailoverMode.STRICT:
+                # Nobody watches a candidate's data, but everybody the list.
+                choice += [Create(f"{election}/{POKE}"), Delete(f"{election}/{POKE}")]
+            if spec.mode is FailoverMode.FAST:
+                # Together: whoever sees that it is elected sees that it was chosen. In mode strict the elected member
+                # leaves by itself, when its gate is closed.
+                choice += [Delete(f"{election}/{name}") for name in queue[:place]]
             try:
-                if ahead:
-                    commit(self._session, [Delete(f"{election}/{name}") for name in ahead])
-            except NoNodeError:
+                if place or not is_master(read_statuses(self._session, subnet, pair), new):
+                    intent = self._intent(spec, f"{election}/{queue[place]}", who, note)
+                    commit(self._session, [*choice, intent])
+            except (NoNodeError, NodeExistsError):
                 continue
             return Switchover(subnet, pair, old, new)
+
+    def _intent(self, spec: PairSpec, candidate: str, who: str, note: str) -> Write:
+        path = self._session.layout.path(switchover_suffix(spec.subnet, spec.id))
+        chosen, last = read_nodes(self._session, (candidate, path))
+        if chosen is None:
+            raise NoNodeError
+        data = encode(Intent(epoch=chosen.czxid, who=who, note=note, at=time.time()))
+        return Create(path, data) if last is None else SetData(path, data)
 
     def _why_not(self, spec: PairSpec, node: str) -> str:
         layout = self._session.layout

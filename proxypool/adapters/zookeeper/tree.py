@@ -100,7 +100,7 @@ class PoolTree:
                 return self._take_list(parts, Listing(), all_below=all_below)
             self._forget(parts)
             return []
-        if facet_of(parts) is Facet.STAT:
+        if facet_of(parts) is Facet.CANDIDATE:
             self._candidates[parts] = answer
             self._touched.add(parts)
             return []

@@ -73,6 +73,19 @@ def _outcome(session: PoolSession, result: Any) -> Outcome:
     return value if isinstance(value, str) else None
 
 
+def are_there(session: PoolSession, paths: Iterable[str]) -> bool:
+    """Whether all of these nodes are there, as ZooKeeper's leader says in the order of all writes.
+
+    Raises:
+        TransientError: the connection broke.
+    """
+    transaction = session.client.transaction()
+    for path in paths:
+        transaction.check(path, ANY_VERSION)
+    outcomes = session.wait(transaction.commit_async())
+    return not any(isinstance(outcome, Exception) for outcome in outcomes)
+
+
 def commit(session: PoolSession, writes: Iterable[Write]) -> None:
     """All writes or none.
 

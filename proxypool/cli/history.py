@@ -1,0 +1,146 @@
+"""`proxypool history`."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxypool.cli import watching
+from proxypool.cli.output import Format, OutputOption, brief, listing, render, table, to_json, wants_colour
+from proxypool.cli.settings import Settings
+from proxypool.core.errors import InvalidInput
+from proxypool.core.history import Phase, Record, newest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxypool.adapters.zookeeper import PoolSession
+    from proxypool.adapters.zookeeper.history import Found
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+WATCH_S = 1.0
+_SPAN = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_HEADER = ("TIME", "PAIR", "KIND", "FROM", "TO", "REASON", "DETECT", "BLACKOUT")
+_HEADER_WIDE = (*_HEADER, "GATE", "ELECTION", "CARRIED", "EPOCH", "WHO", "NOTE")
+
+
+@app.command()
+def history(
+    context: typer.Context,
+    what: Annotated[
+        str | None, typer.Argument(metavar="SUBNET[/PAIR]", help="Only of this subnet or pair.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="The newest N.")] = 50,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only as old as this: 90s, 15m, 1h, 7d.", show_default=False)
+    ] = None,
+    output: OutputOption = Format.TABLE,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")] = False,
+) -> None:
+    """Show what happened: who became master, when, why, and for how long nobody served.
+
+    The newest comes last.
+    """
+    settings: Settings = context.obj
+    if limit < 1:
+        raise InvalidInput(f"--limit {limit} shows nothing: give 1 or more")
+    age_s = None if since is None else parse_span(since)
+    with settings.session() as session:
+        if watch:
+            watching.watch(lambda: _line_or_text(_read(session, what, limit, age_s).records, output), WATCH_S)
+        found = _read(session, what, limit, age_s)
+    typer.echo(_text(found.records, output), color=wants_colour())
+    for name, why in found.malformed.items():
+        typer.echo(f"note: record {name} cannot be read and is left out: {why}", err=True)
+
+
+def parse_span(text: str) -> float:
+    """Seconds of `90s`, `15m`, `1h` or `7d`.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise InvalidInput(f"--since {text!r} is no length of time: give something like 90s, 15m, 1h or 7d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _read(session: PoolSession, what: str | None, limit: int, age_s: float | None) -> Found:
+    from proxypool.adapters.zookeeper import PoolHistory
+
+    log = PoolHistory(session)
+    subnet, _, pair = (what or "").partition("/")
+    since = 0.0 if age_s is None else time.time() - age_s
+    names = newest(log.names(), limit, subnet=subnet or None, pair=pair or None, since=since)
+    if not names:
+        _require_known(session, subnet, pair)
+    return log.read(names)
+
+
+def _require_known(session: PoolSession, subnet: str, pair: str) -> None:
+    """What was removed has a history all the same; what never was is a mistake."""
+    from proxypool.adapters.zookeeper import NotFound, PoolStore
+
+    snapshot = PoolStore(session).read_snapshot()
+    if subnet and subnet not in snapshot.subnets:
+        raise NotFound("subnet", subnet, snapshot.subnets)
+    pairs = snapshot.pairs.get(subnet, {})
+    if pair and pair not in pairs:
+        raise NotFound("pair", pair, pairs, f"in subnet {subnet}")
+
+
+def _document(records: Sequence[Record]) -> dict[str, object]:
+    return listing("Record", records)
+
+
+def _text(records: Sequence[Record], output: Format) -> str:
+    return render(_document(records), output, lambda wide: record_table(records, wide=wide))
+
+
+def _line_or_text(records: Sequence[Record], output: Format) -> str:
+    """While it is watched: as JSON, one document per line."""
+    return to_json(_document(records), indent=None) if output is Format.JSON else _text(records, output)
+
+
+def record_table(records: Sequence[Record], *, wide: bool) -> str:
+    """Records, one per line; what is not known is a dash."""
+    rows = [(*_row(record, wide=wide), *(_more(record) if wide else ())) for record in records]
+    return table(_HEADER_WIDE if wide else _HEADER, rows)
+
+
+def _row(record: Record, *, wide: bool) -> Sequence[str]:
+    return (
+        _time(record.at, wide=wide),
+        f"{record.subnet}/{record.pair}" if record.pair else record.subnet,
+        record.kind,
+        record.from_node,
+        record.to_node,
+        record.reason,
+        brief(record.phases.get(Phase.DETECTION.value)),
+        brief(record.phases.get(Phase.BLACKOUT.value)),
+    )
+
+
+def _more(record: Record) -> Sequence[str]:
+    return (
+        brief(record.phases.get(Phase.GATE.value)),
+        brief(record.phases.get(Phase.ELECTION.value)),
+        "" if record.carried_over is None else str(record.carried_over),
+        str(record.epoch or ""),
+        record.who,
+        record.note,
+    )
+
+
+def _time(at: float, *, wide: bool) -> str:
+    """Local time, as in the logs."""
+    there = time.localtime(at)
+    if wide:
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', there)}.{int(at % 1 * 1000):03d}"
+    return time.strftime("%m-%d %H:%M:%S", there)
