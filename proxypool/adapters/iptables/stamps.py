@@ -18,6 +18,7 @@ from ipaddress import IPv4Network
 from typing import TypeAlias
 
 from proxypool.adapters.iptables.fingerprint import NEXT_OFFSET_AT, TARGET_OFFSET_AT, Contents, TableProbe
+from proxypool.adapters.iptables.rules import names_set
 from proxypool.core.scene import Rule, Table, UnknownRule
 
 MAX_STAMPS = 64
@@ -52,7 +53,7 @@ def clear() -> None:
 
 def learn(desired: Table, base: bytes, contents: Contents) -> None:
     """Remember what the kernel holds: it was read and proved to be what is desired. `base` is what it was before."""
-    if _names_set(desired):
+    if any(isinstance(rule, Rule) and names_set(rule) for chain in desired.chains for rule in chain.rules):
         return
     heads = _heads(desired, contents.entries)
     # Whatever this kernel does otherwise than expected shows here, and then there is no stamp.
@@ -81,11 +82,6 @@ def apply(desired: Table, before: Contents, probe: TableProbe) -> bytes | None:
     entries = _stamped(desired, stamp.contents.entries, stamp.heads)
     probe.replace(desired.name, Contents(stamp.contents.info, entries), before)
     return Contents(stamp.contents.info, entries).without_counters()
-
-
-def _names_set(table: Table) -> bool:
-    rules = [rule for chain in table.chains for rule in chain.rules if isinstance(rule, Rule)]
-    return any(rule.target == "SET" or any(match.name == "set" for match in rule.matches) for rule in rules)
 
 
 def _shape(table: Table) -> Shape:
