@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -93,6 +94,8 @@ class SubnetScenes:
     """What the frame was made of, and how hosts are reached. Whether the pair drains, and its weight, are for hosts."""
     _names: frozenset[str] = frozenset()
     _specs: Mapping[str, HostSpec] = field(default_factory=dict)
+    _inputs: tuple[object, ...] = ()
+    """What the last scene was made of."""
 
     def next(self, snapshot: Snapshot, pair: PairSpec) -> Scene:
         """As `subnet_scene`; the same scene again if nothing of it changed."""
@@ -100,6 +103,11 @@ class SubnetScenes:
         if spec is None or member is None:
             raise KeyError(pair.subnet)
         names = snapshot.subnet_hosts.get(subnet.id, frozenset())
+        inputs = (spec, subnet, pair, names, snapshot.hosts, snapshot.nodes)
+        if self._scene is not None and all(map(operator.is_, inputs, self._inputs)):
+            # Most snapshots are about other subnets: who stands in their elections, what their members say.
+            return self._scene
+        self._inputs = inputs
         self.link = sync_link_of(pair, self.facts.name, snapshot.nodes)
         lasting = replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1, paused_since=None, probe=None)
         about = (spec, subnet, lasting, self.link)

@@ -5,8 +5,10 @@ Runs on the dataplane thread only.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from typing import Protocol
 
 from proxypool.adapters import iptables, netlink
@@ -80,38 +82,68 @@ class KernelDriver:
 
     def execute(self, namespace: str | None, batch: Sequence[Operation]) -> list[ProxypoolError | None]:
         """Apply what `batches` gave: what was refused of it, and why. Of a refused one nothing or all is in place."""
-        if not all(map(_can_share, batch)):
+        share = _share_of(batch[0])
+        if share is None or any(_share_of(operation) is not share for operation in batch):
             return [self._outcome(namespace, operation) for operation in batch]
-        changes = [
-            (operation.item, isinstance(operation, Put))
-            for operation in batch
-            if isinstance(operation, Put | Remove) and isinstance(operation.item, netlink.BATCHED)
-        ]
         try:
             with self._home.inside(namespace):
-                return netlink.apply_batch(changes)
+                if share is _Share.VISIT:
+                    return [_error_of(functools.partial(_write, operation)) for operation in batch]
+                return netlink.apply_batch(_changes(batch))
         except ProxypoolError as error:
             return [error] * len(batch)
 
     def _outcome(self, namespace: str | None, operation: Operation) -> ProxypoolError | None:
-        try:
-            _execute_one(self._home, namespace, operation)
-        except ProxypoolError as error:
-            return error
-        return None
+        return _error_of(functools.partial(_execute_one, self._home, namespace, operation))
+
+
+def _error_of(run: Callable[[], None]) -> ProxypoolError | None:
+    try:
+        run()
+    except ProxypoolError as error:
+        return error
+    return None
+
+
+class _Share(Enum):
+    """What operations that follow one another can have in common."""
+
+    MESSAGES = "messages"
+    """One send to the kernel."""
+    VISIT = "visit"
+    """One visit of the namespace."""
 
 
 def batches(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:
-    """The operations in their order, those together that the kernel takes in one go."""
-    for can_share, group in itertools.groupby(operations, _can_share):
-        if can_share:
+    """The operations in their order, those together that are done in one go."""
+    for share, group in itertools.groupby(operations, _share_of):
+        if share is not None:
             yield tuple(group)
         else:
             yield from ((operation,) for operation in group)
 
 
-def _can_share(operation: Operation) -> bool:
-    return isinstance(operation, Put | Remove) and isinstance(operation.item, netlink.BATCHED)
+def _share_of(operation: Operation) -> _Share | None:
+    match operation:
+        case Put(Sysctl()):
+            return _Share.VISIT
+        case Put(item) | Remove(item) if isinstance(item, netlink.BATCHED):
+            return _Share.MESSAGES
+        case _:
+            return None
+
+
+def _changes(batch: Sequence[Operation]) -> list[tuple[netlink.Batched, bool]]:
+    return [
+        (operation.item, isinstance(operation, Put))
+        for operation in batch
+        if isinstance(operation, Put | Remove) and isinstance(operation.item, netlink.BATCHED)
+    ]
+
+
+def _write(operation: Operation) -> None:
+    if isinstance(operation, Put) and isinstance(operation.item, Sysctl):
+        write_sysctl(operation.item)
 
 
 def _execute_one(home: Home, namespace: str | None, operation: Operation) -> None:

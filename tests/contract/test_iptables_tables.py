@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from proxypool.adapters import iptables
-from proxypool.adapters.iptables import tables
+from proxypool.adapters.iptables import stamps, tables
+from proxypool.adapters.iptables.rules import to_iptc
 from proxypool.core.firewall import NODES_SET, PEERS_SET, SyncEnds, node_guard, subnet_tables
 from proxypool.core.model import TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, Chain, Match, Rule, Table, UnknownRule
@@ -29,10 +30,16 @@ WANTED = Table("filter", (Chain(OURS, "INPUT", (ACCEPT, REJECT), policy="DROP"),
 @pytest.fixture(autouse=True)
 def namespace() -> Iterator[None]:
     """The test's thread is in an empty namespace; nothing is remembered of other tests."""
-    tables._proven.clear()
+    forget()
     with own_namespace():
         yield
+    forget()
+
+
+def forget() -> None:
     tables._proven.clear()
+    tables._bases.clear()
+    stamps.clear()
 
 
 @pytest.fixture
@@ -172,3 +179,152 @@ def test_no_more_is_remembered_than_the_limit(monkeypatch: pytest.MonkeyPatch) -
         assert iptables.observe_table(table) == table
     assert len(tables._proven) == 2
     assert table in tables._proven
+
+
+# ---- tables of one shape ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Rule]:
+    """Rules that python-iptables had to build for a table."""
+    rules: list[Rule] = []
+    build = to_iptc
+
+    def spy(rule: Rule) -> object:
+        rules.append(rule)
+        return build(rule)
+
+    monkeypatch.setattr(tables, "to_iptc", spy)
+    return rules
+
+
+def tables_of(number: int, *, egress: bool = False, cidrs: int = 1) -> tuple[Table, ...]:
+    """Of one of many subnets."""
+    networks = (f"172.16.{number}.0/24", "10.0.0.0/8", "10.0.0.0/13", "10.9.8.7/32", "0.0.0.0/0")[:cidrs]
+    subnet = make.subnet(f"s{number}", *networks)
+    own, peer = IPv4Address(f"100.127.{number}.1"), IPv4Address(f"100.127.{number}.2")
+    ends = SyncEnds(f"pps{number}", own, peer, IPv4Network(f"100.127.{number}.0/30")) if egress else None
+    address = IPv4Address(f"172.16.{number}.20") if egress else None
+    return subnet_tables(subnet, f"ppt{number}", IPv4Network("100.64.0.0/10"), address, ends)
+
+
+def apply_and_see(wanted: tuple[Table, ...]) -> str:
+    for table in wanted:
+        iptables.apply_table(table)
+        assert iptables.observe_table(table) == table
+    return iptables_legacy("-S") + iptables_legacy("-t", "nat", "-S")
+
+
+@pytest.mark.parametrize("cidrs", [1, 2, 5])
+@pytest.mark.parametrize("egress", [False, True])
+def test_the_tables_of_many_subnets_are_built_once_and_each_is_its_own(
+    built: list[Rule], parsed: list[str], *, egress: bool, cidrs: int
+) -> None:
+    """As the tools see them, and as python-iptables reads them, they are what it makes itself."""
+    apply_and_see(tables_of(1, egress=egress, cidrs=cidrs))
+    built.clear()
+    parsed.clear()
+    for number in (22, 133):
+        wanted = tables_of(number, egress=egress, cidrs=cidrs)
+        enter_new_namespace()
+        stamped = apply_and_see(wanted)
+        # The address in a SNAT rule is the target's business.
+        assert {rule.target for rule in built} <= {"SNAT"}
+        assert set(parsed) == ({"nat"} if egress else set())
+        for table in wanted:
+            assert tables._parse_table(table) == table
+        forget()
+        enter_new_namespace()
+        assert apply_and_see(wanted) == stamped
+        built.clear()
+        parsed.clear()
+
+
+def test_a_device_with_any_end_is_put_in_as_python_iptables_does_it(built: list[Rule]) -> None:
+    def wanted(*devices: str) -> Table:
+        rules = tuple(Rule("ACCEPT", in_device=device, out_device=device, is_out_negated=True) for device in devices)
+        return Table("filter", (Chain(f"{CHAIN_PREFIX}FORWARD", "FORWARD", rules),))
+
+    names = [("eth0", "ppt+"), ("p+", "fifteen-letters"), ("fifteen-letter+", "x")]
+    apply_and_see((wanted("lo", "lo"),))
+    built.clear()
+    for pair in names:
+        enter_new_namespace()
+        apply_and_see((wanted(*pair),))
+        assert tables._parse_table(wanted(*pair)) == wanted(*pair)
+    assert built == []
+
+
+def test_a_table_of_another_shape_is_not_put_in(built: list[Rule]) -> None:
+    """A rule more, another target, another match, a value more or less: each is built on its own."""
+    apply_and_see((WANTED,))
+    chain = WANTED.chains[0]
+    for rules in (
+        (ACCEPT,),
+        (ACCEPT, REJECT, REJECT),
+        (REJECT, ACCEPT),
+        (ACCEPT, replace(REJECT, source=None)),
+        (ACCEPT, replace(REJECT, in_device="lo")),
+        (ACCEPT, replace(REJECT, is_source_negated=True)),
+        (ACCEPT, replace(REJECT, target_options=())),
+        (replace(ACCEPT, matches=()), REJECT),
+    ):
+        built.clear()
+        enter_new_namespace()
+        table = replace(WANTED, chains=(replace(chain, rules=rules),))
+        apply_and_see((table,))
+        assert built == list(rules)
+
+
+def test_a_table_with_rules_of_others_is_not_replaced(built: list[Rule]) -> None:
+    apply_and_see((WANTED,))
+    enter_new_namespace()
+    iptables_legacy("-A", "OUTPUT", "-s", "192.0.2.7", "-j", "DROP")
+    built.clear()
+    assert "-s 192.0.2.7/32 -j DROP" in apply_and_see((WANTED,))
+    assert built == [ACCEPT, REJECT]
+
+
+def test_a_table_with_another_policy_is_not_replaced(built: list[Rule]) -> None:
+    """What was made from a table with other policies would bring them along."""
+    apply_and_see((WANTED,))
+    enter_new_namespace()
+    iptables_legacy("-P", "OUTPUT", "DROP")
+    built.clear()
+    assert "-P OUTPUT DROP" in apply_and_see((WANTED,))
+    assert built == [ACCEPT, REJECT]
+
+
+def test_a_change_of_a_table_that_was_put_in_is_seen() -> None:
+    first, second = tables_of(1)[0], tables_of(2)[0]
+    apply_and_see((first,))
+    enter_new_namespace()
+    apply_and_see((second,))
+    assert iptables.observe_table(first) != first
+    iptables_legacy("-D", f"{CHAIN_PREFIX}FORWARD", "2")
+    assert iptables.observe_table(second) != second
+
+
+def test_no_more_shapes_are_remembered_than_the_limit(monkeypatch: pytest.MonkeyPatch, built: list[Rule]) -> None:
+    """The ones that were used last stay."""
+    monkeypatch.setattr(stamps, "MAX_STAMPS", 2)
+    for cidrs in (1, 2, 1, 3, 1):
+        built.clear()
+        apply_and_see(tables_of(cidrs, cidrs=cidrs)[:1])
+        enter_new_namespace()
+    assert built == []
+    assert len(stamps._stamps) == 2
+
+
+def test_a_table_that_names_a_set_is_built_anew(built: list[Rule]) -> None:
+    """Its bytes hold the set's number, which is another one in another namespace."""
+    rule = Rule("ACCEPT", matches=(Match("set", (("match-set", "pp-wanted src"),)),))
+    table = Table("filter", (Chain(OURS, "INPUT", (rule,)),))
+    for others in (0, 2):
+        built.clear()
+        enter_new_namespace()
+        for number in range(others):
+            run("ipset", "create", f"other{number}", "hash:ip")
+        run("ipset", "create", "pp-wanted", "hash:ip")
+        assert "--match-set pp-wanted src" in apply_and_see((table,))
+        assert built == [rule]

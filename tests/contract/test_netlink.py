@@ -325,3 +325,15 @@ def test_notifications_of_our_own_changes_are_not_taken_for_somebodys() -> None:
         assert events.drain()
     finally:
         events.close()
+
+
+def test_the_addresses_of_an_interface_are_those_that_are_on_it() -> None:
+    """With prefixes of any length, and a peer's address is not one of them."""
+    assert put(*ADDRESSES) == []
+    run("ip addr add 172.16.1.100/32 dev eni0")
+    run("ip addr add 172.16.1.13 peer 172.16.1.14/32 dev eni0")
+    expected = {IPv4Address(f"172.16.1.{last}") for last in (11, 12, 13, 100)}
+    assert netlink.local_addresses(CARD) == expected
+    netlink.remove_local_address(CARD, IPv4Address("172.16.1.100"))
+    assert netlink.local_addresses(CARD) == expected - {IPv4Address("172.16.1.100")}
+    assert netlink.local_addresses("nobody") == frozenset()

@@ -12,19 +12,51 @@ import os
 import socket
 import struct
 from contextlib import closing
+from dataclasses import dataclass
 
+IPT_SO_SET_REPLACE = 64
 IPT_SO_GET_INFO = 64
 IPT_SO_GET_ENTRIES = 65
-_INFO_BYTES = 84
 _HEADER_BYTES = 40
 """struct ipt_get_entries up to the first entry: name[32], size, padding."""
-_NEXT_OFFSET_AT = 90
-"""Offset of next_offset in struct ipt_entry: ip (84), nfcache (4), target_offset (2)."""
+TARGET_OFFSET_AT, NEXT_OFFSET_AT = 88, 90
+"""Offsets of target_offset and next_offset in struct ipt_entry: after ip (84) and nfcache (4)."""
 _COUNTERS = slice(96, 112)
 _ERROR = b"error "
 """What a table that cannot be read reads as."""
 
-_getsockopt = ctypes.CDLL(None, use_errno=True).getsockopt
+_INFO = struct.Struct("=32sI20s20sII")
+"""struct ipt_getinfo: name, valid_hooks, hook_entry, underflow, num_entries, size."""
+_REPLACE = struct.Struct("@32sIII20s20sIP")
+"""struct ipt_replace up to the entries: name, valid_hooks, num_entries, size, hook_entry, underflow, num_counters,
+counters.
+"""
+_COUNTER_BYTES = 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_getsockopt, _setsockopt = _libc.getsockopt, _libc.setsockopt
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A table as the kernel holds it: where its chains begin and end, and its entries."""
+
+    info: bytes
+    entries: bytes
+
+    @property
+    def number(self) -> int:
+        """Of the entries."""
+        return int(_INFO.unpack(self.info)[4])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no rule in it: each built-in chain has its policy, and the table its end."""
+        return self.number == int(_INFO.unpack(self.info)[1]).bit_count() + 1
+
+    def without_counters(self) -> bytes:
+        """What tells one state of the table from another."""
+        return _without_counters(self.entries)
 
 
 def read_table(name: str) -> bytes:
@@ -59,8 +91,33 @@ class TableProbe:
         Raises:
             OSError: it cannot be read.
         """
-        entries = self._entries(name, self._size(name))
-        return b"".join(entries[begin:end] for begin, end in _segments(entries))
+        return _without_counters(self._entries(name, self._size(name)))
+
+    def contents(self, name: str) -> Contents:
+        """One table now.
+
+        Raises:
+            OSError: it cannot be read, or was replaced at this moment.
+        """
+        info = self._info(name)
+        return Contents(info, self._entries(name, int(_INFO.unpack(info)[5])))
+
+    def replace(self, name: str, wanted: Contents, before: Contents) -> None:
+        """Make the table be this, counters at zero. The kernel refuses if it has another number of entries than before;
+        whoever asks holds the lock of all tables.
+
+        Raises:
+            OSError: the kernel refused; the table is as it was.
+        """
+        _, hooks, begins, ends, number, size = _INFO.unpack(wanted.info)
+        counters = ctypes.create_string_buffer(before.number * _COUNTER_BYTES)
+        place = ctypes.addressof(counters)
+        head = _REPLACE.pack(name.encode(), hooks, number, size, begins, ends, before.number, place)
+        request = head + wanted.entries
+        answer = _setsockopt(self._socket.fileno(), socket.IPPROTO_IP, IPT_SO_SET_REPLACE, request, len(request))
+        if answer != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
 
     def has_changed(self) -> bool:
         """Whether a table differs from what was remembered, counters aside."""
@@ -90,9 +147,11 @@ class TableProbe:
             # EAGAIN: replaced between the two calls; anything else differs from what is remembered all the same.
             return _ERROR + str(error.errno).encode()
 
+    def _info(self, name: str) -> bytes:
+        return self._ask(IPT_SO_GET_INFO, name, b"", _INFO.size)
+
     def _size(self, name: str) -> int:
-        info = self._ask(IPT_SO_GET_INFO, name, b"", _INFO_BYTES)
-        return int(struct.unpack_from("=I", info, _INFO_BYTES - 4)[0])
+        return int(_INFO.unpack(self._info(name))[5])
 
     def _entries(self, name: str, size: int) -> bytes:
         return self._ask(IPT_SO_GET_ENTRIES, name, struct.pack("=I", size), _HEADER_BYTES + size)[_HEADER_BYTES:]
@@ -107,6 +166,10 @@ class TableProbe:
         return buffer.raw
 
 
+def _without_counters(entries: bytes) -> bytes:
+    return b"".join(entries[begin:end] for begin, end in _segments(entries))
+
+
 def _segments(entries: bytes) -> tuple[tuple[int, int], ...]:
     """The parts of a table between its counters."""
     found = []
@@ -114,7 +177,7 @@ def _segments(entries: bytes) -> tuple[tuple[int, int], ...]:
     while offset + _COUNTERS.stop <= len(entries):
         found.append((begin, offset + _COUNTERS.start))
         begin = offset + _COUNTERS.stop
-        step = struct.unpack_from("=H", entries, offset + _NEXT_OFFSET_AT)[0]
+        step = struct.unpack_from("=H", entries, offset + NEXT_OFFSET_AT)[0]
         if step == 0:
             break
         offset += step

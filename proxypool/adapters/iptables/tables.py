@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from proxypool.adapters.iptables import environment  # noqa: F401 - must come before iptc
 
 import iptc  # isort: skip
 
-from proxypool.adapters.iptables.fingerprint import read_table
+from proxypool.adapters.iptables import stamps
+from proxypool.adapters.iptables.fingerprint import Contents, TableProbe, read_table
 from proxypool.adapters.iptables.rules import expected_rule, jump_to, target_name, to_iptc
 from proxypool.core.errors import TransientError
 from proxypool.core.scene import CHAIN_PREFIX, Chain, Rule, Table, UnknownRule
@@ -25,6 +26,8 @@ MAX_PROVEN = 1024
 """Tables remembered: a subnet has one of its own, some 3 kB, and one that is as in the other subnets."""
 _proven: dict[Table, bytes] = {}
 """Desired table -> the kernel's bytes that were parsed and found equal to it, in whatever namespace."""
+_bases: dict[str, tuple[Table, bytes]] = {}
+"""Name of a table -> what was last made of an empty one, and the bytes it was made from."""
 
 
 @contextmanager
@@ -74,11 +77,21 @@ def observe_table(desired: Table) -> Table:
         if _proven.get(desired) == before:
             return desired
         found = _parse_table(desired)
-        if found == desired and read_table(desired.name) == before:
-            _prove(desired, before)
+        if found == desired:
+            with _locked(), closing(TableProbe((desired.name,))) as probe:
+                now = probe.contents(desired.name)
+            if now.without_counters() == before:
+                _prove(desired, before)
+                _learn(desired, now)
     except OSError as error:
         raise TransientError(f"iptables table {desired.name}: {error.strerror}") from error
     return found
+
+
+def _learn(desired: Table, contents: Contents) -> None:
+    made, base = _bases.pop(desired.name, (None, b""))
+    if made == desired:
+        stamps.learn(desired, base, contents)
 
 
 def _prove(desired: Table, found: bytes) -> None:
@@ -136,6 +149,8 @@ def apply_table(desired: Table) -> None:
     Raises:
         TransientError: the kernel refused; the table is as it was.
     """
+    if _apply_stamp(desired):
+        return
     with _fresh(desired.name) as table:
         _drop_ours(table, keep=frozenset(chain.name for chain in desired.chains))
         for wanted in desired.chains:
@@ -156,6 +171,24 @@ def apply_table(desired: Table) -> None:
                 builtin.set_policy(iptc.Policy(wanted.policy))
         table.commit()
         table.refresh()
+
+
+def _apply_stamp(desired: Table) -> bool:
+    """Whether the table was empty and one of this shape is known. An error is left to python-iptables to find again."""
+    _bases.pop(desired.name, None)
+    try:
+        with _locked(), closing(TableProbe((desired.name,))) as probe:
+            before = probe.contents(desired.name)
+            expected = stamps.apply(desired, before, probe)
+            if expected is None:
+                if before.is_empty:
+                    _bases[desired.name] = (desired, before.without_counters())
+                return False
+            if probe.read(desired.name) == expected:
+                _prove(desired, expected)
+            return True
+    except OSError:
+        return False
 
 
 def remove_table(name: str) -> None:

@@ -7,7 +7,7 @@ Everything here runs on the dataplane thread, which alone enters namespaces. `ev
 from proxypool.adapters.netlink.apply import apply_object, remove_object
 from proxypool.adapters.netlink.batch import apply_batch
 from proxypool.adapters.netlink.decode import Memory
-from proxypool.adapters.netlink.encode import BATCHED
+from proxypool.adapters.netlink.encode import BATCHED, Batched
 from proxypool.adapters.netlink.events import AddressEvents, Change, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
 from proxypool.adapters.netlink.link_watch import LinkWatch
@@ -30,6 +30,7 @@ __all__ = [
     "BATCHED",
     "NOT_OURS",
     "AddressEvents",
+    "Batched",
     "Change",
     "EventSocket",
     "Home",

@@ -80,6 +80,8 @@ class Link:
     alias: str
     kind: str | None
     data: Mapping[int, bytes]
+    has_master: bool = False
+    """Whether it belongs to a bridge or the like."""
 
     def number(self, kind: int) -> int:
         """A 32-bit number of a GRE device, in network order; 0 if it is not there."""
@@ -115,6 +117,7 @@ def parse_link(message: bytes) -> Link:
         alias=_text(found.get(encode.IFLA_IFALIAS, b"")),
         kind=_text(info[encode.IFLA_INFO_KIND]) if encode.IFLA_INFO_KIND in info else None,
         data=attributes(info.get(encode.IFLA_INFO_DATA, b""), 0),
+        has_master=encode.IFLA_MASTER in found,
     )
 
 

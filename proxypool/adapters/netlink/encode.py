@@ -25,12 +25,13 @@ Batched: TypeAlias = Address | Route | PolicyRule | Neighbour | ProxyNeighbour |
 BATCHED = (Address, Route, PolicyRule, Neighbour, ProxyNeighbour, ForwardingEntry)
 """What is one message each."""
 
-RTM_NEWLINK = 16
+RTM_NEWLINK, RTM_DELLINK, RTM_SETLINK = 16, 17, 19
 RTM_NEWADDR, RTM_DELADDR = 20, 21
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 RTM_NEWRULE, RTM_DELRULE = 32, 33
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 18, 20
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 10, 18, 20
+IFLA_NET_NS_FD = 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_GRE_IFLAGS, IFLA_GRE_OFLAGS, IFLA_GRE_IKEY, IFLA_GRE_OKEY, IFLA_GRE_LOCAL, IFLA_GRE_TTL = 2, 3, 4, 5, 6, 8
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_TTL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT = 1, 4, 5, 7, 15
@@ -166,9 +167,9 @@ def _u32(kind: int, value: int) -> bytes:
     return attribute(kind, _U32.pack(value))
 
 
-def encode_tunnel(tunnel: Tunnel, *, is_up: bool) -> Request:
+def encode_tunnel(tunnel: Tunnel, *, is_up: bool, namespace: int | None = None) -> Request:
     """Make a tunnel device, whole: the kernel gives it its MTU and takes it up in the same step. One that is there is
-    refused.
+    refused. `namespace` is the descriptor of one that it is to be made in; None: the sender's own.
     """
     flags = IFF_UP if is_up else 0
     body = LINK_BODY.pack(socket.AF_UNSPEC, 0, 0, flags, IFF_UP)
@@ -184,5 +185,40 @@ def encode_tunnel(tunnel: Tunnel, *, is_up: bool) -> Request:
         data = _u32(IFLA_VXLAN_ID, tunnel.tunnel_key) + attribute(IFLA_VXLAN_LOCAL, local)
         data += attribute(IFLA_VXLAN_PORT, _BE16.pack(tunnel.port or 0))
         data += attribute(IFLA_VXLAN_LEARNING, b"\0") + attribute(IFLA_VXLAN_TTL, ttl)
+    if namespace is not None:
+        body += _u32(IFLA_NET_NS_FD, namespace)
     info = attribute(IFLA_INFO_KIND, tunnel.kind.encode()) + attribute(IFLA_INFO_DATA, data)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + attribute(IFLA_LINKINFO, info))
+
+
+def encode_link(
+    link: int | str,
+    *,
+    is_up: bool,
+    name: str | None = None,
+    alias: str | None = None,
+    mtu: int | None = None,
+    namespace: int | None = None,
+) -> Request:
+    """Change a link that is there, told by its index or its name; None: as it is.
+
+    With `namespace`, the descriptor of one, it goes there first, under the new name, and all else is done to it there.
+    """
+    index = link if isinstance(link, int) else 0
+    body = LINK_BODY.pack(socket.AF_UNSPEC, 0, index, IFF_UP if is_up else 0, IFF_UP)
+    if isinstance(link, str):
+        name = link
+    if name is not None:
+        body += attribute(IFLA_IFNAME, name.encode() + b"\0")
+    if alias is not None:
+        body += attribute(IFLA_IFALIAS, alias.encode())
+    if mtu is not None:
+        body += _u32(IFLA_MTU, mtu)
+    if namespace is not None:
+        body += _u32(IFLA_NET_NS_FD, namespace)
+    return Request(RTM_SETLINK, 0, body)
+
+
+def encode_link_removal(index: int) -> Request:
+    """Remove a link."""
+    return Request(RTM_DELLINK, 0, LINK_BODY.pack(socket.AF_UNSPEC, 0, index, 0, 0))

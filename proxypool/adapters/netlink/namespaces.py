@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyroute2 import IPRoute, netns
+from pyroute2 import netns
 
+from proxypool.adapters.netlink.encode import encode_link
 from proxypool.adapters.netlink.errors import translated
+from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.core.addressing import NAMESPACE_PREFIX
 from proxypool.core.errors import PermanentError
 
@@ -23,12 +25,25 @@ NAMESPACE_MARK = "proxypool"
 
 IPV6_DEFAULTS = "/proc/sys/net/ipv6/conf/default"
 CLONE_NEWNET = 0x40000000
+LOOPBACK = 1
+"""Index of the loopback in every namespace."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def namespace_path(name: str) -> str:
     """Where a namespace is mounted."""
     return f"{NAMESPACE_DIR}/{name}"
+
+
+def enter(fd: int) -> None:
+    """Bring the calling thread into the namespace of an open descriptor.
+
+    Raises:
+        OSError: it is none, or we may not.
+    """
+    if _libc.setns(fd, CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 class Home:
@@ -56,11 +71,11 @@ class Home:
             if os.fstat(fd).st_ino == self._inode:
                 raise PermanentError(f"{namespace_path(namespace)} is this machine's own namespace: remove the file")
             with translated(f"enter namespace {namespace}"):
-                netns.setns(fd, flags=0)
+                enter(fd)
             try:
                 yield
             finally:
-                netns.setns(self.fd, flags=0)
+                enter(self.fd)
         finally:
             os.close(fd)
 
@@ -103,10 +118,10 @@ def create_namespace(home: Home, name: str) -> None:
                 # Of this thread: `/proc/self` would be the main thread's namespace, which is the machine's own.
                 netns.attach(name, f"self/task/{threading.get_native_id()}")
             finally:
-                netns.setns(home.fd, flags=0)
-        with home.inside(name), IPRoute() as ip:
+                enter(home.fd)
+        with home.inside(name), RawSocket() as netlink:
             _keep_ipv6_quiet()
-            ip.link("set", index=1, ifalias=NAMESPACE_MARK, state="up")
+            netlink.require([encode_link(LOOPBACK, is_up=True, alias=NAMESPACE_MARK)])
 
 
 def _keep_ipv6_quiet() -> None:

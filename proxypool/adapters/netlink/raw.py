@@ -107,6 +107,37 @@ class RawSocket:
                         if sequence == self._sequence:
                             return codes
 
+    def require(self, requests: Sequence[Request]) -> None:
+        """Send changes in order, all of which must be done.
+
+        Raises:
+            OSError: of the first that was refused; those after it were tried all the same.
+            TransientError: the kernel did not answer; what was done is not known.
+        """
+        for code in self.change(requests):
+            if code:
+                raise OSError(code, os.strerror(code))
+
+    def get(self, kind: int, body: bytes) -> bytes:
+        """The one object that a message asks for: its message, header included.
+
+        Raises:
+            OSError: the kernel refuses.
+            TransientError: it did not answer.
+        """
+        self._sequence += 1
+        header = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST, self._sequence, 0)
+        with _answered():
+            self._socket.send(header + body)
+            while True:
+                for answer, _, sequence, message in split(self._socket.recv(_RECEIVE_BYTES)):
+                    if sequence != self._sequence:
+                        continue
+                    if answer == _ERROR:
+                        code = -struct.unpack_from("=i", message, HEADER.size)[0]
+                        raise OSError(code, os.strerror(code))
+                    return message
+
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Everything of a kind, a message each, headers included.
 
