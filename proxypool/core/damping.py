@@ -37,6 +37,10 @@ class Damping:
         """When it counts as fit again; None: it is unfit, or was never held."""
         return None if self.well_since is None or not self.hold_s else self.well_since + self.hold_s
 
+    def has_just_returned(self, now: float) -> bool:
+        """Whether it became well so lately that another member may be about to, too."""
+        return self.hold_s > 0 and self.well_since is not None and now < self.well_since + FIRST_HOLD_S
+
     def left_s(self, now: float) -> float:
         """How long it is still held."""
         until = self.until()

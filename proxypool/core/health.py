@@ -110,12 +110,13 @@ def reasons(seen: Sight, before: frozenset[str] = frozenset()) -> frozenset[str]
     return frozenset(reason.value for reason, is_so in found.items() if is_so)
 
 
-def caution(seen: Sight, *, is_damped: bool) -> Caution:
+def caution(seen: Sight, *, is_damped: bool, has_just_returned: bool = False) -> Caution:
     """Why a member that is fit should not take over from one that is unfit, or fit.
 
     Doubts come earlier than certainty, so that what makes both members unfit moves nothing: at two probes a second a
     backup has its doubts within a second of a gateway's death, and a master is sure after one and a half at the least.
+    And they go later: a gateway that returns is found by one member before the other.
     """
-    if seen.probe is Probe.DOUBTFUL or seen.conntrack >= CONNTRACK_ROOM:
+    if seen.probe is Probe.DOUBTFUL or seen.conntrack >= CONNTRACK_ROOM or has_just_returned:
         return Caution.DOUBTFUL
     return Caution.DAMPED if is_damped else Caution.NONE

@@ -58,4 +58,6 @@ class Condition:
         self.reasons = health.reasons(seen, self.reasons)
         self.damping = self.damping.seen(is_well=not self.reasons, now=now)
         is_damped = self.damping.left_s(now) > 0.0
-        return HealthSeen(self.reasons, health.caution(seen, is_damped=is_damped))
+        has_just_returned = self.damping.has_just_returned(now)
+        caution = health.caution(seen, is_damped=is_damped, has_just_returned=has_just_returned)
+        return HealthSeen(self.reasons, caution)

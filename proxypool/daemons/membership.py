@@ -263,6 +263,8 @@ class Membership:
                 self._probe(member, anew=True)
             case NamespaceGone(subnet):
                 self.watch.close(subnet)
+                # Its socket keeps the old namespace, and with it the tunnel's key.
+                self.probing.forget(subnet)
                 if (member := self.members.get(subnet)) is not None:
                     log.warning("%s: its namespace was removed", member.label)
                     member.drop_handles()

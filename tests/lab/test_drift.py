@@ -273,7 +273,8 @@ def file_text(lab: Lab, node: str, path: str) -> str:
 def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) -> None:
     """Whatever is in it for a moment: in the end the elected member is master, and each has its own value in the file.
 
-    A value that makes keepalived give up the HaVip may move the mastership, and the election with it.
+    A value below the other member's moves the mastership within milliseconds, and the election with it: nobody takes
+    the HaVip back from a living master.
     """
     master = master_of(lab, subnet)
     path = track_file("/run/proxypool", subnet.id, PAIR)
@@ -291,8 +292,6 @@ def test_the_track_file_is_put_right(lab: Lab, subnet: SubnetPlan, damage: str) 
     now = master_of(lab, subnet)
     texts = {node: file_text(lab, node, path).strip() for node in (now, other_of(subnet, now))}
     assert texts == {now: str(PRIORITY_ELECTED), other_of(subnet, now): str(PRIORITY_NORMAL)}
-    if "-" not in damage:
-        assert now == master
 
 
 @pytest.mark.parametrize("damage", ["rm {}", "echo '# nothing' >{}", "sed -i s/priority.1$/priority.10/ {}"])

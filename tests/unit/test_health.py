@@ -164,3 +164,13 @@ def test_a_node_whose_masters_all_lost_their_daemon_moves_a_few_at_a_time() -> N
     assert [claims.count(now) for now in sorted(set(claims))[1:]] == [1] * 17
     assert len(claims) == 20
     assert claims[-1] == 115 + 17 * 5
+
+
+def test_a_member_that_has_just_returned_takes_nothing_from_one_that_may_be_about_to() -> None:
+    """What made both unfit ends for one of them first."""
+    damping = Damping().seen(is_well=True, now=0.0).seen(is_well=False, now=10.0).seen(is_well=True, now=20.0)
+    assert damping.has_just_returned(20.9)
+    assert not damping.has_just_returned(21.0)
+    assert caution(Sight(is_programmed=True), is_damped=True, has_just_returned=True) is Caution.DOUBTFUL
+    assert caution(Sight(is_programmed=True), is_damped=True) is Caution.DAMPED
+    assert not Damping().seen(is_well=True, now=0.0).has_just_returned(0.5), "it was never unfit"
