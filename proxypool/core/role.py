@@ -23,6 +23,10 @@ follows the master (`is_yielding`). If nobody else stands, because the master's 
 waits for `Timers.hold_s` and then for a `ClaimAllowed` of the caller, who counts how many members of the node move
 (`core.breaker`). A candidate that an operator chose claims at once.
 
+**Make before break.** A member that claims the HaVip from a living master opens its gate before it raises its priority
+(`is_preparing`), and the old master closes its own when it has given the HaVip up: for some ten milliseconds both are
+open, and no packet is lost.
+
 **Caution.** A member that was unfit a moment ago (`damped`) is better than an unfit one and worse than a fit one, and
 is not elected. A backup that is about to find what would make it unfit (`doubtful`) takes nothing from a master that
 has found it: both are unfit alike. Neither counts for a master: nothing moves because of it.
@@ -314,6 +318,8 @@ class Timers:
     """How long an elected backup waits for the living master to stand in the election again."""
     settle_s: float = 1.0
     """How long a claim's priority outlasts the claim."""
+    prepare_s: float = 1.0
+    """How long a member that claims the HaVip from a living master has its gate open before it is master."""
     rival_s: float = 1.0
     """How long another member must stand before an unfit one gives way to it, in mode strict."""
     lease_s: float = 4.0
@@ -367,6 +373,10 @@ class MemberState:
     """Leaves the election to stand at the end of its queue."""
     is_allowed: bool = False
     """The breaker allowed a claim, for as long as this member is elected and not yet master."""
+    preparing_since: float | None = None
+    """Since when this member is to take the HaVip from a living master."""
+    is_preparing: bool = False
+    """Whether its gate is open for that, for `Timers.prepare_s` at most."""
     claimed_at: float | None = None
     """When it became master by a claim: for `Timers.settle_s` its priority stays above what a dead daemon may have left
     in the other's track file, or the two would be equal, and the higher address would win."""
@@ -469,6 +479,8 @@ class MemberState:
             moments.append(self.contested_since + self.timers.tie_break_s)
         if self.held_since is not None and self.is_anybody_else_standing:
             moments.append(max(self.held_since, self.vrrp_since + self.timers.silent_s))
+        if self.is_preparing and self.preparing_since is not None:
+            moments.append(self.preparing_since + self.timers.prepare_s)
         if self.claimed_at is not None:
             moments.append(self.claimed_at + self.timers.settle_s)
         if self.is_strict and self.rival_since is not None and self.health and not self.must_yield:
@@ -512,11 +524,14 @@ def decide(state: MemberState) -> Decision:
 
 
 def _gate(state: MemberState) -> bool | None:
-    """Where the HaVip is. Who stands aside closes it at once: its keepalived may be stopped, and never give it up."""
+    """Where the HaVip is, or is about to be.
+
+    Who stands aside closes it at once: its keepalived may be stopped, and never give it up.
+    """
     if state.role is Role.INIT:
         return None
     is_fenced = state.is_strict and state.lease is not None and (not state.is_permitted or state.must_yield)
-    return state.role is Role.MASTER and not state.is_aside and not is_fenced
+    return (state.role is Role.MASTER or state.is_preparing) and not state.is_aside and not is_fenced
 
 
 def _priority(state: MemberState) -> int | None:
@@ -585,7 +600,7 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
         has_claimed = new.vrrp is Vrrp.MASTER and state.track == PRIORITY_CLAIM
         new = replace(new, vrrp_since=now, claimed_at=now if has_claimed else None)
     new = _break_tie(new, event, now) if not new.is_strict else replace(new, is_aside=False, contested_since=None)
-    new = _follow_election(new, event, now)
+    new = _prepare(_follow_election(new, event, now), now)
     done = _done(new)
     return done, _effects(state, new, done, event, trigger.value if trigger else "")
 
@@ -686,6 +701,19 @@ def _follow_election(state: MemberState, event: Event, now: float) -> MemberStat
     return replace(
         state, is_permitted=is_permitted, permitted_epoch=state.epoch if is_permitted else state.permitted_epoch
     )
+
+
+def _prepare(state: MemberState, now: float) -> MemberState:
+    """Make before break: a gate that opens after the claim would lose what arrives until then."""
+    is_claiming = (
+        not state.is_strict
+        and state.health is not None
+        and (state.role, state.vrrp) == (Role.BACKUP, Vrrp.BACKUP)
+        and _priority(state) == PRIORITY_CLAIM
+    )
+    since = (now if state.preparing_since is None else state.preparing_since) if is_claiming else None
+    is_preparing = since is not None and now < since + state.timers.prepare_s
+    return replace(state, preparing_since=since, is_preparing=is_preparing)
 
 
 def _done(state: MemberState) -> MemberState:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxypool.adapters.counters import Counters
+from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
@@ -62,6 +63,7 @@ class Member:
     set_contending: Callable[[PairSpec, bool], None]
     clock: FailoverClock
     wall: Callable[[], float]
+    loan: HavipLoan
     monotonic: Callable[[], float]
     scenes: SubnetScenes
     """What its namespace must look like, from snapshot to snapshot."""
@@ -102,6 +104,8 @@ class Member:
     """Whether a device that the handles belong to was removed, so that they must be opened anew."""
     is_touched: bool = True
     """Whether something changed since it was last compared with what is published."""
+
+    _is_borrowing: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         """The machine begins knowing nothing."""
@@ -166,6 +170,7 @@ class Member:
             case SetContending(contend):
                 self.set_contending(self.pair, contend)
             case RoleChanged():
+                self._borrow(is_wanted=False)
                 self.role_since_wall = self.wall()
                 self.last_change = None
                 self.clock.role_changed(
@@ -194,12 +199,23 @@ class Member:
         except OSError as error:
             # Seen again on the next tick, as a gate that is not as wanted.
             log.error("%s: cannot %s the gate: %s", self.label, "open" if is_open else "close", error)
+        self._borrow(is_wanted=is_open and self.state.is_preparing)
         if is_open and self.pair.egress_address is not None:
             # Before all else: the customer's servers send to the old master until they hear it.
             self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
         if is_open and self.gate:
             self.clock.gate_opened(self.pair)
+
+    def _borrow(self, *, is_wanted: bool) -> None:
+        """Serve the HaVip while keepalived is about to take it from the living master; no longer."""
+        if is_wanted is self._is_borrowing:
+            return
+        try:
+            self.loan.take(self.pair.havip) if is_wanted else self.loan.end(self.pair.havip)
+            self._is_borrowing = is_wanted
+        except TransientError as error:
+            log.error("%s: %s", self.label, error)
 
     def _carried_over(self, change: RoleChanged) -> int | None:
         if change.new is not Role.MASTER or self.handles is None:
@@ -401,6 +417,7 @@ class Member:
 
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""
+        self._borrow(is_wanted=False)
         self.drop_handles()
         self._track.remove()
         self.clock.forget(self.pair)

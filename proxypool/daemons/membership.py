@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from proxypool.adapters import netlink
+from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.addressing import namespace_of
 from proxypool.core.breaker import Breaker
@@ -81,6 +82,7 @@ class Membership:
     watch: NodeWatch
     control: KeepalivedControl
     presence: Presence
+    loan: HavipLoan
     own_session: Callable[[], int | None]
     clock: FailoverClock
     metrics: NodeMetrics
@@ -205,6 +207,7 @@ class Membership:
             set_contending=self._set_contending,
             clock=self.clock,
             wall=time.time,
+            loan=self.loan,
             monotonic=time.monotonic,
             probe_rtt_s=lambda: self.probing.rtt_s(pair.subnet),
             on_repair=lambda: self.metrics.repairs.labels(pair.subnet).inc(),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from proxypool import __version__
 from proxypool.adapters import netlink
+from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
@@ -119,6 +120,7 @@ class NodeDaemon:
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
         self.metrics = NodeMetrics(self._view)
+        self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
         self.listening = Listening(self.name)
         self.metrics.adverts_timed.set(self.listening.is_possible)
@@ -148,6 +150,7 @@ class NodeDaemon:
             watch=self.watch,
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
             presence=self.presence,
+            loan=self.loan,
             own_session=lambda: self.session.session_id,
             clock=FailoverClock(self.name, self.recorder.put, time.monotonic, time.time, self.listening.heard),
             metrics=self.metrics,
@@ -168,6 +171,10 @@ class NodeDaemon:
 
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        try:
+            self.loan.end_all()
+        except (ProxypoolError, OSError) as error:
+            log.warning("%s", error)
         self.dataplane.start()
         self.watch.start()
         self.session.start()

@@ -39,6 +39,10 @@ class _Open:
     is_confirmed: bool
 
 
+PREPARED_S = 1.5
+"""A gate that was opened so shortly before the claim was opened for it."""
+
+
 @dataclass
 class FailoverClock:
     """Stopwatch of the pairs of one node."""
@@ -89,7 +93,8 @@ class FailoverClock:
         reason = why(claim.heard, claim.at, left_at, was_elected=change.was_elected)
         gate_at = self._gates.get(key)
         if gate_at is not None and gate_at < claim.at:
-            gate_at = None
+            # Before a planned change it is opened first; any other time is of an earlier change.
+            gate_at = claim.at if change.was_elected and claim.at - gate_at < PREPARED_S else None
         record = msgspec.structs.replace(
             self._record(pair, reason, self._old_master(pair, reason), self.node, change.epoch, claim.at),
             phases=phases(reason, claim.heard, claim.at, gate_at, left_at),

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from proxypool.adapters import netlink
+from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.core.addressing import namespace_of
 from proxypool.core.model import PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
@@ -61,6 +62,7 @@ def new_member(run_dir: Path, spec: PairSpec) -> Member:
         set_contending=lambda _pair, _contend: None,
         clock=FailoverClock("n1", lambda _record: None, time.monotonic, time.time),
         wall=time.time,
+        loan=HavipLoan("lo"),
         monotonic=lambda: 0.0,
         scenes=SubnetScenes(node_facts()),
     )

@@ -9,6 +9,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import Timers
@@ -54,6 +55,7 @@ def members(tmp_path: Path) -> Mapping[str, Member]:
         set_contending=lambda _pair, _contend: None,
         clock=cast("FailoverClock", None),
         wall=lambda: 0.0,
+        loan=HavipLoan("lo"),
         monotonic=lambda: 0.0,
         scenes=SubnetScenes(node_facts()),
     )

@@ -131,15 +131,30 @@ def test_an_operator_chooses_the_other() -> None:
         SETTLED
         + """
 
-1.0 n2: elects n2+ @101 => priority claim; elected n2 @101
+1.0 n2: elects n2+ @101 => gate open; priority claim; elected n2 @101
 1.0 n1: elects n2+ @101 => priority normal; elected n2 @101
-1.0 n2: vrrp master => gate open; backup to master
+1.0 n2: vrrp master => backup to master
 1.0 n1: vrrp backup => gate closed; master to backup
 1.1 n1: elects n2+ n1 @101
 # The choice is done with: had it to yield, it would not take it back
 1.1 n2: elects n2+ n1 @101
 2.0 n2: tick => priority elected
 5.0 n2: vrrp backup => gate closed; priority normal; master to backup
+"""
+    )
+
+
+def test_a_claim_that_comes_to_nothing_closes_the_gate_again() -> None:
+    """keepalived does not take the HaVip: after a second nothing is left prepared, and what comes of it later counts."""
+    check(
+        SETTLED
+        + """
+
+1.0 n2: elects n2+ @101 => gate open; priority claim; elected n2 @101
+1.9 n2: tick
+2.0 n2: tick => gate closed
+2.5 n2: tick
+3.0 n2: vrrp master => gate open; backup to master
 """
     )
 
@@ -172,8 +187,8 @@ def test_a_master_whose_daemon_is_dead_is_replaced_when_the_breaker_allows_it() 
 
 5.1 n2: elects n2 @101 => elected n2 @101
 30.0 n2: tick
-30.0 n2: allowed => priority claim
-30.0 n2: vrrp master => gate open; backup to master
+30.0 n2: allowed => gate open; priority claim
+30.0 n2: vrrp master => backup to master
 31.0 n2: tick => priority elected
 """
     )

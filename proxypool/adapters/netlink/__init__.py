@@ -10,6 +10,7 @@ from proxypool.adapters.netlink.decode import Memory
 from proxypool.adapters.netlink.encode import BATCHED, Batched
 from proxypool.adapters.netlink.events import AddressEvents, Change, EventSocket, open_event_socket
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
+from proxypool.adapters.netlink.lent import give_back, lend, lent
 from proxypool.adapters.netlink.link_watch import LinkWatch
 from proxypool.adapters.netlink.namespaces import (
     Home,
@@ -47,6 +48,9 @@ __all__ = [
     "apply_object",
     "change_set",
     "create_namespace",
+    "give_back",
+    "lend",
+    "lent",
     "list_namespaces",
     "local_addresses",
     "namespace_exists",
