@@ -170,6 +170,7 @@ class Member:
             case SetContending(contend):
                 self.set_contending(self.pair, contend)
             case RoleChanged():
+                is_prepared = self._is_borrowing
                 self._borrow(is_wanted=False)
                 self.role_since_wall = self.wall()
                 self.last_change = None
@@ -179,6 +180,7 @@ class Member:
                     is_aside=self.state.is_aside,
                     elected=self.state.elected,
                     carried_over=self._carried_over(effect),
+                    is_prepared=is_prepared,
                 )
                 log.info("%s: %s -> %s: %s (epoch %d)", self.label, effect.old, effect.new, effect.why, effect.epoch)
             case Elected(node, epoch):

@@ -73,9 +73,19 @@ class FailoverClock:
             self._amend(change, phases(change.reason, change.claim.heard, change.claim.at, now, change.left_at))
 
     def role_changed(
-        self, pair: PairSpec, change: RoleChanged, *, is_aside: bool, elected: str | None, carried_over: int | None
+        self,
+        pair: PairSpec,
+        change: RoleChanged,
+        *,
+        is_aside: bool,
+        elected: str | None,
+        carried_over: int | None,
+        is_prepared: bool = False,
     ) -> None:
-        """Called after the gate was written. `elected`: whom the election chose, as far as this member knows."""
+        """Called after the gate was written. `elected`: whom the election chose, as far as this member knows.
+
+        `is_prepared`: it claimed the HaVip from a living master; how late that one's advertisements are says nothing.
+        """
         key, now = _key(pair), self.monotonic()
         if change.old is Role.MASTER:
             self._left[key] = now
@@ -90,7 +100,8 @@ class FailoverClock:
             return
         claim = claim or Claim(now, self.hear(pair))
         left_at = self._left.pop(key, None)
-        reason = why(claim.heard, claim.at, left_at, was_elected=change.was_elected)
+        seen = why(claim.heard, claim.at, left_at, was_elected=change.was_elected)
+        reason = Reason.ELECTION if is_prepared else seen
         gate_at = self._gates.get(key)
         if gate_at is not None and gate_at < claim.at:
             # Before a planned change it is opened first; any other time is of an earlier change.

@@ -383,3 +383,17 @@ def test_one_line_says_everything() -> None:
     line.fields = {"event": "change-of-master", "reason": "silent"}
     found = json.loads(JsonFormatter().format(line))
     assert (found["message"], found["event"], found["reason"]) == ("message", "change-of-master", "silent")
+
+
+def test_a_change_that_was_prepared_is_no_failover_however_late_the_last_advertisement_is() -> None:
+    """A busy old master is late, not dead."""
+    watched = Watched(heard(0.16))
+    watched.clock.role_changed(
+        PAIR,
+        RoleChanged(Role.BACKUP, Role.MASTER, "", 7, was_elected=True),
+        is_aside=False,
+        elected="n2",
+        carried_over=None,
+        is_prepared=True,
+    )
+    assert [found.reason for found in watched.told] == ["election"]
