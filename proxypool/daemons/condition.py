@@ -24,6 +24,8 @@ class Condition:
     gate_wrong_since: float | None = None
     damping: Damping = field(default_factory=Damping)
     reasons: frozenset[str] = frozenset()
+    returned_from: frozenset[str] = frozenset()
+    """The reasons of the last time that it was unfit."""
 
     def saw(self, message: LinksSeen | EniProbed) -> bool:
         """What the watch or a probe says; True: it is worth telling others."""
@@ -56,8 +58,10 @@ class Condition:
             is_vrrp_configured=is_configured,
         )
         self.reasons = health.reasons(seen, self.reasons)
+        self.returned_from = self.reasons or self.returned_from
         self.damping = self.damping.seen(is_well=not self.reasons, now=now)
         is_damped = self.damping.left_s(now) > 0.0
-        has_just_returned = self.damping.has_just_returned(now)
+        is_shared = health.Reason.GATEWAY_UNREACHABLE in self.returned_from
+        has_just_returned = is_shared and self.damping.has_just_returned(now)
         caution = health.caution(seen, is_damped=is_damped, has_just_returned=has_just_returned)
         return HealthSeen(self.reasons, caution)
