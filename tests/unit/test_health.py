@@ -19,6 +19,7 @@ from proxypool.core.role import (
     ElectionSeen,
     HealthSeen,
     MemberState,
+    SetGate,
     SetPriority,
     Vrrp,
     VrrpChanged,
@@ -158,7 +159,7 @@ def test_a_node_whose_masters_all_lost_their_daemon_moves_a_few_at_a_time() -> N
                 breaker, is_allowed = breaker.take(float(now))
                 if is_allowed:
                     states[at], effects = step(state, ClaimAllowed(), float(now))
-                    assert effects == (SetPriority(PRIORITY_CLAIM),)
+                    assert effects == (SetGate(is_open=True), SetPriority(PRIORITY_CLAIM))
                     claims.append(now)
     assert claims[:3] == [115, 115, 115]
     assert [claims.count(now) for now in sorted(set(claims))[1:]] == [1] * 17
