@@ -88,6 +88,7 @@ def test_an_eni_that_does_not_exist(lab: Lab) -> None:
         wait_until(lambda: "ENI late0 is not on this machine" in reason(), 10.0, "the reason in status", interval_s=0.5)
         assert (seen := said(lab, bad, pair)) is None or not seen.fit
         lab.machine(bad).run(["ip", "link", "add", "late0", "type", "veth", "peer", "name", "late0-far"])
+        lab.machine(bad).run(["ip", "link", "set", "late0-far", "up"])
         try:
             wait_until(lambda: not unsettled(lab, pair), 15.0, lambda: unsettled(lab, pair))
             assert masters(lab, pair) == {good}
@@ -235,7 +236,7 @@ def test_keepalived_is_too_old(lab: Lab, subnet: SubnetPlan) -> None:
             kill_daemon(lab, master)
             machine.start("daemon")
             wait_until(
-                lambda: "keepalived 1.3.5 is too old: install 2.1.0 or newer" in problems_of(lab, master),
+                lambda: "keepalived 1.3.5 is too old: install 2.2.3 or newer" in problems_of(lab, master),
                 15.0,
                 lambda: f"the problem in status: {problems_of(lab, master)}",
                 interval_s=0.5,
