@@ -19,7 +19,7 @@ Measured = Callable[[str, float], None]
 STOPPED_S = SESSION_TIMEOUT_S + 2.0
 
 
-@pytest.mark.parametrize("who", ["master", "backup"])
+@pytest.mark.parametrize("who", ["master", pytest.param("backup", marks=pytest.mark.long)])
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_daemon_that_does_nothing_disturbs_nobody(
     lab: Lab, subnet: SubnetPlan, how: str, who: str, measured: Measured

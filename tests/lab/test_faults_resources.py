@@ -74,7 +74,7 @@ def test_a_disk_is_full(lab: Lab, subnet: SubnetPlan, who: str, measured: Measur
             lab.fault("free-disk", node)
 
 
-@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+@pytest.mark.parametrize("seconds", [3600.0, pytest.param(-3600.0, marks=pytest.mark.long)])
 def test_a_clock_jumps(lab: Lab, subnet: SubnetPlan, seconds: float, measured: Measured) -> None:
     """Of the daemon of the master, by an hour: its timers run by another clock."""
     with Trial(lab, subnet) as trial:

@@ -347,7 +347,7 @@ def watch_forwarding(lab: Lab, subnet: SubnetPlan, until: Callable[[], bool], ti
 
 
 def test_strict_loses_no_packet_while_all_is_well(lab: Lab, subnet: SubnetPlan) -> None:
-    """Leases are renewed in time, also by a daemon that is restarted; a switchover comes to its end."""
+    """Leases are renewed in time; a switchover comes to its end."""
     with strict(lab, subnet):
         master = master_of(lab, subnet)
         with prober(lab, subnet) as running:

@@ -211,7 +211,9 @@ def kill(process: processes.Process, number: signal.Signals) -> None:
     assert processes.send(process, number)
 
 
-@pytest.mark.parametrize(("number", "reason"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "hung")])
+@pytest.mark.parametrize(
+    ("number", "reason"), [(signal.SIGKILL, "died"), pytest.param(signal.SIGSTOP, "hung", marks=pytest.mark.long)]
+)
 def test_a_dead_or_hanging_conntrackd_is_replaced(
     lab: Lab, subnet: SubnetPlan, number: signal.Signals, reason: str
 ) -> None:
