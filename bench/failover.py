@@ -31,6 +31,7 @@ from bench.probe import Probe, wait_reached
 from bench.report import Report
 from bench.settings import Settings
 from bench.witness import Witness
+from proxypool.core.keepalived import STARTUP_DELAY_S
 from proxypool.lab.errors import LabError
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab
@@ -116,7 +117,7 @@ def _power_off(lab: Lab, pod: str, subnet: SubnetPlan, nodes: tuple[str, ...], h
     master = holder(lab, subnet)
     with Probe(lab, pod, subnet.database_ip) as probe, Witness(lab, host, nodes) as witness:
         # At any moment between two advertisements, also of those a second apart.
-        time.sleep(CALM_S + random.random())  # noqa: S311
+        time.sleep(CALM_S + STARTUP_DELAY_S + random.random())  # noqa: S311
         began = lab.fault(Fault.POWER_OFF, master)
         holder(lab, subnet, wanted=lambda node: node not in {"", master})
         wait_reached(lab, pod, [subnet.database_ip])
