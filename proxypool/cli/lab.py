@@ -17,6 +17,7 @@ import typer
 
 from proxypool.cli.exits import ExitCode, fail, reported
 from proxypool.core.detection import Profile
+from proxypool.lab.fault_kinds import Fault, Options
 
 app = typer.Typer(
     name="lab",
@@ -41,49 +42,6 @@ class TunnelChoice(StrEnum):
     AUTO = "auto"
     GRE = "gre"
     VXLAN = "vxlan"
-
-
-class FaultKind(StrEnum):
-    """The same as `proxypool.lab.faults.Fault`, without importing the lab for `--help`; a test compares them."""
-
-    POWER_OFF = "power-off"
-    POWER_ON = "power-on"
-    PAUSE = "pause"
-    RESUME = "resume"
-    KILL_DAEMON = "kill-daemon"
-    KILL_KEEPALIVED = "kill-keepalived"
-    KILL_CONNTRACKD = "kill-conntrackd"
-    KILL_ZOOKEEPER = "kill-zookeeper"
-    STOP_DAEMON = "stop-daemon"
-    STOP_KEEPALIVED = "stop-keepalived"
-    STOP_CONNTRACKD = "stop-conntrackd"
-    STOP_ZOOKEEPER = "stop-zookeeper"
-    SLOW_ZOOKEEPER = "slow-zookeeper"
-    CONTINUE_ALL = "continue-all"
-    START_SERVICES = "start-services"
-    STORM_KEEPALIVED = "storm-keepalived"
-    CUT_UNDERLAY = "cut-underlay"
-    CUT_UNDERLAY_IN = "cut-underlay-in"
-    CUT_UNDERLAY_OUT = "cut-underlay-out"
-    CUT_VRRP = "cut-vrrp"
-    CUT_VRRP_IN = "cut-vrrp-in"
-    CUT_VRRP_OUT = "cut-vrrp-out"
-    CUT_ZOOKEEPER = "cut-zookeeper"
-    LOSE_VRRP = "lose-vrrp"
-    LOSE_UNDERLAY = "lose-underlay"
-    DELAY_VRRP = "delay-vrrp"
-    DELAY_UNDERLAY = "delay-underlay"
-    HEAL_UNDERLAY = "heal-underlay"
-    CUT_ENI = "cut-eni"
-    DELETE_ENI = "delete-eni"
-    HEAL_ENI = "heal-eni"
-    FLUSH_IPTABLES = "flush-iptables"
-    FILL_CONNTRACK = "fill-conntrack"
-    EMPTY_CONNTRACK = "empty-conntrack"
-    FILL_DISK = "fill-disk"
-    FREE_DISK = "free-disk"
-    JUMP_CLOCK = "jump-clock"
-    SET_CLOCK = "set-clock"
 
 
 Name = Annotated[str, typer.Option("--name", help="Several labs can be up at the same time.")]
@@ -174,7 +132,7 @@ def execute(
 
 @app.command()
 def fault(
-    kind: Annotated[FaultKind, typer.Argument(show_default=False)],
+    kind: Annotated[Fault, typer.Argument(show_default=False)],
     machine: MachineArgument,
     subnet: Annotated[str | None, typer.Option(help="Which ENI or namespace; default: all of the machine.")] = None,
     percent: Annotated[float, typer.Option(help="lose-…: of the packets, each way.", min=0, max=100)] = 20.0,
@@ -185,11 +143,10 @@ def fault(
 ) -> None:
     """Break something, or heal it. power-on starts and heals whatever is missing on a machine."""
     with _errors():
-        from proxypool.lab.faults import Options
         from proxypool.lab.lab import Lab
 
         options = Options(subnet, percent, delay_ms, jitter_ms, seconds)
-        Lab.attach(name).fault(kind.value, machine, options=options)
+        Lab.attach(name).fault(kind, machine, options=options)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
 files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd),
-`recorder` (tells what happened), the ZooKeeper client's and the metrics server's own.
+`probing` (asks through the ENIs), `leasing` (mode strict), `recorder` (tells what happened), the ZooKeeper client's and
+the metrics server's own.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxypool.lab.faults.kinds import Fault
+from proxypool.lab.fault_kinds import Fault
 
 TWO_GATES_S = 1.5
 """Two open gates where the members hear each other: until a program's death or stop is noticed, and its HaVip removed."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from proxypool.lab.faults.kinds import Fault
+from proxypool.lab.fault_kinds import Fault
 from tests.chaos import bounds
 from tests.chaos.history import Connection, FaultEvent, GateChange, History, Pair, Probes
 from tests.chaos.world import NO_ENI, World

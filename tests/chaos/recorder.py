@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from proxypool.core.addressing import namespace_of
 from proxypool.lab.configs import SERVER_TICK_MS, SESSION_TIMEOUT_S
-from proxypool.lab.faults.kinds import Fault, Options
+from proxypool.lab.fault_kinds import Fault, Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.namespaces import has_address, in_network_of
 from proxypool.lab.plans import SubnetPlan

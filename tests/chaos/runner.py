@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from proxypool.lab.errors import LabError, LabTimeout
-from proxypool.lab.faults.kinds import Fault, Options
+from proxypool.lab.fault_kinds import Fault, Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.topology import Kind, Topology
 from tests.chaos.history import History

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxypool.lab.faults.kinds import HEALS, OF_SUBNET, Fault
+from proxypool.lab.fault_kinds import HEALS, OF_SUBNET, Fault
 from proxypool.lab.topology import Kind, Topology
 
 NODE_FAULTS: dict[Fault, float] = {

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import pairwise
 
-from proxypool.lab.faults.kinds import HEALS, Fault
+from proxypool.lab.fault_kinds import HEALS, Fault
 from tests.chaos.history import FaultEvent, History, Pair
 
 Active = frozenset[tuple[Fault, str | None]]

@@ -15,11 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from proxypool.cli.lab import FaultKind
 from proxypool.lab import preflight, processes, state
 from proxypool.lab.application import Application
 from proxypool.lab.errors import LabError, LabTimeout
-from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
 from proxypool.lab.prober import Connections, Flows, Prober
 from proxypool.lab.processes import wait_until
@@ -204,10 +202,6 @@ def test_without_root_one_sentence_says_so() -> None:
 def test_a_missing_program_is_named_with_its_package() -> None:
     with pytest.raises(LabError, match=r"apt-get install keepalived$"):
         preflight.require({"ip": "iproute2", "no-such-program": "keepalived"})
-
-
-def test_faults_of_the_cli_are_those_of_the_lab() -> None:
-    assert [kind.value for kind in FaultKind] == [kind.value for kind in Fault]
 
 
 def test_a_machine_has_its_own_files(lab: Lab) -> None:

@@ -14,7 +14,7 @@ import time
 from itertools import pairwise
 from typing import Self
 
-from proxypool.lab.faults.kinds import Options
+from proxypool.lab.fault_kinds import Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
 from tests.chaos.checker import check, timeline
@@ -52,7 +52,7 @@ class Trial:
             assert not found, "\n".join(told)
 
     def fault(self, kind: str, machine: str, **options: float | str) -> float:
-        """Inject or heal one. `options` as in `proxypool.lab.faults.kinds.Options`."""
+        """Inject or heal one. `options` as in `proxypool.lab.fault_kinds.Options`."""
         return self.recorder.fault(kind, machine, Options(**options))  # type: ignore[arg-type]
 
     def wait_master(self, node: str, timeout_s: float = 5.0) -> None:

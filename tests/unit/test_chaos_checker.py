@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxypool.lab.faults.kinds import Fault
+from proxypool.lab.fault_kinds import Fault
 from tests.chaos import bounds
 from tests.chaos.checker import check, timeline
 from tests.chaos.history import Connection, FaultEvent, GateChange, History, Pair, Probes, Said, Span

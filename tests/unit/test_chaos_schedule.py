@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from proxypool.lab.faults.kinds import HEALS, Fault
+from proxypool.lab.fault_kinds import HEALS, Fault
 from proxypool.lab.topology import Topology
 from tests.chaos.history import FaultEvent
 from tests.chaos.schedule import LONGEST_S, NODE_FAULTS, ZOOKEEPER_FAULTS, make

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
+from proxypool.lab.fault_kinds import HEALS, OF_SUBNET, Fault
 from proxypool.lab.faults import packets
-from proxypool.lab.faults.kinds import HEALS, OF_SUBNET, Fault
 from proxypool.lab.inside.arp import OUR_MAC, REPLY, REQUEST, ArpWatch, Seen
 from proxypool.lab.inside.delayer import PACKET, QUEUE_SUBSYSTEM, VERDICT, _packets
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 
 from proxypool.lab.building import Builder
 from proxypool.lab.errors import LabError
+from proxypool.lab.fault_kinds import HEALS, OF_SUBNET, Fault, Options
 from proxypool.lab.faults import cables, packets, power, programs, resources
-from proxypool.lab.faults.kinds import HEALS, OF_SUBNET, Fault, Options
 from proxypool.lab.machine import Machine
 
 __all__ = ["HEALS", "Fault", "Options", "inject", "troubled"]

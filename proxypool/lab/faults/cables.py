@@ -9,8 +9,8 @@ import time
 from proxypool.lab import network
 from proxypool.lab.building import Builder
 from proxypool.lab.errors import LabError
+from proxypool.lab.fault_kinds import Options
 from proxypool.lab.faults import packets
-from proxypool.lab.faults.kinds import Options
 from proxypool.lab.machine import Machine
 from proxypool.lab.topology import UNDERLAY, Interface, fabric_port
 

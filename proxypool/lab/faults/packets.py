@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from proxypool.lab import background, namespaces
 from proxypool.lab.building import Builder
 from proxypool.lab.errors import LabError
-from proxypool.lab.faults.kinds import Options
+from proxypool.lab.fault_kinds import Options
 from proxypool.lab.machine import Machine
 from proxypool.lab.processes import environment
 from proxypool.lab.topology import UNDERLAY, ZOOKEEPER_PORT, fabric_port

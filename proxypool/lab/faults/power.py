@@ -9,8 +9,8 @@ import time
 
 from proxypool.lab import network, processes
 from proxypool.lab.building import Builder
+from proxypool.lab.fault_kinds import Options
 from proxypool.lab.faults import cables, packets, programs, resources
-from proxypool.lab.faults.kinds import Options
 from proxypool.lab.machine import Machine
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from proxypool.lab import background, processes, services
 from proxypool.lab.building import Builder
 from proxypool.lab.errors import LabError
-from proxypool.lab.faults.kinds import Options
+from proxypool.lab.fault_kinds import Options
 from proxypool.lab.machine import Machine
 
 Act = Callable[[Builder, Machine, Options], float]

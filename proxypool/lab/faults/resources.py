@@ -13,7 +13,7 @@ from proxypool.core.addressing import namespace_of
 from proxypool.lab import connection_table, namespaces
 from proxypool.lab.building import Builder
 from proxypool.lab.errors import LabError
-from proxypool.lab.faults.kinds import Options
+from proxypool.lab.fault_kinds import Options
 from proxypool.lab.machine import Machine
 
 ALL_ROOM = "50%"

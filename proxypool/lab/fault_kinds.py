@@ -1,4 +1,4 @@
-"""The kinds of faults, and their options. Pure."""
+"""The kinds of faults, and their options. Pure, and imports nothing: the command line needs it for `--help`."""
 
 from __future__ import annotations
 
