@@ -206,8 +206,6 @@ class Member:
             # Before all else: the customer's servers send to the old master until they hear it.
             self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
-        if is_open and self.gate:
-            self.clock.gate_opened(self.pair)
 
     def _borrow(self, *, is_wanted: bool) -> None:
         """Serve the HaVip while keepalived is about to take it from the living master; no longer."""
@@ -267,12 +265,16 @@ class Member:
         self.handle(PrioritySeen(self._track.read()), now)
 
     def _look_at_gate(self) -> None:
+        was_open = self.gate
         self.gate, self.has_stale_handles = None, False
         if self.handles is not None:
             try:
                 self.gate = self.handles.gate.read()
             except OSError:
                 self.has_stale_handles = True
+        if self.gate and not was_open:
+            # Whoever wrote it: a notify line may have, and then it is seen here when the kernel tells.
+            self.clock.gate_opened(self.pair)
 
     def check_gate(self, now: float) -> None:
         """Compare the gate with what it should be, and repair. A torn gate is as wrong as the wrong one."""
