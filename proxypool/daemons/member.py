@@ -68,6 +68,8 @@ class Member:
     scenes: SubnetScenes
     """What its namespace must look like, from snapshot to snapshot."""
     state: MemberState = field(init=False)
+    next_deadline: float | None = field(init=False, default=None)
+    """When the machine wants a Tick at the latest, as its state says."""
     acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
     condition: Condition = field(default_factory=Condition)
     probe_rtt_s: Callable[[], float | None] = lambda: None
@@ -114,6 +116,7 @@ class Member:
         self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
+        self.next_deadline = self.state.next_deadline
 
     @property
     def label(self) -> str:
@@ -124,7 +127,8 @@ class Member:
         """Give the machine an event and do what it says."""
         before = self.state
         self.state, effects = step(before, event, now)
-        self.is_touched = self.is_touched or self.state != before
+        if self.state != before:
+            self.is_touched, self.next_deadline = True, self.state.next_deadline
         if self.state.is_strict or before.is_strict:
             self._fence(before, now)
         for effect in effects:
@@ -294,8 +298,7 @@ class Member:
         self._check_announcer(now, is_wanted=wanted.gate is True)
         if wanted.priority is not None and priority != wanted.priority:
             self.handle(PrioritySeen(priority), now)
-        deadline = self.state.next_deadline
-        if deadline is not None and now >= deadline:
+        if self.next_deadline is not None and now >= self.next_deadline:
             self.handle(Tick(), now)
 
     def _check_announcer(self, now: float, *, is_wanted: bool) -> None:
