@@ -136,8 +136,8 @@ def _power_off(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> list[float]:
 
 
 def _cold_start(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> float:
-    """From the start of a booted node's services until it can take every pair over: its daemon says so, and every member
-    is a fit backup.
+    """From the start of a booted node's services until it can take every pair over: its daemon says so, and all its
+    members are fit backups.
     """
     node = OUR_NODES[1]
     survivor = OUR_NODES[0]

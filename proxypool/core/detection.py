@@ -20,6 +20,8 @@ VRRP_UNIT_MS = 10
 """VRRPv3 counts in hundredths of a second."""
 MAX_ADVERTS_PER_S = 2500
 """Of all pairs of a node together: some tenth of a core."""
+MOST_PAIRS = 255
+"""VRRP ids of one underlay card."""
 
 
 class Profile(StrEnum):
@@ -49,6 +51,11 @@ class Detection:
     def silence_ms(self, pairs: int = 1) -> int:
         """The longest silence before a takeover, in ms, without the skew time of at most an interval."""
         return self.missing * self.interval_ms(pairs)
+
+    @property
+    def longest_s(self) -> float:
+        """The longest time from a master's last advertisement to the takeover, in seconds, on a full node."""
+        return (self.missing + 1) * self.interval_ms(MOST_PAIRS) / 1000
 
 
 PROFILES = {

@@ -302,6 +302,8 @@ _TRIGGER_OF_VRRP = {
 
 MESSAGE_S = 0.25
 """Time for the news of an ended session to reach a member."""
+SILENT_S = 2.0
+"""See `Timers`; more where advertisements are slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,7 @@ class Timers:
     tie_break_s: float = 6.25
     """How long two masters that do not hear each other may last. It must be longer than a dead member's candidate can
     outlive it: otherwise the survivor of a power-off would stand aside for a dead one. See `for_session`."""
-    silent_s: float = 2.0
+    silent_s: float = SILENT_S
     """A backup that has been one for so long hears a living master: longer than VRRP takes to miss one, and shorter
     than the tie break."""
     hold_s: float = 15.0
@@ -328,14 +330,18 @@ class Timers:
     """How much longer a new one waits: for clocks that do not run alike."""
 
     @staticmethod
-    def for_session(session_timeout_s: float, server_tick_s: float | None = None) -> Timers:
+    def for_session(
+        session_timeout_s: float, server_tick_s: float | None = None, *, detection_s: float = 0.0
+    ) -> Timers:
         """The shortest safe times for a ZooKeeper session timeout, which must be the same on both members.
 
         The server ends sessions in whole ticks (`tickTime`), up to one late; it grants no session of less than two
-        ticks, so half the timeout is the longest tick there can be.
+        ticks, so half the timeout is the longest tick there can be. `detection_s`: how long VRRP takes to miss a
+        master.
         """
         tick_s = session_timeout_s / 2 if server_tick_s is None else server_tick_s
-        return Timers(session_timeout_s + tick_s + MESSAGE_S)
+        silent_s = max(SILENT_S, detection_s + 1.0)
+        return Timers(max(session_timeout_s + tick_s, silent_s) + MESSAGE_S, silent_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,6 +295,9 @@ class Member:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
         self.check_gate(now)
         wanted, priority = decide(self.state), self._track.read()
+        if not (wanted.gate and self.state.is_preparing):
+            # Once more, if the kernel refused to end it.
+            self._borrow(is_wanted=False)
         self._check_announcer(now, is_wanted=wanted.gate is True)
         if wanted.priority is not None and priority != wanted.priority:
             self.handle(PrioritySeen(priority), now)
