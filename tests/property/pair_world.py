@@ -8,7 +8,7 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
 - The gate follows keepalived's notify lines even without a daemon. A daemon hears keepalived within the tick; one that
   is killed in the milliseconds between keepalived's writing of the gate and its own is not modelled.
 - ZooKeeper: sessions expire in whole server ticks after the last ping, so up to one tick late; while it is down nothing
-  expires, and afterwards every session starts anew. Candidates queue in the order of their creation.
+  expires, and afterwards every session starts anew, and every client has noticed. Candidates queue in the order of their creation.
 - The adapter keeps its wish to contend and fulfils it after every reconnect; it says LOST when its session is over, and
   also by its own clock, because no server tells it so while none answers.
 - A daemon's restart keeps track file, keepalived, gate and session; a power cycle keeps nothing.
@@ -78,6 +78,7 @@ class ZooKeeper:
 
     def __init__(self) -> None:
         self.is_up = True
+        self.starts = 0
         self.version = 0
         self.candidates: tuple[Candidate, ...] = ()
         self._expires: dict[int, float] = {}
@@ -117,6 +118,7 @@ class ZooKeeper:
 
     def start(self, now: float) -> None:
         self.is_up = True
+        self.starts += 1
         self._expires = dict.fromkeys(self._expires, _expiry(now))
 
     def expire(self, now: float) -> None:
@@ -147,6 +149,8 @@ class Client:
     is_strict: bool = False
     lease_s: float = 0.0
     clock: Callable[[float], float] = lambda now: now
+    _starts: int = 0
+    """Of the servers, as last noticed."""
     _seen: int = -1
     _pinged: float = 0.0
     _leased: float = -math.inf
@@ -156,7 +160,9 @@ class Client:
 
     def run(self, now: float, *, is_cut: bool) -> Iterator[Event]:
         """One tick: connect, ping, stand or withdraw, watch."""
-        if is_cut or not self.zookeeper.is_up:
+        if is_cut or not self.zookeeper.is_up or (self._starts != self.zookeeper.starts):
+            # Also a server that is back at once has broken every connection.
+            self._starts = self.zookeeper.starts
             yield from self._unreachable(now)
         elif self.state is not Coordinator.CONNECTED:
             yield from self._connect(now)

@@ -308,6 +308,12 @@ SCENARIOS: dict[str, tuple[Fault, ...]] = {
         Fault(LONG, "zookeeper"),
         Fault(LONG, "zookeeper"),
     ),
+    "the elected one dies in a partition, and ZooKeeper's restart lengthens its session": (
+        Fault(6, "heartbeats"),
+        Fault(0, "power", 1),
+        Fault(33, "zookeeper"),
+        Fault(0, "zookeeper"),
+    ),
     "the one that stands aside restarts its daemon": (
         Fault(SETTLED, "heartbeats"),
         Fault(LONG, "daemon", 1),
