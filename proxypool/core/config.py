@@ -46,8 +46,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How soon a silent master is replaced: `fast` 40 ms, `balanced` 50 ms, `conservative` 0.4 s. The quicker, the more
     easily lost packets and busy processors look like a dead master. Set the same on both nodes of a pair."""
     advert_interval_ms: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] | None = None
-    """VRRP advertisement interval, instead of the profile's. VRRPv3 counts in 10 ms. A node of more than 20 pairs
-    stretches what it has to, so that it sends 2,000 a second at most."""
+    """VRRP advertisement interval, instead of the profile's. VRRPv3 counts in 10 ms. A node of more than 25 pairs
+    stretches what it has to, so that it sends 2,500 a second at most."""
     missing_adverts: Annotated[int, Meta(ge=2, le=100)] | None = None
     """So many missing advertisements end a master, instead of the profile's number."""
     keepalived_dir: str = "/etc/keepalived"

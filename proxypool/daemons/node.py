@@ -146,7 +146,9 @@ class NodeDaemon:
                 detection,
             ),
             run_dir=self.run_dir,
-            timers=Timers.for_session(zookeeper.session_timeout_s, zookeeper.server_tick_s),
+            timers=Timers.for_session(
+                zookeeper.session_timeout_s, zookeeper.server_tick_s, detection_s=detection.longest_s
+            ),
             dataplane=self.dataplane,
             watch=self.watch,
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
