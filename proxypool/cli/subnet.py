@@ -34,10 +34,13 @@ def add(
     cidr: Annotated[list[str], typer.Option("--cidr", metavar="CIDR", help="Its addresses; may be given again.")],
     tenant: Annotated[str, typer.Option(help="Whose it is. CIDRs may overlap between tenants only.")] = "default",
     key: Annotated[int | None, typer.Option(help="Tunnel key, 1-16777215. Default: the smallest free one.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For people and providers; may be given again.")
+    ] = None,
 ) -> None:
     """Add a subnet. The same again changes nothing."""
     settings: Settings = context.obj
-    request = SubnetRequest(id=subnet, cidrs=_networks(cidr), tenant=tenant, key=key)
+    request = SubnetRequest(id=subnet, cidrs=_networks(cidr), tenant=tenant, key=key, labels=_labels(label))
     with settings.store() as store:
         spec = store.add_subnet(request)
     typer.echo(f"subnet {spec.id}: {', '.join(map(str, spec.cidrs))}, tenant {spec.tenant}, tunnel key {spec.key}")
@@ -48,6 +51,18 @@ def _networks(texts: list[str]) -> tuple[IPv4Network, ...]:
         return tuple(IPv4Network(item) for text in texts for item in text.split(","))
     except ValueError as error:
         raise InvalidInput(f"--cidr: {error}") from error
+
+
+def _labels(texts: list[str] | None) -> dict[str, str] | None:
+    if texts is None:
+        return None
+    labels = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise InvalidInput(f"--label {text!r} is not KEY=VALUE")
+        labels[key] = value
+    return labels
 
 
 @app.command("list")

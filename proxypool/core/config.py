@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -21,6 +21,7 @@ PATH_VARIABLE = "PROXYPOOL_CONFIG"
 NODE_METRICS = "127.0.0.1:9477"
 HOST_METRICS = "127.0.0.1:9478"
 Seconds = Annotated[float, Meta(gt=0)]
+T = TypeVar("T", bound=Struct)
 
 
 class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +95,14 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Annotated[str, Meta(pattern="^(text|json)$")] = "text"
 
 
+class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who makes cards and floating addresses for the controller."""
+
+    name: Name = "spare"
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`[provider.<name>]` as they stand there. Only the provider itself knows its keys."""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -103,6 +112,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: HostConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
+    provider: ProviderConfig = ProviderConfig()
     run_dir: str = "/run/proxypool"
 
 
@@ -126,6 +136,8 @@ def parse(text: str, *, what: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{what}: {error}") from error
     _refuse_unknown(raw, what)
+    if isinstance(raw.get("provider"), dict):
+        raw["provider"] = _provider_section(raw["provider"], what)
     try:
         config: Config = msgspec.convert(raw, Config, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
@@ -143,6 +155,32 @@ def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
         values = raw.get(section)
         if isinstance(values, dict):
             _check_keys(values, kind, f"{section}.", what)
+
+
+def _provider_section(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    for key in values:
+        if key != "name" and key not in tables:
+            raise InvalidInput(f"{what}: unknown key provider.{key}: it is `name`, or a table [provider.<name>]")
+    return {"tables": tables} | ({"name": values["name"]} if "name" in values else {})
+
+
+def section(values: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """A table of the configuration that belongs to a provider.
+
+    Args:
+        values: what stands in it.
+        kind: what it must be.
+        where: its name, for errors: `provider.command`.
+
+    Raises:
+        InvalidInput: an unknown key (with the nearest known one), a value of the wrong kind or range.
+    """
+    _check_keys(values, kind, f"{where}.", "configuration")
+    try:
+        return msgspec.convert(values, kind, dec_hook=decode_hook)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise InvalidInput(f"configuration, [{where}]: {error}") from error
 
 
 def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, what: str) -> None:

@@ -75,6 +75,8 @@ class SubnetSpec(Document, frozen=True, kw_only=True):
     tenant: Name = "default"
     scaling: ScalingSpec | None = None
     """None: its pairs are the operator's own business."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """For people and providers: the platform's own names of it."""
 
 
 class MemberSpec(Struct, frozen=True, kw_only=True):

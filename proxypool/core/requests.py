@@ -79,6 +79,8 @@ class SubnetRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cidrs: tuple[IPv4Network, ...]
     tenant: Name = "default"
     key: _Key | None = None
+    labels: Mapping[str, str] | None = None
+    """None: what it has."""
     pairs: tuple[PairRequest, ...] = ()
 
 
@@ -152,7 +154,10 @@ def resolve_subnet(request: SubnetRequest, subnets: Mapping[str, SubnetSpec]) ->
     key = request.key
     if key is None:
         key = current.key if current else allocate_key(subnet.key for subnet in subnets.values())
-    return SubnetSpec(id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant)
+    labels = request.labels
+    if labels is None:
+        labels = current.labels if current else {}
+    return SubnetSpec(id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant, labels=labels)
 
 
 def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairSpec:
