@@ -21,9 +21,9 @@ from proxypool.core.scaling.action import (
     GotCard,
     Offered,
     PutPair,
-    Released,
     ReleaseAddresses,
     ReleaseCard,
+    Released,
     RemovePair,
     Seen,
     SetState,
@@ -36,9 +36,10 @@ from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSp
 from proxypool.core.scaling.placement import CardOffer, NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
 from proxypool.core.scaling.readiness import Readiness
+from proxypool.core.scaling.retry import ErrorKind
 
 PROVIDER = "fake"
-NODES = {"n1": "z1", "n2": "z1", "n3": "z2", "n4": "z2", "n5": "z3", "n6": "z3"}
+NODES = {f"n{at}": f"z{at % 5}" for at in range(10)}
 DEAD_AFTER_S = 300.0
 
 
@@ -53,19 +54,19 @@ class FakeProvider:
     cards: set[tuple[str, str, str]] = field(default_factory=set)
     """Subnet, pair, node."""
     addresses: dict[tuple[str, str], IPv4Address] = field(default_factory=dict)
-    failures: list[tuple[str, bool]] = field(default_factory=list)
+    failures: list[tuple[ErrorKind, bool]] = field(default_factory=list)
     """Of the next calls: kind of error, and whether what was asked for is done all the same."""
     given: int = 0
 
     def call(self, subnet: str, pair: str, what: Call) -> Answer:
         """Do it, or fail."""
-        kind, is_done = self.failures.pop(0) if self.failures else ("", True)
-        answer = self._do(subnet, pair, what) if is_done or not kind else None
-        if not kind:
-            assert answer is not None
-            return answer
-        node = what.node if isinstance(what, AcquireCard) and kind == "quota" else ""
-        return Failed(kind, is_passing=kind in ("throttled", "unavailable"), node=node, retry_after_s=2.0)
+        if not self.failures:
+            return self._do(subnet, pair, what)
+        kind, is_done = self.failures.pop(0)
+        if is_done:
+            self._do(subnet, pair, what)
+        node = what.node if isinstance(what, AcquireCard) else ""
+        return Failed(f"{kind}, as it is", kind, node=node, retry_after_s=2.0)
 
     def _do(self, subnet: str, pair: str, what: Call) -> Answer:
         match what:

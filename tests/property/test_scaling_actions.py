@@ -6,10 +6,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from proxypool.core.scaling.retry import ErrorKind
 from tests.property.effort import effort
 from tests.property.scaling_world import NODES, World
 
-ERRORS = st.sampled_from(["throttled", "unavailable", "quota", "not-authorised", "refused"])
+ERRORS = st.sampled_from(list(ErrorKind))
 
 
 class ScalingMachine(RuleBasedStateMachine):
@@ -40,7 +41,7 @@ class ScalingMachine(RuleBasedStateMachine):
         self.world.wanted[name] = max(scaling.min_pairs, wanted)
 
     @rule(kind=ERRORS, is_done=st.booleans())
-    def provider_errs(self, kind: str, is_done: bool) -> None:
+    def provider_errs(self, *, kind: ErrorKind, is_done: bool) -> None:
         self.world.provider.failures.append((kind, is_done))
 
     @rule(node=st.sampled_from(sorted(NODES)))
@@ -52,7 +53,7 @@ class ScalingMachine(RuleBasedStateMachine):
         self.world.draining ^= {node}
 
     @rule(is_ready=st.booleans(), is_empty=st.booleans())
-    def pairs_come_up_or_empty(self, is_ready: bool, is_empty: bool) -> None:
+    def pairs_come_up_or_empty(self, *, is_ready: bool, is_empty: bool) -> None:
         self.world.is_ready, self.world.is_empty = is_ready, is_empty
 
     @invariant()
@@ -70,14 +71,14 @@ class ScalingMachine(RuleBasedStateMachine):
         world.draining.clear()
         world.provider.failures.clear()
         world.is_ready = world.is_empty = True
-        for _ in range(60):
+        for _ in range(100):
             world.crash_in = None
             world.round()
             world.now += 70.0
         assert world.actions == {}
         assert world.held() == world.documented(), world.finished
         for name in world.subnets:
-            assert world.active(name) == world.wanted[name] == len(world.pairs[name])
+            assert world.active(name) == world.wanted[name] == len(world.pairs[name]), (world.pairs, world.finished)
 
 
 TestScalingActions = ScalingMachine.TestCase

@@ -31,10 +31,10 @@ from proxypool.core.scaling.model import Cause
 from proxypool.core.scaling.naming import pair_name
 from proxypool.core.scaling.placement import CardOffer, NodeRoom, NoPlace, Spread, place
 from proxypool.core.scaling.readiness import Readiness
+from proxypool.core.scaling.retry import ErrorKind, delay_s, passes
 
 MAX_REFUSED = 6
 """Nodes that are given up before the whole action is."""
-FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +147,9 @@ class Failed:
     """A call or a write that failed."""
 
     why: str
-    is_passing: bool
-    """Whether it may succeed if it is tried again."""
+    kind: ErrorKind
     node: str = ""
-    """Where another node may do: its quota or room is used up."""
+    """Of a card: where, as another node may do."""
     retry_after_s: float = 0.0
 
 
@@ -217,13 +216,14 @@ def _elsewhere(action: Action, nodes: tuple[str, ...], why: str, now: float) -> 
 def _failed(action: Action, failure: Failed, seen: Seen, now: float) -> Turn:
     limit_s = {Step.PLACE: seen.deadlines.place_s, Step.ACQUIRE: seen.deadlines.acquire_s}.get(action.step)
     is_late = limit_s is not None and now - action.step_since >= limit_s
-    if action.step in (Step.PLACE, Step.ACQUIRE, Step.WRITE) and (is_late or not failure.is_passing):
-        if failure.node and not failure.is_passing:
+    if action.step in (Step.PLACE, Step.ACQUIRE, Step.WRITE) and (is_late or not passes(failure.kind)):
+        if failure.node and failure.kind is ErrorKind.QUOTA:
             return Turn(_elsewhere(action, (failure.node,), failure.why, now))
         return Turn(_give_up(action, failure.why, now))
     # What can only be tried again is: nothing may stay behind.
-    pause_s = min(LAST_RETRY_S, max(failure.retry_after_s, FIRST_RETRY_S * 2.0 ** min(action.attempts, 10)))
-    return Turn(replace(action, attempts=action.attempts + 1, retry_at=now + pause_s, error=failure.why))
+    attempts = action.attempts + 1
+    pause_s = delay_s(failure.kind, attempts, retry_after_s=failure.retry_after_s, key=action.id)
+    return Turn(replace(action, attempts=attempts, retry_at=now + pause_s, error=failure.why))
 
 
 # ---- a pair comes ----------------------------------------------------------------------------------------------------

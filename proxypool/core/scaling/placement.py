@@ -11,10 +11,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 ZONE, RACK = "zone", "rack"
 FULL = 0.7
 """A node that uses so much of its bandwidth gets no more pairs: what it has may grow."""
+
+
+_Domain: TypeAlias = tuple[str, str]
 
 
 class Spread(StrEnum):
@@ -80,9 +84,14 @@ def place(
         (node for node in every if hindrances[node.name] is None), key=lambda node: _rank(subnet, node, spread)
     )
     label = ZONE if len({node.labels[ZONE] for node in every if ZONE in node.labels}) > 1 else RACK
-    best: dict[tuple[str, str], str] = {}
+    best: dict[_Domain, str] = {}
     for node in free:
         best.setdefault(_domain(node, label), node.name)
+    sizes = Counter(_domain(node, label) for node in free)
+    for domain, size in sizes.items():
+        if 2 * size >= len(free):
+            # Or the last nodes of the largest domain would find no partner for the subnet's next pairs.
+            best = {domain: best[domain], **best}
     match list(best.values()):
         case [first, second, *_]:
             return first, second
@@ -111,7 +120,7 @@ def _rank(subnet: str, node: NodeRoom, spread: Spread) -> tuple[float, bytes]:
     return fullness, hashlib.blake2b(f"{subnet}/{node.name}".encode(), digest_size=8).digest()
 
 
-def _domain(node: NodeRoom, label: str) -> tuple[str, str]:
+def _domain(node: NodeRoom, label: str) -> _Domain:
     name = node.labels.get(label)
     if name is None:
         return "node", node.name
