@@ -190,6 +190,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
             *((("state sync", _sync(pair)),) if pair.egress_address else ()),
             ("state", pair.state),
+            *((("provider", pair.provider),) if pair.provider else ()),
             ("weight", str(pair.weight)),
             ("mode", pair.mode),
             ("probe", str(pair.probe or "")),

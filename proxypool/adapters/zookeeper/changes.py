@@ -13,8 +13,25 @@ from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write
 from proxypool.core.documents import encode
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import PairSpec, PoolSpec, Snapshot, validate_pair, validate_pool, validate_subnet
-from proxypool.core.requests import PoolRequest, resolve_pair, resolve_pool, resolve_subnet
+from proxypool.core.model import (
+    PairSpec,
+    PoolSpec,
+    Snapshot,
+    SubnetSpec,
+    validate_pair,
+    validate_pool,
+    validate_subnet,
+)
+from proxypool.core.requests import (
+    PoolRequest,
+    SubnetRequest,
+    resolve_pair,
+    resolve_pool,
+    resolve_spares,
+    resolve_subnet,
+)
+from proxypool.core.scaling.documents import NodeOrders, Spares
+from proxypool.core.scaling.requests import validate_spares
 
 UNCHANGED = "unchanged"
 
@@ -62,7 +79,22 @@ def pool_changes(request: PoolRequest, tree: PoolTree, *, is_addition: bool = Fa
             suspects |= {pair.id} if change.what != UNCHANGED else set()
         for name in sorted(suspects):
             validate_pair(wanted.pairs[subnet.id][name], wanted)
+        changes += _spares_changes(subnet, wanted, tree)
     return changes
+
+
+def _spares_changes(request: SubnetRequest, wanted: Snapshot, tree: PoolTree) -> Iterator[Change]:
+    if request.spares is None:
+        return
+    known = tree.spares()
+    new = resolve_spares(request.spares, known.get(request.id))
+    validate_spares(wanted.subnets[request.id], new, wanted, known)
+    yield spares_change(tree, request.id, new)
+
+
+def spares_change(tree: PoolTree, subnet: str, new: Spares) -> Change:
+    """Give a subnet these spares, and no others. The tree must have been read with `Extent.PLACING`."""
+    return _change(tree, "spares", subnet, ("subnets", subnet, "spares"), new, ())
 
 
 def _resolved(request: PoolRequest, now: Snapshot) -> Snapshot:
@@ -152,3 +184,36 @@ def pair_change(tree: PoolTree, subnet: str, pair: str, alter: Callable[[PairSpe
     if spec is None:
         raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
     return _change(tree, "pair", f"{subnet}/{pair}", parts, alter(spec, snapshot), ())
+
+
+def subnet_change(tree: PoolTree, subnet: str, alter: Callable[[SubnetSpec], SubnetSpec]) -> Change:
+    """Change one subnet that is there.
+
+    Raises:
+        NotFound: there is no such subnet.
+        InvalidInput: its document cannot be read, so that most of it would be lost.
+    """
+    require_subnet(tree, subnet)
+    parts = ("subnets", subnet)
+    spec = tree.snapshot().subnets.get(subnet)
+    if spec is None:
+        raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
+    return _change(tree, "subnet", subnet, parts, alter(spec), ())
+
+
+def orders_change(tree: PoolTree, node: str, alter: Callable[[NodeOrders], NodeOrders]) -> Change:
+    """Change what is ordered of a node. The tree must have been read with `Extent.PLACING`. Orders that cannot be read
+    count as none.
+
+    Raises:
+        NotFound: no such node has registered.
+    """
+    known = tree.names(("nodes",))
+    if node not in known:
+        raise NotFound("node", node, known)
+    old = tree.orders().get(node, NodeOrders())
+    new = alter(old)
+    parts = ("nodes", node, "orders")
+    if new == old and tree.problem(parts) is None:
+        return Change("node", node, UNCHANGED)
+    return _change(tree, "node", node, parts, new, ())

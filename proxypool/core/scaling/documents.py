@@ -1,4 +1,4 @@
-"""Documents of scaling in ZooKeeper, besides the field `scaling` of a subnet: see docs/scaling.md. Pure."""
+"""Documents of scaling in ZooKeeper, besides the field `scaling` of a subnet: "Documents" in docs/scaling.md. Pure."""
 
 from __future__ import annotations
 
@@ -95,6 +95,16 @@ class Spares(Document, frozen=True, kw_only=True):
     members: tuple[MemberSpec, ...] = ()
     havips: tuple[IPv4Address, ...] = ()
     egress_addresses: tuple[IPv4Address, ...] = ()
+
+
+class Placing(Struct, frozen=True, kw_only=True):
+    """What a pool has for new pairs, besides its specs."""
+
+    nodes_alive: frozenset[str] = frozenset()
+    orders: Mapping[str, NodeOrders] = field(default_factory=dict)
+    """By node."""
+    spares: Mapping[str, Spares] = field(default_factory=dict)
+    """By subnet."""
 
 
 class SubnetVerdict(Struct, frozen=True, kw_only=True):
