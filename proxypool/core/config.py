@@ -20,6 +20,7 @@ DEFAULT_PATH = "/etc/proxypool/proxypool.toml"
 PATH_VARIABLE = "PROXYPOOL_CONFIG"
 NODE_METRICS = "127.0.0.1:9477"
 HOST_METRICS = "127.0.0.1:9478"
+Limit = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 T = TypeVar("T", bound=Struct)
 
@@ -52,6 +53,13 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     missing_adverts: Annotated[int, Meta(ge=2, le=100)] | None = None
     """So many missing advertisements end a master, instead of the profile's number."""
     keepalived_dir: str = "/etc/keepalived"
+    bandwidth_bytes_per_s: Limit | None = None
+    """What the machine can carry in each direction. Default: the speed of the underlay's link, if its driver tells;
+    cloud machines are often sold with less. None and no speed: not a reason to scale. See docs/scaling.md."""
+    packets_per_s: Limit | None = None
+    """What it can forward, both directions together. None: not a reason to scale."""
+    new_connections_per_s: Limit | None = None
+    """How many connections it can begin. None: not a reason to scale."""
 
 
 class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

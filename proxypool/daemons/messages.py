@@ -171,6 +171,18 @@ class ConnectionsCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class PortsCounted:
+    """Source ports in use toward the busiest destination of a subnet; None: they could not be counted, and why."""
+
+    subnet: str
+    ports: int | None
+    cpu_s: float
+    at: float
+    """Monotonic seconds, when it began."""
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SyncSeen:
     """How a subnet's connections are told to the other member of its pair."""
 
@@ -263,6 +275,7 @@ Message: TypeAlias = (
     | LeaseRenewed
     | EniProbed
     | ConnectionsCounted
+    | PortsCounted
     | SyncSeen
     | MasterRecorded
     | PeerHeard
