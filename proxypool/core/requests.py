@@ -161,16 +161,15 @@ def resolve_subnet(request: SubnetRequest, subnets: Mapping[str, SubnetSpec]) ->
     key = request.key
     if key is None:
         key = current.key if current else allocate_key(subnet.key for subnet in subnets.values())
-<<<<<<< HEAD
     labels = request.labels
     if labels is None:
         labels = current.labels if current else {}
-    return SubnetSpec(id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant, labels=labels)
-=======
     scaling = current.scaling if current else None
     if request.scaling is not None:
         scaling = request.scaling.applied(request.id, scaling)
-    return SubnetSpec(id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant, scaling=scaling)
+    return SubnetSpec(
+        id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant, scaling=scaling, labels=labels
+    )
 
 
 def resolve_spares(request: SparesRequest, current: Spares | None) -> Spares:
@@ -181,7 +180,6 @@ def resolve_spares(request: SparesRequest, current: Spares | None) -> Spares:
         havips=request.havips,
         egress_addresses=request.egress_addresses,
     )
->>>>>>> scalecli
 
 
 def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairSpec:

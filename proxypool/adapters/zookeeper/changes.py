@@ -34,6 +34,8 @@ from proxypool.core.scaling.documents import NodeOrders, Spares
 from proxypool.core.scaling.requests import validate_spares
 
 UNCHANGED = "unchanged"
+PAIR_CONTAINERS = ("election", "status")
+"""What is made together with a pair's document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def pool_changes(request: PoolRequest, tree: PoolTree, *, is_addition: bool = Fa
         for pair in subnet.pairs:
             found = wanted.pairs[subnet.id][pair.id]
             name = f"{subnet.id}/{pair.id}"
-            change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status"))
+            change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, PAIR_CONTAINERS)
             changes.append(change)
             _require_new(change, is_addition=is_addition)
             suspects |= {pair.id} if change.what != UNCHANGED else set()
@@ -135,13 +137,14 @@ def _change(
     data = encode(document, raw)
     path = tree.path(parts)
     if raw is None:
-        return Change(kind, name, "added", tuple(_creation(path, data, containers)))
+        return Change(kind, name, "added", tuple(creation(path, data, containers)))
     if tree.document(parts) == document and tree.problem(parts) is None:
         return Change(kind, name, UNCHANGED)
     return Change(kind, name, "changed", (SetData(path, data),))
 
 
-def _creation(path: str, data: bytes, containers: Sequence[str]) -> Iterator[Write]:
+def creation(path: str, data: bytes, containers: Sequence[str]) -> Iterator[Write]:
+    """Make a document and the containers that belong to it."""
     yield Create(path, data)
     for container in containers:
         yield Create(f"{path}/{container}")

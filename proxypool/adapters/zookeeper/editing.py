@@ -18,7 +18,7 @@ from proxypool.adapters.zookeeper.reading import Node, read_nodes
 from proxypool.adapters.zookeeper.registry import pool_missing
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
-from proxypool.adapters.zookeeper.writing import Delete, SetData, Write, commit
+from proxypool.adapters.zookeeper.writing import Check, Delete, SetData, Write, commit
 
 ATTEMPTS = 40
 MAX_BYTES = 600_000
@@ -59,21 +59,35 @@ class PoolEditor:
             What `read` and `plan` raise; nothing was changed then.
         """
         for attempt in range(ATTEMPTS):
-            (version,) = read_nodes(self._session, (self._version_path,))
-            if version is None:
-                raise pool_missing(self._layout.pool)
+            version = self.version()
             changes = plan(self.read(extent))
-            if self._commit(version, [write for change in changes for write in change.writes]):
+            if self.commit(version, [write for change in changes for write in change.writes]):
                 return changes
             time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - spreads rivals, keeps no secret
         raise Conflict("others change the pool again and again: try once more")
 
-    def _commit(self, version: Node, writes: Sequence[Write]) -> bool:
-        """Whether nobody else changed the pool since `version` was read."""
+    def version(self) -> Node:
+        """The pool's version, to be read before what an edit is made of.
+
+        Raises:
+            PoolMissing: it was not initialised.
+            TransientError: the connection broke.
+        """
+        (version,) = read_nodes(self._session, (self._version_path,))
+        if version is None:
+            raise pool_missing(self._layout.pool)
+        return version
+
+    def commit(self, version: Node, writes: Sequence[Write], checks: Sequence[Check] = ()) -> bool:
+        """Whether nobody else changed the pool since `version` was read, all checks hold, and all was written.
+
+        Raises:
+            TransientError: the connection broke.
+        """
         try:
             for count, part in enumerate(_parts(writes)):
                 guard = SetData(self._version_path, version.data, version.version + count)
-                commit(self._session, [guard, *part])
+                commit(self._session, [*checks, guard, *part])
         except (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError):
             return False
         return True

@@ -20,7 +20,7 @@ from proxypool.adapters.zookeeper.layout import Extent, Parts, facet_of
 from proxypool.adapters.zookeeper.reading import Watch, read_all
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
-from proxypool.core.errors import ProxypoolError
+from proxypool.core.errors import ProxypoolError, TransientError
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.documents import Placing
@@ -75,6 +75,8 @@ class PoolMirror:
         self._wake = threading.Condition()
         self._changed: set[Parts] = set()
         self._must_reload = True
+        self._waiting: list[threading.Event] = []
+        """Of those who want to know that everything was read."""
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="pool-mirror", daemon=True)
         self.loaded = threading.Event()
@@ -89,6 +91,23 @@ class PoolMirror:
     def placing(self) -> Placing:
         """Living nodes, orders about nodes and spares as last read; empty unless they are followed."""
         return self._placing
+
+    def current(self, within_s: float) -> Snapshot:
+        """The pool with all that was written before the last answer that the session got.
+
+        Raises:
+            TransientError: not within that time.
+        """
+        is_read = threading.Event()
+        self._session.after_events(lambda: self._await(is_read))
+        if not is_read.wait(within_s):
+            raise TransientError("ZooKeeper is read too slowly: trying again")
+        return self._snapshot
+
+    def _await(self, is_read: threading.Event) -> None:
+        with self._wake:
+            self._waiting.append(is_read)
+            self._wake.notify()
 
     def start(self) -> None:
         """Follow the pool from now on, as soon as the session is connected."""
@@ -129,8 +148,11 @@ class PoolMirror:
             with self._wake:
                 changed, self._changed = self._changed, set()
                 reload, self._must_reload = self._must_reload, False
+                waiting, self._waiting = self._waiting, []
             try:
                 self._read(changed, reload=reload)
+                for is_read in waiting:
+                    is_read.set()
             except ProxypoolError as error:
                 log.debug("reading the pool again: %s", error)
                 self._read_again_later()
@@ -141,7 +163,7 @@ class PoolMirror:
 
     def _has_work(self) -> bool:
         is_connected = self._session.state is Coordinator.CONNECTED
-        return self._is_stopping or (is_connected and (self._must_reload or bool(self._changed)))
+        return self._is_stopping or (is_connected and (self._must_reload or bool(self._changed) or bool(self._waiting)))
 
     def _read_again_later(self) -> None:
         with self._wake:
