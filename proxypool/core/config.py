@@ -15,11 +15,13 @@ from proxypool.core.detection import Profile
 from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Name
+from proxypool.core.scaling.placement import Spread
 
 DEFAULT_PATH = "/etc/proxypool/proxypool.toml"
 PATH_VARIABLE = "PROXYPOOL_CONFIG"
 NODE_METRICS = "127.0.0.1:9477"
 HOST_METRICS = "127.0.0.1:9478"
+CONTROLLER_METRICS = "127.0.0.1:9479"
 Limit = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 T = TypeVar("T", bound=Struct)
@@ -89,11 +91,36 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often the HaVips in use are asked for an echo; after three silent ones new connections go elsewhere."""
 
 
+class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A controller: one of two or three, of which one leads."""
+
+    name: Name | None = None
+    """Default: the host name."""
+    interval_s: Annotated[float, Meta(ge=0.2, le=60.0)] = 2.0
+    """From one look at the pool to the next."""
+    source: str = "nodes"
+    """Where signals come from: `nodes`, whose `/metrics` are read, or the URL of a Prometheus server."""
+    placement: Spread = Spread.SPREAD
+    """`spread`: new pairs go to the emptiest nodes; `pack`: to the fullest that have room."""
+    node_pairs: Annotated[int, Meta(ge=1)] = 100
+    """So many pairs a node is in, at most; a node's label `pairs` says otherwise for that one."""
+    max_actions: Annotated[int, Meta(ge=1, le=1000)] = 8
+    """Pairs that come or go at the same time, in the whole pool."""
+    dead_after_s: Annotated[float, Meta(ge=10.0)] = 300.0
+    """A node that is not alive for so long has its pairs replaced."""
+    ready_deadline_s: Seconds = 120.0
+    """A new pair that is not ready by then is made elsewhere."""
+    drain_deadline_s: Annotated[float, Meta(ge=0)] = 3600.0
+    """A draining pair is removed after this, with the connections that are left."""
+    call_deadline_s: Seconds = 60.0
+    """How long one call to the provider may take."""
+
+
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where `/metrics` is served."""
 
     listen: str | None = None
-    """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts."""
+    """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts, 127.0.0.1:9479 for controllers."""
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +145,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     zookeeper: ZooKeeperConfig = ZooKeeperConfig()
     node: NodeConfig | None = None
     host: HostConfig | None = None
+    controller: ControllerConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
     provider: ProviderConfig = ProviderConfig()
@@ -128,6 +156,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "zookeeper": ZooKeeperConfig,
     "node": NodeConfig,
     "host": HostConfig,
+    "controller": ControllerConfig,
     "metrics": MetricsConfig,
     "log": LogConfig,
 }

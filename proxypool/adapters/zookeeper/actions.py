@@ -14,20 +14,30 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from proxypool.adapters.zookeeper.changes import PAIR_CONTAINERS, creation
 from proxypool.adapters.zookeeper.editing import PoolEditor
-from proxypool.adapters.zookeeper.errors import Conflict
-from proxypool.adapters.zookeeper.layout import ACTIONS, REPORT, action_suffix, pair_suffix, record_suffix
+from proxypool.adapters.zookeeper.errors import Conflict, NotFound
+from proxypool.adapters.zookeeper.layout import (
+    ACTIONS,
+    REPORT,
+    Facet,
+    action_suffix,
+    pair_suffix,
+    record_suffix,
+    subnet_suffix,
+)
 from proxypool.adapters.zookeeper.leadership import Leader
+from proxypool.adapters.zookeeper.listing import RawListing
+from proxypool.adapters.zookeeper.members import read_statuses
 from proxypool.adapters.zookeeper.mirror import PoolMirror
-from proxypool.adapters.zookeeper.reading import Node, read_children, read_nodes, read_subtree
+from proxypool.adapters.zookeeper.reading import Node, read_all, read_children, read_nodes, read_subtree
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.history import Record, name_of
-from proxypool.core.model import PairSpec, PairState, validate_pair
+from proxypool.core.model import MemberStatus, PairSpec, PairState, validate_pair
 from proxypool.core.scaling.action import PutPair, RemovePair, SetState, Turn
 from proxypool.core.scaling.action import Write as PairWrite
-from proxypool.core.scaling.documents import Action, Report
+from proxypool.core.scaling.documents import Action, Report, Step
 from proxypool.core.scaling.pairs import in_state, new_pair, require_others
 
 ATTEMPTS = 5
@@ -44,6 +54,16 @@ class FoundActions:
     actions: Mapping[str, Action]
     malformed: Mapping[str, str]
     """Subnet -> why its action cannot be read: nothing is done to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At one pair."""
+
+    statuses: Mapping[str, MemberStatus]
+    """By node."""
+    hosts_zxid: int
+    """Of the last change of the subnet's list of hosts, read before the statuses."""
 
 
 class ActionStore:
@@ -72,6 +92,15 @@ class ActionStore:
                 malformed[name] = str(error)
         return FoundActions(actions, malformed)
 
+    def look(self, subnet: str, pair: str) -> Look:
+        """What members of a pair publish, and which list of the subnet's hosts they ought to have."""
+        (listing,) = read_all(self._session, ((Facet.CHILDREN, self._layout.path(f"{subnet_suffix(subnet)}/hosts")),))
+        try:
+            statuses = read_statuses(self._session, subnet, pair)
+        except NotFound:
+            statuses = {}
+        return Look(statuses, listing.pzxid if isinstance(listing, RawListing) else 0)
+
     def begin(self, leader: Leader, action: Action) -> bool:
         """Write a new action; whether the subnet had none.
 
@@ -88,8 +117,8 @@ class ActionStore:
         return True
 
     def advance(self, leader: Leader, turn: Turn, record: Record | None = None) -> None:
-        """Write an action as a turn leaves it, and what the turn does to a pair. With a record it is over: the action
-        goes, and the record comes, with the same transaction.
+        """Write an action as a turn leaves it, and what the turn does to a pair, as one transaction. An action that is
+        over goes, and its record comes, if there is to be one.
 
         Raises:
             Deposed: we lead no longer.
@@ -104,8 +133,8 @@ class ActionStore:
             if old is None:
                 raise Conflict(f"the action of subnet {turn.action.subnet} was removed by somebody else")
             last: Sequence[Write] = [SetData(path, encode(turn.action, old.data), old.version)]
-            if record is not None:
-                last = [Delete(path, old.version), self._creation(record)]
+            if turn.action.step is Step.DONE:
+                last = [Delete(path, old.version), *([self._creation(record)] if record is not None else [])]
             if self._commit(leader, version, [*pair, *last]):
                 return
             if read_nodes(self._session, (leader.candidate,)) == [None]:

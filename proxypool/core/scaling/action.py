@@ -281,6 +281,7 @@ def _open(action: Action, seen: Seen, now: float) -> Turn:
         # Its nodes' cards are still there, and go as after an add that failed.
         return Turn(_enter(action, Step.UNDO, now, error="its pair was drained or removed by somebody else"))
     write = SetState(action.pair, PairState.ACTIVE) if pair.state is PairState.PREPARING else None
+    action = replace(action, opened=action.pair)
     if not action.leaving:
         return Turn(_enter(action, Step.DONE, now), write=write)
     leaves = {"pair": action.leaving, "leaving": "", "nodes": (), "members": (), "havip": None, "egress_address": None}

@@ -53,8 +53,8 @@ class Subject:
     """Of the policy; None: nothing is known."""
     load: Mapping[str, float] = field(default_factory=dict)
     """In pairs, by signal, as far as it is known."""
-    waits: str = ""
-    """Why nothing begins yet after an action that failed; empty: nothing failed."""
+    waits: Mapping[ActionKind, str] = field(default_factory=dict)
+    """Why an action of a kind is not begun again yet: the last one failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ def plan(
         wish, why_not = _wish(subject, nodes)
         if why_not:
             blocked[name] = why_not
-        if wish is not None and subject.waits:
-            blocked[name] = subject.waits
+        if wish is not None and wish.kind in subject.waits:
+            blocked[name] = subject.waits[wish.kind]
         elif wish is not None:
             wishes.append((wish.urgency, name, wish, subject))
     begin: list[Action] = []
