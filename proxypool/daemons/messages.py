@@ -18,6 +18,7 @@ from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.dataplane import Reconciled
+from proxypool.daemons.mainloop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +253,6 @@ class SecondPassed:
 @dataclass(frozen=True, slots=True)
 class PublicationDue:
     """What was put off by the publisher is due; it looks after every message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the daemon."""
 
 
 Message: TypeAlias = (

@@ -85,7 +85,9 @@ class AskOffers:
 
 @dataclass(frozen=True, slots=True)
 class AcquireAddresses:
-    """HaVip and egress address."""
+    """HaVip and egress address, usable from these nodes."""
+
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ def _acquire(action: Action, seen: Seen, now: float) -> Turn:
             members = (*(one for one in action.members if one.node != member.node), member)
             return Turn(replace(action, members=members, attempts=0, retry_at=0.0, error=""))
     if action.havip is None:
-        return Turn(action, call=AcquireAddresses())
+        return Turn(action, call=AcquireAddresses(action.nodes))
     have = {member.node for member in action.members}
     missing = next((node for node in action.nodes if node not in have), None)
     if missing is not None:
