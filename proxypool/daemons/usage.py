@@ -85,7 +85,8 @@ class Usage:
         found: dict[str, float | None] = {Series.MASTER: float(is_master)}
         look, ports = self.look, self.ports
         if look is not None and look.at >= self.begun_at and look.is_master is is_master:
-            found |= {Series.SINCE: self.since, Series.AGE: now - look.at} | _of(look.counters)
+            clock_s, age_s = look.at - self.begun_at, now - look.at
+            found |= {Series.SINCE: self.since, Series.CLOCK: clock_s, Series.AGE: age_s} | _of(look.counters)
         if ports is not None and ports.at >= self.begun_at and is_master:
             found |= {
                 Series.PORTS: ports.ports,

@@ -20,6 +20,8 @@ HELP: Mapping[Series, str] = {
     Series.MASTER: "Whether this node is the pair's VRRP master; the sum over a pair's nodes must be 1.",
     Series.SINCE: "Since when the pair's counters can be compared: the last start of the daemon, change of role, or new"
     " handles into the namespace.",
+    Series.CLOCK: "Time from that moment to the last look at the pair's counters: a rate of them is to be divided by"
+    " its increase.",
     Series.AGE: "Time since the pair's counters were read.",
     Series.CONNTRACK: "Connections tracked in the subnet's namespace.",
     Series.CONNTRACK_LIMIT: "Most connections the kernel will track.",

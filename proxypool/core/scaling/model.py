@@ -64,6 +64,8 @@ class Observation:
     """Per signal the sum over all pairs of usage / limit: 1.0 is what one pair can carry. None: not known (missing,
     stale, NaN or reset), which never is a reason to shrink.
     """
+    at_least: Mapping[Signal, float] = field(default_factory=dict)
+    """Of a signal whose load is not known: what is known of it comes to this. A reason to grow, never to shrink."""
     drops: bool = False
     """A pair dropped packets or connections for want of room since the last look."""
 

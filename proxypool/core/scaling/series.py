@@ -22,6 +22,8 @@ class Series(StrEnum):
     MASTER = "proxypool_member_master"
     SINCE = "proxypool_counters_since_timestamp_seconds"
     """The same as long as the counters of two looks can be compared."""
+    CLOCK = "proxypool_counters_seconds_total"
+    """When the counters were read, counted from `SINCE` by the node's own clock: the same for the same look."""
     AGE = "proxypool_counters_age_seconds"
     CONNTRACK = "proxypool_conntrack_entries"
     CONNTRACK_LIMIT = "proxypool_conntrack_limit_entries"
@@ -82,4 +84,10 @@ class Unread(StrEnum):
     REFUSED = "refused"
     """An answer, but not 200."""
     GARBAGE = "garbage"
-    """No answer of HTTP, one that was cut off, or one that has none of the series."""
+    """No answer in HTTP, one that was cut off, or one that has none of the series."""
+    NOT_SCRAPED = "not-scraped"
+    """The Prometheus server has none of its series."""
+
+
+Answer: TypeAlias = NodeSample | Unread
+"""Of one node, from whichever source."""
