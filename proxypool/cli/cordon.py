@@ -87,8 +87,10 @@ def drain(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Have the controller move a node's pairs elsewhere: a new pair for each, then the old one drains. No connection
-    is broken before the drain's deadline. Again is no error, and `uncordon` takes it back.
+    """Have the controller move a node's pairs elsewhere, without breaking a connection.
+
+    For each a new pair is made, and the old one drains until its connections have ended, or the controller's deadline
+    for that has passed. Again is no error, and `uncordon` takes it back.
     """
     settings: Settings = context.obj
     wait_s = timeout if timeout is not None else DEFAULT_WAIT_S if wait else None

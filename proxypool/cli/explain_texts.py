@@ -94,7 +94,9 @@ def _signals(subnet: SubnetScale) -> str:
     rows = [
         (name, "not known: no reason to shrink" if load is None else f"{load:.2f}{' (asks for most)' * (name == most)}")
         for most in ((subnet.busiest or ("",))[0],)
-        for name, load in sorted(subnet.load.items())
+        for name, load in sorted(
+            subnet.load.items(), key=lambda item: -1.0 if item[1] is None else item[1], reverse=True
+        )
     ]
     return table(("SIGNAL", "LOAD IN PAIRS"), rows) if rows else ""
 

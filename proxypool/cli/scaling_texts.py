@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from proxypool.cli.output import Colour, ago, duration, paint, table
@@ -11,9 +12,11 @@ from proxypool.core.scaling.model import Cause, Hold, ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import ControllerState, Idle, Next, Outlook, ScaleStatus, SubnetScale, outlook
 
 START_HINT = "start one with `proxypool run controller`"
+_NO_SUBNET = "no subnet is managed: give one a size with `proxypool scale set SUBNET --min N`"
 
-_HEADER = ("SUBNET", "MODE", "PAIRS", "WANTED", "MIN-MAX", "BUSIEST", "CAUSE", "HELD BY", "ACTION")
-_HEADER_WIDE = (*_HEADER, "ASKED", "LOADS", "PAUSED", "BLOCKED", "NODES", "ERROR")
+_HEADER = ("SUBNET", "MODE", "PAIRS", "WANTED", "MIN-MAX", "BUSIEST", "CAUSE", "HELD BY")
+_HEADER_WIDE = (*_HEADER, "ASKED", "LOADS", "PAUSED")
+_WIDTH = 80
 
 
 def controller_line(state: ControllerState) -> str:
@@ -43,7 +46,8 @@ def status_text(status: ScaleStatus, *, wide: bool, colour: bool) -> str:
     parts = (
         paint(line, Colour.WARN if status.controller.is_old else None, enabled=colour),
         "\n".join(f"{status.controller.leader}: {problem}" for problem in status.controller.problems),
-        scale_table(status, wide=wide, colour=colour) if status.subnets else "no subnet is managed: see `scale set`",
+        scale_table(status, wide=wide, colour=colour) if status.subnets else _NO_SUBNET,
+        "\n".join(line for one in status.subnets for line in _lines(one, status.at, colour=colour)),
     )
     return "\n\n".join(part for part in parts if part)
 
@@ -52,12 +56,12 @@ def scale_table(status: ScaleStatus, *, wide: bool, colour: bool = False) -> str
     """Subnets, one per line. PAIRS: active/coming/draining."""
     rows = []
     for subnet in status.subnets:
-        row = _row(subnet, status.at, colour=colour)
+        row = _row(subnet, colour=colour)
         rows.append((*row, *_more(subnet, status.at)) if wide else row)
     return table(_HEADER_WIDE if wide else _HEADER, rows)
 
 
-def _row(subnet: SubnetScale, now: float, *, colour: bool) -> Sequence[str]:
+def _row(subnet: SubnetScale, *, colour: bool) -> Sequence[str]:
     return (
         subnet.id,
         _mode(subnet, colour=colour),
@@ -67,7 +71,6 @@ def _row(subnet: SubnetScale, now: float, *, colour: bool) -> Sequence[str]:
         _busiest(subnet),
         paint(subnet.cause or "", Colour.WARN if subnet.cause in _LOUD else None, enabled=colour),
         ",".join(subnet.held),
-        _action(subnet, now, colour=colour),
     )
 
 
@@ -77,7 +80,7 @@ _LOUD = frozenset({Cause.PANIC, Cause.MAX_PAIRS, Cause.NO_DATA})
 def _mode(subnet: SubnetScale, *, colour: bool) -> str:
     if subnet.paused_since is not None:
         return paint("paused", Colour.WARN, enabled=colour)
-    return subnet.mode or "unmanaged"
+    return subnet.mode or ""
 
 
 def _busiest(subnet: SubnetScale) -> str:
@@ -85,23 +88,30 @@ def _busiest(subnet: SubnetScale) -> str:
     return f"{found[0]} {found[1]:.2f}" if found else ""
 
 
-def _action(subnet: SubnetScale, now: float, *, colour: bool) -> str:
+def _lines(subnet: SubnetScale, now: float, *, colour: bool) -> Iterator[str]:
+    """What is being done, or why nothing can be: more than fits into a column."""
     action = subnet.action
-    if action is None:
-        return paint("blocked", Colour.WARN, enabled=colour) if subnet.blocked else ""
-    text = f"{action.kind.value} {action.pair}: {action.step.value} {duration(now - action.step_since)}"
-    return paint(text, Colour.WARN if is_stuck(action, now) else None, enabled=colour)
+    if action is not None:
+        line = f"{subnet.id}: {action_text(action, now)}"
+        yield paint(line, Colour.WARN if is_stuck(action, now) else None, enabled=colour)
+    if subnet.blocked:
+        yield paint(f"{subnet.id}: blocked: {subnet.blocked}", Colour.WARN, enabled=colour)
+
+
+def action_text(action: Action, now: float) -> str:
+    """`add p3 on node-a and node-c: ready for 12s`, and what went wrong."""
+    nodes = f" on {' and '.join(action.nodes)}" if action.nodes and action.kind is not ActionKind.DRAIN else ""
+    instead = f" for {action.leaving}" if action.leaving else ""
+    error = f"; attempt {action.attempts}: {action.error}" if action.attempts else f"; {action.error}"
+    stands = f"{action.step.value} for {duration(now - action.step_since)}"
+    return f"{action.kind.value} {action.pair}{instead}{nodes}: {stands}{error if action.error else ''}"
 
 
 def _more(subnet: SubnetScale, now: float) -> Sequence[str]:
-    action = subnet.action
     return (
         "" if subnet.asked is None else str(subnet.asked),
         ",".join(f"{name}={_load(load)}" for name, load in sorted(subnet.load.items())),
         ago(subnet.paused_since, now),
-        subnet.blocked,
-        ",".join(action.nodes) if action else "",
-        action.error if action else "",
     )
 
 
@@ -120,7 +130,7 @@ _IDLE: Mapping[str, str] = {
 }
 
 CAUSES: Mapping[str, str] = {
-    Cause.LOAD: "the load asks for it",
+    Cause.LOAD: "that is what its load asks for",
     Cause.PANIC: "the load of the last seconds asks for much more than there is",
     Cause.MIN_PAIRS: "that is the least it may have",
     Cause.MAX_PAIRS: "the load asks for more than is allowed",
@@ -131,27 +141,31 @@ CAUSES: Mapping[str, str] = {
 
 HOLDS: Mapping[str, str] = {
     Hold.TOLERANCE: "the difference is within the tolerance",
+    Hold.CONFIRMING: "it has not asked for that many for long enough",
     Hold.STABLE_WINDOW: "it asked for more within the stable window",
     Hold.RATE_LIMIT: "so many actions in so short a time are not allowed",
     Hold.MISSING_DATA: "what is not known is no reason to shrink",
-    Hold.RESERVE: "what would be left could not carry the load with one pair lost",
     Hold.DRAINING: "one pair drains at a time",
     Hold.FLAPPING: "it grew and shrank in turn lately",
 }
 
 
 def plan_text(status: ScaleStatus) -> str:
-    """What would be done now, one line per subnet, and why."""
-    rows = [(subnet.id, _doing(subnet, status.at), _reason(subnet)) for subnet in status.subnets]
+    """What would be done now and why, a paragraph for each subnet."""
     line = controller_line(status.controller)
-    first = f"{line}\n\n" if status.controller.is_old else ""
-    return first + (table(("SUBNET", "NEXT", "WHY"), rows) if rows else "no subnet is managed: see `scale set`")
+    parts = [line] if status.controller.is_old else []
+    for subnet in status.subnets:
+        text = f"{subnet.id}: {_doing(subnet, status.at)}: {_reason(subnet)}"
+        parts.append(
+            textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        )
+    return "\n".join(parts if status.subnets else [*parts, _NO_SUBNET])
 
 
 def _doing(subnet: SubnetScale, now: float) -> str:
     found = outlook(subnet)
-    if subnet.action is not None and found.next is Next.CONTINUE:
-        return f"go on: {_action(subnet, now, colour=False)}"
+    if subnet.action is not None:
+        return f"go on with {action_text(subnet.action, now)}"
     if found.next is Next.NOTHING:
         return "nothing"
     return f"{'would ' if found.idle else ''}{found.next.value} {_count(found.pairs, 'pair')}"
@@ -160,7 +174,7 @@ def _doing(subnet: SubnetScale, now: float) -> str:
 def _reason(subnet: SubnetScale) -> str:
     found = outlook(subnet)
     if subnet.action is not None:
-        return subnet.action.error or CAUSES.get(subnet.action.reason, subnet.action.reason)
+        return CAUSES.get(subnet.action.reason, subnet.action.reason)
     parts = [idle_text(found, subnet)] if found.idle not in {None, Idle.AS_WANTED} else []
     if subnet.wanted is not None:
         busiest = subnet.busiest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.contract.conftest import Connect
 from tests.contract.zk import PoolClient, ZooKeeperServer, pair_request, subnet_request, wait_until
 
 replace = msgspec.structs.replace
+Follow = Callable[..., tuple[PoolMirror, list[Snapshot]]]
 
 
 def card(node: str, address: str, eni: str = "eni9") -> MemberSpec:
@@ -242,7 +243,7 @@ def test_spares_that_cannot_be_are_refused(operator: PoolClient, spares: SparesR
 
 
 @pytest.fixture
-def follow(shared_server: ZooKeeperServer, pool: str) -> object:
+def follow(shared_server: ZooKeeperServer, pool: str) -> Iterator[Follow]:
     """Start mirrors; they end with the test."""
     made: list[tuple[PoolMirror, PoolSession]] = []
 
@@ -263,9 +264,9 @@ def follow(shared_server: ZooKeeperServer, pool: str) -> object:
         session.stop(close_session=True)
 
 
-def test_a_controller_follows_orders_and_spares(nodes: PoolClient, follow: Callable[..., object]) -> None:
+def test_a_controller_follows_orders_and_spares(nodes: PoolClient, follow: Follow) -> None:
     """And which nodes live; each change is told."""
-    mirror, seen = follow(extent=Extent.PLACING)  # type: ignore[misc]  # a pair
+    mirror, seen = follow(extent=Extent.PLACING)
     assert mirror.placing.nodes_alive == {"node-a", "node-b"}
     nodes.store.scaling.add_spares("s1", SPARES)
     wait_until(lambda: "s1" in mirror.placing.spares, "spares")
@@ -281,11 +282,9 @@ def test_a_controller_follows_orders_and_spares(nodes: PoolClient, follow: Calla
 
 
 @pytest.mark.parametrize("who", [{"node": "node-a"}, {"host": "host1"}])
-def test_nodes_and_hosts_are_not_woken_by_scaling(
-    nodes: PoolClient, follow: Callable[..., object], who: dict[str, str]
-) -> None:
+def test_nodes_and_hosts_are_not_woken_by_scaling(nodes: PoolClient, follow: Follow, who: dict[str, str]) -> None:
     """A size, orders, spares, reports: nothing of it is news to them. Another tenant would be."""
-    mirror, seen = follow(**who)  # type: ignore[misc]  # a pair
+    mirror, seen = follow(**who)
     spec, count = mirror.snapshot.subnets["s1"], len(seen)
     edits = nodes.store.scaling
     edits.set("s1", ScalingRequest(min_pairs=2))
@@ -375,13 +374,11 @@ def test_scale_commands(operator: PoolClient, cli: Callable[..., str]) -> None:
     )
     table = cli("scale", "status").splitlines()
     assert table[0] == "controller ctl-1:7, provider spare, round 0.2 s"
-    assert table[3].split() == ["s1", "enforce", "1/0/0", "2", "1-3", "bytes", "0.93", "load", "-", "-"]
+    assert table[3].split() == ["s1", "enforce", "1/0/0", "2", "1-3", "bytes", "0.93", "load", "-"]
     assert "bytes=0.93,ports=?" in cli("scale", "status", "-o", "wide")
     document = json.loads(cli("scale", "status", "-o", "json"))
     assert (document["kind"], document["subnets"][0]["wanted"]) == ("ScaleStatus", 2)
-    assert (
-        cli("scale", "plan").splitlines()[1].startswith("s1      add 1 pair  the load asks for it; bytes at 0.93 pairs")
-    )
+    assert cli("scale", "plan") == "s1: add 1 pair: that is what its load asks for; bytes at 0.93 pairs\n"
     assert json.loads(cli("scale", "plan", "s1", "-o", "json"))["subnets"][0]["next"] == "add"
     assert "Next: 1 pair will be added." in cli("explain", "s1")
     assert json.loads(cli("explain", "s1", "-o", "json"))["subnet"]["cause"] == "load"

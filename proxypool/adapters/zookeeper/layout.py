@@ -78,6 +78,9 @@ def switchover_suffix(subnet: str, pair: str) -> str:
     return f"{pair_suffix(subnet, pair)}/switchover"
 
 
+CONTROLLER = "controller"
+CONTROLLERS = f"{CONTROLLER}/election"
+"""Parent of the controllers' candidates; the first leads."""
 REPORT = "controller/report"
 """Report of the leading controller."""
 ACTIONS = "controller/actions"
@@ -153,7 +156,9 @@ class Extent(Enum):
     SERVING = "serving"
     """Specs, elections, and which hosts use a subnet: what nodes and hosts need, and most edits."""
     PLACING = "placing"
-    """As `SERVING`, and what new pairs can be made of: living nodes, orders about them, spares. For the controller."""
+    """Specs, which hosts use a subnet, and what new pairs can be made of: living nodes, orders about them, spares. For
+    the controller.
+    """
     SIZES = "sizes"
     """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
     STATUS = "status"
@@ -166,7 +171,7 @@ _BELOW = {
     Extent.SERVING: {"subnet": ("pairs", "hosts"), "pair": ("election",), "node": (), "host": ()},
     Extent.PLACING: {
         "subnet": ("pairs", "hosts", "spares"),
-        "pair": ("election",),
+        "pair": (),
         "node": ("alive", "orders"),
         "host": (),
     },

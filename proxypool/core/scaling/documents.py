@@ -58,6 +58,8 @@ class Action(Document, frozen=True, kw_only=True):
     pairs_before: int = 0
     nodes: tuple[Name, ...] = ()
     """On which cards are acquired, or still to be released."""
+    opened: str = ""
+    """The pair that it opened."""
     leaving: str = ""
     """Of a replacement until the new pair is open: the pair that goes then."""
     members: tuple[MemberSpec, ...] = ()

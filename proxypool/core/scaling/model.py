@@ -85,12 +85,12 @@ class Hold(StrEnum):
     """Why an action that the load asks for does not begin yet."""
 
     TOLERANCE = "tolerance"
+    CONFIRMING = "confirming"
+    """It asks for more, but has not for long enough."""
     STABLE_WINDOW = "stable-window"
     """It asked for more within the window."""
     RATE_LIMIT = "rate-limit"
     MISSING_DATA = "missing-data"
-    RESERVE = "reserve"
-    """What is left could not carry the load with one pair lost."""
     DRAINING = "draining"
     """One drain at a time."""
     FLAPPING = "flapping"
@@ -112,3 +112,7 @@ class Decision:
     is_panic: bool = False
     per_signal: Mapping[Signal, int | None] = field(default_factory=dict)
     """What each signal asks for; None: not known."""
+    again_at: float | None = None
+    """On the clock of `Observation.now`: from when on the same load may get another answer. None: only if something
+    changes.
+    """
