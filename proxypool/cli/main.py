@@ -18,6 +18,12 @@ COMMANDS = (
     ("pair", "proxypool.cli.pair", "Pairs of nodes that serve a subnet behind a HaVip."),
     ("node", "proxypool.cli.node", "Proxy nodes."),
     ("host", "proxypool.cli.host", "Function hosts."),
+    ("scale", "proxypool.cli.scale", "How many pairs subnets have: by themselves, and why."),
+    (
+        "explain",
+        "proxypool.cli.explain",
+        "Say in words why a subnet has as many pairs as it has, what holds it, and what comes next.",
+    ),
     (
         "history",
         "proxypool.cli.history",

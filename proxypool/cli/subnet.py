@@ -7,13 +7,21 @@ from typing import Annotated
 
 import typer
 
+from proxypool.cli import spare
+from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.confirm import YesOption, require_confirmation
-from proxypool.cli.output import Format, OutputOption, fields, listing, show, single
+from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
+from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
+from proxypool.cli.sizing import apply_scaling, follows_text
+from proxypool.cli.spare import spares_line
 from proxypool.cli.status import read_status
 from proxypool.cli.views import pair_table, subnet_table
 from proxypool.core.errors import InvalidInput
 from proxypool.core.requests import SubnetRequest
+from proxypool.core.scaling.model import MAX_PAIRS, ScalingMode
+from proxypool.core.scaling.overview import SubnetScale
+from proxypool.core.scaling.requests import ScalingRequest
 
 app = typer.Typer(
     help="Customers' subnets that functions must reach.",
@@ -22,9 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(spare.app, name="spare")
 
-SubnetArgument = Annotated[str, typer.Argument(metavar="SUBNET", help="Its id.", show_default=False)]
-PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="Its id within the subnet.", show_default=False)]
+MinOption = Annotated[
+    int | None,
+    typer.Option("--min-pairs", metavar="N", help=f"Have the controller keep so many pairs at least, 1-{MAX_PAIRS}."),
+]
+MaxOption = Annotated[int | None, typer.Option("--max-pairs", metavar="N", help=f"And so many at most, 1-{MAX_PAIRS}.")]
+ScalingOption = Annotated[
+    ScalingMode | None,
+    typer.Option(
+        help="off: leave it alone. observe: keep the minimum, and say what the load asks for. enforce: also do that."
+    ),
+]
 
 
 @app.command()
@@ -37,13 +55,43 @@ def add(
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="For people and providers; may be given again.")
     ] = None,
+    min_pairs: MinOption = None,
+    max_pairs: MaxOption = None,
+    scaling: ScalingOption = None,
 ) -> None:
-    """Add a subnet. The same again changes nothing."""
+    """Add a subnet; with --min-pairs the controller gives it its pairs. The same again changes nothing."""
     settings: Settings = context.obj
-    request = SubnetRequest(id=subnet, cidrs=_networks(cidr), tenant=tenant, key=key, labels=_labels(label))
+    size = ScalingRequest(min_pairs=min_pairs, max_pairs=max_pairs, mode=scaling)
+    request = SubnetRequest(
+        id=subnet,
+        cidrs=_networks(cidr),
+        tenant=tenant,
+        key=key,
+        labels=_labels(label),
+        scaling=None if size.is_empty else size,
+    )
     with settings.store() as store:
         spec = store.add_subnet(request)
+        size_line = f"size: {follows_text(store, subnet, spec.scaling)}" if spec.scaling is not None else ""
     typer.echo(f"subnet {spec.id}: {', '.join(map(str, spec.cidrs))}, tenant {spec.tenant}, tunnel key {spec.key}")
+    if size_line:
+        typer.echo(size_line)
+
+
+@app.command("set")
+def set_subnet(
+    context: typer.Context,
+    subnet: SubnetArgument,
+    min_pairs: MinOption = None,
+    max_pairs: MaxOption = None,
+    scaling: ScalingOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Change how many pairs a subnet is to have, as `scale set` does. What is not named stays."""
+    size = ScalingRequest(min_pairs=min_pairs, max_pairs=max_pairs, mode=scaling)
+    if size.is_empty:
+        raise InvalidInput("nothing to change: give --min-pairs, --max-pairs or --scaling")
+    apply_scaling(context.obj, subnet, size, is_dry_run=dry_run)
 
 
 def _networks(texts: list[str]) -> tuple[IPv4Network, ...]:
@@ -91,12 +139,22 @@ def show_subnet(context: typer.Context, subnet: SubnetArgument, output: OutputOp
                 ("CIDRs", ", ".join(map(str, one.cidrs))),
                 ("tunnel key", str(one.key)),
                 ("hosts", ", ".join(one.hosts)),
+                ("size", _size(one.scale, status.at)),
+                *((("spares", spares_line(one.spares)),) if one.spares else ()),
             )
         )
         pairs = pair_table([(one, pair) for pair in one.pairs], status.at, wide=wide)
         return f"{about}\n\n{pairs}" if one.pairs else about
 
     show(single("Subnet", one), output, text)
+
+
+def _size(scale: SubnetScale, now: float) -> str:
+    """How large it is to be."""
+    if scale.mode is None:
+        return "not managed by the controller"
+    paused = f", paused for {ago(scale.paused_since, now)}" if scale.paused_since is not None else ""
+    return f"{scale.min_pairs} to {scale.max_pairs} pairs, mode {scale.mode}{paused}"
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from proxypool.cli.cordon_texts import cordon_text
 from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
 from proxypool.core.model import PairState
 from proxypool.core.status import (
@@ -239,18 +240,29 @@ def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, 
 
 def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
     """Proxy nodes, one per line."""
-    header: tuple[str, ...] = ("NODE", "ALIVE", "UNDERLAY", "PAIRS", "MASTER OF", "VERSION", "UP", "PROBLEMS")
+    header: tuple[str, ...] = ("NODE", "ALIVE", "UNDERLAY", "PAIRS", "MASTER OF", "VERSION", "UP", "ORDERS", "PROBLEMS")
     header = (*header, "METRICS", "LABELS") if wide else header
     rows = []
     for node in nodes:
         row: tuple[str, ...] = (
             *(node.id, yes(node.is_alive), str(node.underlay), str(len(node.pairs)), str(len(node.master_of))),
-            *(node.version, ago(node.since, now), "; ".join(node.problems)),
+            *(node.version, ago(node.since, now), _orders(node, now, wide=wide), "; ".join(node.problems)),
         )
         if wide:
             row = (*row, node.metrics, _joined([f"{key}={value}" for key, value in sorted(node.labels.items())]))
         rows.append(row)
     return table(header, rows)
+
+
+def _orders(node: NodeReport, now: float, *, wide: bool) -> str:
+    if wide:
+        return orders_text(node, now)
+    return "draining" if node.draining_since is not None else "cordoned" if node.cordoned_since is not None else ""
+
+
+def orders_text(node: NodeReport, now: float) -> str:
+    """What an operator wants of a node, since when, who said so and why."""
+    return cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
 
 
 def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool) -> str:

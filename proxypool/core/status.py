@@ -132,8 +132,7 @@ class SubnetReport(Struct, frozen=True, kw_only=True):
     cidrs: tuple[IPv4Network, ...]
     key: int
     hosts: tuple[str, ...]
-    scale: SubnetScale | None
-    """None: its pairs are the operator's own business."""
+    scale: SubnetScale
     spares: Spares | None
     pairs: tuple[PairReport, ...]
     checks: tuple[Check, ...]
@@ -216,7 +215,7 @@ def assemble(view: PoolView, now: float) -> PoolStatus:
     checks = [
         Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(path, why)) for path, why in snapshot.malformed.items()
     ]
-    checks += check_controller(controller, manages=any(one.scale and one.scale.is_managed for one in subnets))
+    checks += check_controller(controller, manages=any(one.scale.is_managed for one in subnets))
     for name in sorted(snapshot.nodes):
         checks += check_node(snapshot.nodes[name], view.nodes_alive.get(name))
     levels = [check.level for check in checks] + [subnet.level for subnet in subnets]
@@ -257,7 +256,7 @@ def _subnet(view: PoolView, spec: SubnetSpec, controller: ControllerState, now: 
         cidrs=spec.cidrs,
         key=spec.key,
         hosts=tuple(sorted(view.snapshot.subnet_hosts.get(spec.id, ()))),
-        scale=scale if scale.mode is not None else None,
+        scale=scale,
         spares=view.spares.get(spec.id),
         pairs=pairs,
         checks=checks,

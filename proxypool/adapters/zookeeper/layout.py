@@ -159,8 +159,10 @@ class Extent(Enum):
     """Specs, which hosts use a subnet, and what new pairs can be made of: living nodes, orders about them, spares. For
     the controller.
     """
+    SIZES = "sizes"
+    """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
     STATUS = "status"
-    """And all that daemons publish, the controller too. For people."""
+    """Everything: also all that daemons publish. For people."""
 
 
 _ROOTS: tuple[Parts, ...] = (("version",), ("spec",), ("subnets",), ("nodes",), ("hosts",))
@@ -173,6 +175,7 @@ _BELOW = {
         "node": ("alive", "orders"),
         "host": (),
     },
+    Extent.SIZES: {"subnet": ("pairs",), "pair": (), "node": (), "host": ()},
     Extent.STATUS: {
         "subnet": ("pairs", "hosts", "spares"),
         "pair": ("election", "status"),
@@ -184,26 +187,28 @@ _BELOW = {
 
 def roots(extent: Extent) -> tuple[Parts, ...]:
     """Where reading the pool begins."""
-    return (*_ROOTS, *_CONTROLLER) if extent is Extent.STATUS else _ROOTS
+    match extent:
+        case Extent.STATUS:
+            return (*_ROOTS, *_CONTROLLER)
+        case Extent.SIZES:
+            return (*_ROOTS[:3], *_CONTROLLER)
+        case _:
+            return _ROOTS
 
 
 def facet_of(parts: Parts) -> Facet | None:
     """What to read of a node, None if it is none of ours."""
     match parts:
-        case ("version",) | ("spec",):
-            return Facet.DATA
-        case ("subnets",) | ("nodes",) | ("hosts",):
+        case ("subnets",) | ("nodes",) | ("hosts",) | ("controller", "election" | "actions"):
             return Facet.CHILDREN
-        case ("subnets" | "nodes" | "hosts", _) | ("nodes" | "hosts", _, "alive"):
+        case ("subnets", _, "pairs" | "hosts") | ("subnets", _, "pairs", _, "election" | "status"):
+            return Facet.CHILDREN
+        case ("version",) | ("spec",) | ("subnets" | "nodes" | "hosts", _) | ("nodes" | "hosts", _, "alive"):
             return Facet.DATA
         case (
             ("nodes", _, "orders") | ("subnets", _, "spares") | ("controller", "report") | ("controller", "actions", _)
         ):
             return Facet.DATA
-        case ("controller", "election" | "actions"):
-            return Facet.CHILDREN
-        case ("subnets", _, "pairs" | "hosts") | ("subnets", _, "pairs", _, "election" | "status"):
-            return Facet.CHILDREN
         case ("subnets", _, "pairs", _) | ("subnets", _, "pairs", _, "status", _):
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):

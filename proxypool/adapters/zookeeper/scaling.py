@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import IPv4Address
 
 from msgspec.structs import replace
 
-from proxypool.adapters.zookeeper.changes import Change, orders_change, require_subnet, spares_change, subnet_change
+from proxypool.adapters.zookeeper.changes import (
+    UNCHANGED,
+    Change,
+    orders_change,
+    require_subnet,
+    spares_change,
+    subnet_change,
+)
 from proxypool.adapters.zookeeper.editing import PoolEditor
 from proxypool.adapters.zookeeper.layout import Extent, action_suffix
 from proxypool.adapters.zookeeper.reading import read_nodes
@@ -16,8 +24,10 @@ from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Snapshot, SubnetSpec
 from proxypool.core.scaling.documents import Action, NodeOrders, Spares
+from proxypool.core.scaling.model import ScalingSpec
 from proxypool.core.scaling.orders import cordoned, draining, uncordoned
 from proxypool.core.scaling.requests import (
+    Card,
     ScalingRequest,
     SparesRequest,
     Taken,
@@ -34,29 +44,26 @@ class ScalingEdits:
     def __init__(self, session: PoolSession, editor: PoolEditor) -> None:
         self._session, self._editor = session, editor
 
-    def set(self, subnet: str, request: ScalingRequest) -> Change:
-        """Change how large a subnet is to be.
+    def set(self, subnet: str, request: ScalingRequest) -> tuple[ScalingSpec, bool]:
+        """Change how large a subnet is to be. Returns what it is now, and whether it was something else before.
 
         Raises:
             NotFound: there is no such subnet.
             InvalidInput: the numbers cannot be.
         """
+        made: list[ScalingSpec] = []
+        (change,) = self._editor.edit(lambda tree: (_sized(tree, subnet, request, made),))
+        return made[-1], change.what != UNCHANGED
 
-        def alter(spec: SubnetSpec) -> SubnetSpec:
-            return replace(spec, scaling=request.applied(subnet, spec.scaling))
-
-        (change,) = self._editor.edit(lambda tree: (subnet_change(tree, subnet, alter),))
-        return change
-
-    def plan(self, subnet: str, request: ScalingRequest) -> Change:
+    def plan(self, subnet: str, request: ScalingRequest) -> tuple[ScalingSpec, bool]:
         """What `set` would do. Nothing is written.
 
         Raises:
             NotFound, InvalidInput: as `set` would.
         """
-        return subnet_change(
-            self._editor.read(), subnet, lambda spec: replace(spec, scaling=request.applied(subnet, spec.scaling))
-        )
+        made: list[ScalingSpec] = []
+        change = _sized(self._editor.read(), subnet, request, made)
+        return made[-1], change.what != UNCHANGED
 
     def pause(self, subnets: Collection[str] | None, at: float) -> Sequence[Change]:
         """Begin no action on these subnets, or on all that are managed, from wall time `at` on.
@@ -125,8 +132,8 @@ class ScalingEdits:
         (change,) = self._editor.edit(plan, Extent.PLACING)
         return change
 
-    def remove_spares(self, subnet: str, less: SparesRequest) -> Change:
-        """Take spares away. Cards are told by node and ENI.
+    def remove_spares(self, subnet: str, cards: Collection[Card], addresses: Collection[IPv4Address]) -> Change:
+        """Take spares away.
 
         Raises:
             NotFound: there is no such subnet.
@@ -136,7 +143,8 @@ class ScalingEdits:
         def plan(tree: PoolTree) -> Sequence[Change]:
             require_subnet(tree, subnet)
             users = taken(subnet, tree.snapshot(), self._action(subnet))
-            return (spares_change(tree, subnet, without_spares(_readable(tree, subnet), less, users, subnet)),)
+            left = without_spares(_readable(tree, subnet), cards, addresses, users, subnet)
+            return (spares_change(tree, subnet, left),)
 
         (change,) = self._editor.edit(plan, Extent.PLACING)
         return change
@@ -161,6 +169,16 @@ class ScalingEdits:
         path = self._session.layout.path(action_suffix(subnet))
         (node,) = read_nodes(self._session, (path,))
         return decode(node.data, Action, what=path) if node is not None else None
+
+
+def _sized(tree: PoolTree, subnet: str, request: ScalingRequest, made: list[ScalingSpec]) -> Change:
+    """The change; what the subnet is to have afterwards is added to `made`."""
+
+    def alter(spec: SubnetSpec) -> SubnetSpec:
+        made.append(request.applied(subnet, spec.scaling))
+        return replace(spec, scaling=made[-1])
+
+    return subnet_change(tree, subnet, alter)
 
 
 def _named_or_managed(subnets: Collection[str] | None, snapshot: Snapshot) -> list[str]:

@@ -35,6 +35,7 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight, validate_pair
 from proxypool.core.pausing import paused, resumed
 from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair
+from proxypool.core.scaling.overview import ScalingView
 from proxypool.core.status import PoolView
 
 
@@ -71,6 +72,17 @@ class PoolStore:
             hosts_alive=tree.alive("hosts"),
             orders=tree.orders(),
             spares=tree.spares(),
+            actions=tree.actions(),
+            report=tree.report(),
+            controllers=tree.controllers(),
+        )
+
+    def read_scaling(self) -> ScalingView:
+        """Subnets, pairs, and what the controller says and does; see `read_snapshot`."""
+        tree = self._editor.read(Extent.SIZES)
+        return ScalingView(
+            pool=self._layout.pool,
+            snapshot=tree.snapshot(),
             actions=tree.actions(),
             report=tree.report(),
             controllers=tree.controllers(),

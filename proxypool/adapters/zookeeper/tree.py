@@ -265,11 +265,11 @@ class PoolTree:
         return self._each(kind, "alive", Alive)
 
     def orders(self) -> Mapping[str, NodeOrders]:
-        """Node -> what an operator wants of it; not with `Extent.SERVING`."""
+        """Node -> what an operator wants of it; with `Extent.PLACING` or `STATUS`."""
         return self._each("nodes", "orders", NodeOrders)
 
     def spares(self) -> Mapping[str, Spares]:
-        """Subnet -> its spares; not with `Extent.SERVING`."""
+        """Subnet -> its spares; with `Extent.PLACING` or `STATUS`."""
         return self._each("subnets", "spares", Spares)
 
     def placing(self) -> Placing:
@@ -279,16 +279,16 @@ class PoolTree:
         return Placing(nodes_alive=frozenset(self.alive("nodes")), orders=self.orders(), spares=self.spares())
 
     def actions(self) -> Mapping[str, Action]:
-        """Subnet -> what the controller is doing to it; only with `Extent.STATUS`."""
+        """Subnet -> what the controller is doing to it; with `Extent.SIZES` or `STATUS`."""
         return dict(self.documents(("controller", "actions"), Action))
 
     def report(self) -> Report | None:
-        """What the leading controller wrote last; only with `Extent.STATUS`."""
+        """What the leading controller wrote last; as `actions`."""
         found = self.document(("controller", "report"))
         return found if isinstance(found, Report) else None
 
     def controllers(self) -> int:
-        """How many stand in the controllers' election; only with `Extent.STATUS`."""
+        """How many stand in the controllers' election; as `actions`."""
         return len(self._names(("controller", "election")))
 
     def _each(self, kind: str, below: str, of: type[T]) -> Mapping[str, T]:

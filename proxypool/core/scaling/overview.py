@@ -82,6 +82,18 @@ class SubnetScale(Struct, frozen=True, kw_only=True):
         return max(known.items(), key=lambda item: item[1], default=None)
 
 
+class ScalingView(Struct, frozen=True, kw_only=True):
+    """What is in ZooKeeper about the size of subnets, at one moment."""
+
+    pool: str
+    snapshot: Snapshot
+    """Subnets and pairs; the rest may be left out."""
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    report: Report | None = None
+    controllers: int = 0
+    """So many run."""
+
+
 class ScaleStatus(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersion"}):
     """The document of `scale status`."""
 
@@ -137,6 +149,17 @@ def subnet_scale(subnet: str, snapshot: Snapshot, report: Report | None, action:
         is_panic=verdict.is_panic,
         load=verdict.load,
         blocked=verdict.blocked,
+    )
+
+
+def scale_status(view: ScalingView, now: float) -> ScaleStatus:
+    """All subnets at wall time `now`, those that are not managed too."""
+    names = sorted(view.snapshot.subnets)
+    return ScaleStatus(
+        pool=view.pool,
+        at=now,
+        controller=controller_state(view.report, view.controllers, now),
+        subnets=tuple(subnet_scale(name, view.snapshot, view.report, view.actions.get(name)) for name in names),
     )
 
 

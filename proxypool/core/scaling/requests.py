@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MemberSpec, Snapshot, SubnetSpec, require_name
+from proxypool.core.model import MemberSpec, PairSpec, Snapshot, SubnetSpec, require_name
 from proxypool.core.scaling.documents import Action, Spares
 from proxypool.core.scaling.model import MAX_PAIRS, ScalingMode, ScalingSpec
 
@@ -61,50 +61,46 @@ class SparesRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     egress_addresses: tuple[IPv4Address, ...] = ()
 
 
+Card: TypeAlias = tuple[str, str]
+"""Node, and ENI in lower case."""
+
+
+def card_of(node: str, eni: str) -> Card:
+    """How a card is known."""
+    return node, eni.lower()
+
+
 class Taken(Struct, frozen=True):
-    """Who uses a subnet's spares: a pair's name, or an action's."""
+    """Who uses cards and floating addresses: a pair's name, or what an action does."""
 
-    members: Mapping[tuple[str, str], str]
-    """Node and ENI (in lower case) -> by whom."""
+    cards: Mapping[Card, str]
     addresses: Mapping[IPv4Address, str]
-    """HaVip or egress address -> by whom."""
-
-    def by(self, member: MemberSpec) -> str:
-        """Who uses a card; empty: nobody."""
-        return self.members.get((member.node, member.eni.lower()), "")
 
 
 def taken(subnet: str, snapshot: Snapshot, action: Action | None) -> Taken:
-    """What pairs, and the action under way, use of a subnet's cards, and of all floating addresses."""
-    members: dict[tuple[str, str], str] = {}
+    """What the pairs of a subnet, and the action under way, use."""
+    cards: dict[Card, str] = {}
     addresses: dict[IPv4Address, str] = {}
+    users: list[tuple[str, PairSpec | Action]] = []
     if action is not None:
-        what = f"{action.kind.value} of {subnet}/{action.pair}"
-        members |= {(member.node, member.eni.lower()): what for member in action.members}
-        addresses |= {address: what for address in (action.havip, action.egress_address) if address is not None}
-    for pair in snapshot.all_pairs():
-        name = f"{pair.subnet}/{pair.id}"
-        addresses[pair.havip] = name
-        if pair.subnet == subnet:
-            members |= {(member.node, member.eni.lower()): name for member in pair.members}
-            addresses |= {pair.egress_address: name} if pair.egress_address is not None else {}
-    return Taken(members, addresses)
+        users.append((f"{action.kind.value} of {subnet}/{action.pair}", action))
+    users += [(f"{subnet}/{pair.id}", pair) for pair in snapshot.pairs.get(subnet, {}).values()]
+    for name, user in users:
+        cards |= {card_of(member.node, member.eni): name for member in user.members}
+        addresses |= {address: name for address in (user.havip, user.egress_address) if address is not None}
+    return Taken(cards, addresses)
 
 
 def with_spares(old: Spares, more: SparesRequest) -> Spares:
-    """The spares and these; what is there already is there once. A card is known by its node and its ENI."""
-    given = {(member.node, member.eni.lower()) for member in more.members}
-    kept = tuple(member for member in old.members if (member.node, member.eni.lower()) not in given)
+    """The spares and these; what is there already is there once."""
+    given = {card_of(member.node, member.eni): member for member in more.members}
+    members = [given.pop(card_of(member.node, member.eni), member) for member in old.members]
     return replace(
         old,
-        members=(*kept, *more.members) if set(more.members) - set(old.members) else old.members,
-        havips=_united(old.havips, more.havips),
-        egress_addresses=_united(old.egress_addresses, more.egress_addresses),
+        members=(*members, *given.values()),
+        havips=tuple(dict.fromkeys((*old.havips, *more.havips))),
+        egress_addresses=tuple(dict.fromkeys((*old.egress_addresses, *more.egress_addresses))),
     )
-
-
-def _united(old: tuple[IPv4Address, ...], more: Iterable[IPv4Address]) -> tuple[IPv4Address, ...]:
-    return tuple(dict.fromkeys((*old, *more)))
 
 
 def validate_spares(subnet: SubnetSpec, new: Spares, snapshot: Snapshot, others: Mapping[str, Spares]) -> None:
@@ -181,49 +177,59 @@ def _users_of(
 
 def _require_own_cards(new: Spares, subnet: str, snapshot: Snapshot) -> None:
     """A card belongs to one subnet; where the subnet's own pair has it, it has it as the spare says."""
-    cards = {(member.node, member.eni.lower()): member for member in new.members}
+    cards = {card_of(member.node, member.eni): member for member in new.members}
     for pair in snapshot.all_pairs():
         for member in pair.members:
-            spare = cards.get((member.node, member.eni.lower()))
+            spare = cards.get(card_of(member.node, member.eni))
             if spare is None:
                 continue
+            name = f"ENI {member.eni} of node {member.node}"
             if pair.subnet != subnet:
-                raise InvalidInput(f"ENI {member.eni} of node {member.node} is in use by pair {pair.subnet}/{pair.id}")
+                raise InvalidInput(f"{name} is in use by pair {pair.subnet}/{pair.id}: give another one")
             if spare != member:
                 raise InvalidInput(
-                    f"pair {pair.subnet}/{pair.id} has ENI {member.eni} of node {member.node} with address "
-                    f"{member.address}, not as this spare says: remove the pair first, or give the spare as the pair is"
+                    f"pair {pair.subnet}/{pair.id} has {name} with address {member.address}, not as this spare says: "
+                    "remove the pair first, or give the spare as the pair has it"
                 )
 
 
-def without_spares(old: Spares, less: SparesRequest, users: Taken, subnet: str) -> Spares:
-    """The spares without these. Cards are told by node and ENI.
+def parse_card(text: str) -> Card:
+    """`node-a,eni=eth1`; more of the form of a member may follow.
+
+    Raises:
+        InvalidInput: no node first, or no ENI.
+    """
+    node, *rest = text.split(",")
+    values = dict(item.partition("=")[::2] for item in rest)
+    if not node or not values.get("eni"):
+        raise InvalidInput(f"card {text!r} is not understood; the form is NODE,eni=NAME_OR_MAC")
+    return card_of(node, values["eni"])
+
+
+def without_spares(
+    old: Spares, cards: Collection[Card], addresses: Collection[IPv4Address], users: Taken, subnet: str
+) -> Spares:
+    """The spares without these cards and floating addresses.
 
     Raises:
         InvalidInput: one of them is no spare, or something uses it.
     """
-    cards = {(member.node, member.eni.lower()): member for member in old.members}
-    doomed = {(member.node, member.eni.lower()) for member in less.members}
-    for member in less.members:
-        name = f"card {member.eni} of node {member.node}"
-        _require_removable(name, users.by(member), subnet, is_there=(member.node, member.eni.lower()) in cards)
-    for what, there, gone in (
-        ("HaVip", old.havips, less.havips),
-        ("egress address", old.egress_addresses, less.egress_addresses),
-    ):
-        for address in gone:
-            user = users.addresses.get(address, "")
-            _require_removable(f"{what} {address}", user, subnet, is_there=address in there)
+    there = {card_of(member.node, member.eni) for member in old.members}
+    for card in cards:
+        _require_removable(f"card {card[1]} of node {card[0]}", users.cards.get(card), subnet, is_there=card in there)
+    for address in addresses:
+        is_there = address in (*old.havips, *old.egress_addresses)
+        _require_removable(f"address {address}", users.addresses.get(address), subnet, is_there=is_there)
     return replace(
         old,
-        members=tuple(member for key, member in cards.items() if key not in doomed),
-        havips=tuple(address for address in old.havips if address not in less.havips),
-        egress_addresses=tuple(address for address in old.egress_addresses if address not in less.egress_addresses),
+        members=tuple(member for member in old.members if card_of(member.node, member.eni) not in cards),
+        havips=tuple(address for address in old.havips if address not in addresses),
+        egress_addresses=tuple(address for address in old.egress_addresses if address not in addresses),
     )
 
 
-def _require_removable(name: str, user: str, subnet: str, *, is_there: bool) -> None:
+def _require_removable(name: str, user: str | None, subnet: str, *, is_there: bool) -> None:
     if not is_there:
         raise InvalidInput(f"{name} is no spare of subnet {subnet}: see `proxypool subnet spare list {subnet}`")
-    if user:
+    if user is not None:
         raise InvalidInput(f"{name} is in use by {user}: remove that pair first, or wait until the controller is done")
