@@ -1,8 +1,8 @@
 """One call of the provider's: until its deadline, what is wanted is asked for and looked at until it is so.
 
-What is *made* carries a token derived from the intent, so that asking twice makes one. What is *changed* (attached, bound,
-deleted) is compared with what is there, before and after: the platform's "done" is believed when it can be seen, and its
-"already so" is no error. A change needs no token; a remembered one would only answer for what was undone since.
+What is *made* carries a token derived from the intent, so that asking twice makes one. What is *changed* (attached,
+bound, deleted) is compared with what is there, before and after: the platform's "done" is believed when it can be seen,
+and its "already so" is no error. A change needs no token; a remembered one would only answer for what was undone since.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from proxypool.providers.baidu.naming import Purpose
-from proxypool.providers.baidu.sdk import Bound, Card, Cloud, Conflict, NotFound, Vip
+from proxypool.providers.baidu.sdk import Card, Cloud, Conflict, NotFound, Vip
 from proxypool.providers.baidu.settings import Place
 from proxypool.providers.contract import Unavailable
 
