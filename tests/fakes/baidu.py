@@ -6,6 +6,7 @@ they match; `lag_s` is how long what was made cannot be seen, `change_s` how lon
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import itertools
@@ -153,7 +154,9 @@ class FakeBaidu:
         handler.send_header("Content-Length", str(len(payload)))
         handler.send_header("Connection", "close")
         handler.end_headers()
-        handler.wfile.write(payload)
+        # Whoever asked may have given up.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            handler.wfile.write(payload)
 
     def _obey(
         self,
