@@ -187,11 +187,11 @@ def parse(text: str, *, what: str) -> Config:
 
 
 def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
-    _check_keys(raw, Config, "", what)
+    _check_keys(raw, Config, "", f"{what}: ")
     for section, kind in _SECTIONS.items():
         values = raw.get(section)
         if isinstance(values, dict):
-            _check_keys(values, kind, f"{section}.", what)
+            _check_keys(values, kind, f"{section}.", f"{what}: ")
 
 
 def _provider_section(values: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -213,21 +213,21 @@ def section(values: Mapping[str, Any], kind: type[T], where: str) -> T:
     Raises:
         InvalidInput: an unknown key (with the nearest known one), a value of the wrong kind or range.
     """
-    _check_keys(values, kind, f"{where}.", "configuration")
+    _check_keys(values, kind, f"{where}.", "")
     try:
         return msgspec.convert(values, kind, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
-        raise InvalidInput(f"configuration, [{where}]: {error}") from error
+        raise InvalidInput(f"[{where}]: {error}") from error
 
 
-def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, what: str) -> None:
+def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, prefix: str) -> None:
     known = list(kind.__struct_fields__)
     for key in values:
         if key in known:
             continue
         near = difflib.get_close_matches(key, known, n=1)
         hint = f": did you mean {where}{near[0]!s}?" if near else f"; known keys: {', '.join(known)}"
-        raise InvalidInput(f"{what}: unknown key {where}{key}{hint}")
+        raise InvalidInput(f"{prefix}unknown key {where}{key}{hint}")
 
 
 def parse_endpoint(text: str, *, what: str) -> tuple[str, int]:

@@ -107,7 +107,7 @@ def create(table: Mapping[str, Any], view: Callable[[], PoolView]) -> Command:  
     """See `contract.Factory`."""
     config = section(table, CommandConfig, f"provider.{NAME}")
     if not config.program[0].startswith("/"):
-        raise InvalidInput(f"configuration, provider.command.program: {config.program[0]!r} is not an absolute path")
+        raise InvalidInput(f"provider.command.program: {config.program[0]!r} is not an absolute path")
     return Command(config)
 
 

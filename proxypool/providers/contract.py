@@ -130,18 +130,20 @@ class Provider(Protocol):
         """Node -> whether it can get a card in this subnet. A node that is left out cannot."""
 
     def acquire_addresses(self, intent: Intent, nodes: tuple[NodeSpec, ...], deadline_s: float) -> Addresses:
-        """The pair's HaVip, usable from these nodes, and its egress address where the provider gives one."""
+        """The pair's HaVip, usable from these nodes, and its egress address where the provider gives one. It is asked
+        for these before the cards.
+        """
 
     def acquire_card(self, intent: Intent, node: NodeSpec, deadline_s: float) -> MemberSpec:
-        """A card in the intent's subnet, attached to the node; the pair's floating addresses, if it has them by then,
-        are usable from it.
+        """A card in the intent's subnet, attached to the node; the pair's egress address, if it has one, is usable
+        from it.
         """
 
     def release_card(self, intent: Intent, node: str, deadline_s: float) -> None:
         """Detach and give back; also if the node is gone."""
 
     def release_addresses(self, intent: Intent, deadline_s: float) -> None:
-        """Give back the pair's floating addresses. Its cards are released before."""
+        """Give back the pair's floating addresses, as a rule after its cards."""
 
     def held(self, pool: str, subnets: Iterable[SubnetSpec], deadline_s: float) -> tuple[Held, ...]:
         """Everything that is held for this pool, at least in these subnets."""

@@ -44,7 +44,7 @@ def check(config: ProviderConfig) -> None:
 def _unknown(name: str, where: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"configuration, {where}: there is no provider {name!r}; {hint}Installed are: {', '.join(known)}"
+    return f"{where}: there is no provider {name!r}; {hint}Installed are: {', '.join(known)}"
 
 
 def _load(point: EntryPoint) -> Factory:

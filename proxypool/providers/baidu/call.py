@@ -1,8 +1,8 @@
 """One call of the provider's: until its deadline, what is wanted is asked for and looked at until it is so.
 
-What is *made* carries a token derived from the intent, so that asking twice makes one. What is *changed* (attached, bound,
-deleted) is compared with what is there, before and after: the platform's "done" is believed when it can be seen, and its
-"already so" is no error. A change needs no token; a remembered one would only answer for what was undone since.
+What is *made* carries a token derived from the intent, so that asking twice makes one. What is *changed* (attached,
+bound, deleted) is compared with what is there, before and after: the platform's "done" is believed when it can be seen,
+and its "already so" is no error. A change needs no token; a remembered one would only answer for what was undone since.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from proxypool.providers.baidu.naming import Purpose
-from proxypool.providers.baidu.sdk import Bound, Card, Cloud, Conflict, NotFound, Vip
+from proxypool.providers.baidu.sdk import Card, Cloud, Conflict, NotFound, Vip
 from proxypool.providers.baidu.settings import Place
 from proxypool.providers.contract import Unavailable
 
@@ -149,37 +149,46 @@ class Call:
         handle = make(token)
         while True:
             try:
-                return look(handle)
-            except NotFound as error:
+                seen = _seen(lambda: look(handle))
+            except NotFound:
                 if not self._has_time():
                     self._spent.add(token)
-                    raise Unavailable(f"{purpose.description}: {handle} was made and never seen") from error
+                    raise Unavailable(f"{purpose.description}: {handle} was made and never seen") from None
+            else:
+                if seen is not None:
+                    return seen
+                if not self._has_time():
+                    raise Unavailable(f"{purpose.description}: {handle} was made and could not be looked at")
 
     def _settled(
-        self, problem: str, seen: T, look: Callable[[], T], is_so: Callable[[T], bool], act: Callable[[], None]
+        self, problem: str, now: T, look: Callable[[], T], is_so: Callable[[T], bool], act: Callable[[], None]
     ) -> T:
         """What is seen when it is as wanted; acts only if it is not."""
-        if is_so(seen):
-            return seen
+        if is_so(now):
+            return now
         try:
-            excuse = _done(act)
-            while not is_so(seen := look()):
+            refusal = _done(act)
+            while True:
+                seen = _seen(look)
+                if seen is not None and is_so(seen):
+                    return seen
                 if not self._has_time():
-                    raise Unavailable(f"{problem}: {excuse or 'the platform had agreed'}") from excuse
-                excuse = _done(act) if excuse else None
+                    raise Unavailable(f"{problem}: {refusal or 'the platform had agreed'}") from refusal
+                if refusal:
+                    refusal = _done(act)
         except NotFound as error:
             raise Vanished(f"{problem}: {error}") from error
-        return seen
 
     def _gone(self, problem: str, look: Callable[[], object], act: Callable[[], None]) -> None:
         """When it cannot be seen any more."""
         try:
-            excuse = _done(act)
+            refusal = _done(act)
             while True:
-                look()
+                _seen(look)
                 if not self._has_time():
-                    raise Unavailable(f"{problem}: {excuse or 'the platform had agreed'}") from excuse
-                excuse = _done(act) if excuse else None
+                    raise Unavailable(f"{problem}: {refusal or 'the platform had agreed'}") from refusal
+                if refusal:
+                    refusal = _done(act)
         except NotFound:
             return
 
@@ -198,6 +207,14 @@ def _done(act: Callable[[], None]) -> Conflict | None:
     except Conflict as error:
         return error
     return None
+
+
+def _seen(look: Callable[[], T]) -> T | None:
+    """What there is; None: it could not be looked at this time, which the next look may make good."""
+    try:
+        return look()
+    except Unavailable:
+        return None
 
 
 def is_attached(card: Card) -> bool:
