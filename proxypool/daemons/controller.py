@@ -36,7 +36,7 @@ from proxypool.daemons.controller_messages import (
 )
 from proxypool.daemons.controller_report import Reporting
 from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
-from proxypool.daemons.mainloop import Stop, run_until_stopped, stop_on_signals
+from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls
 from proxypool.daemons.scraping import Scraping, Source
@@ -65,7 +65,7 @@ class ControllerDaemon:
         """
         self.config, self.controller = config, controller
         self.name = controller.name or socket.gethostname()
-        self.inbox: queue.SimpleQueue[Message | Stop] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.problems = Problems()
         self.started_at = time.monotonic()
         self.rounds: Rounds | None = None
@@ -142,7 +142,7 @@ class ControllerDaemon:
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
-    def _next_message(self) -> Message | Stop:
+    def _next_message(self) -> Message:
         rounds = self.rounds
         is_waiting = rounds is not None and any(action.step in LOOKED_AT for action in rounds.actions.values())
         due = min(self._round_due, self._look_due) if is_waiting else self._round_due

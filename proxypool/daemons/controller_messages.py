@@ -12,6 +12,7 @@ from proxypool.core.scaling.action import Answer
 from proxypool.core.scaling.documents import Action
 from proxypool.core.scaling.leaks import Thing
 from proxypool.core.scaling.series import Answer as Sample
+from proxypool.daemons.mainloop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +62,4 @@ class TimePassed:
     """It is time to look."""
 
 
-Message: TypeAlias = PoolChanged | LinkMoved | LeadMoved | ProviderAnswered | HeldSeen | NodesRead | TimePassed
+Message: TypeAlias = PoolChanged | LinkMoved | LeadMoved | ProviderAnswered | HeldSeen | NodesRead | TimePassed | Stop

@@ -109,14 +109,17 @@ class Rounds:
         self.signals.keep(snapshot.nodes)
         managed = {name: spec for name, spec in snapshot.subnets.items() if spec.scaling is not None}
         self.sizing.keep(managed)
-        self.decisions, self.loads = {}, {}
+        before, self.decisions, self.loads = self.decisions, {}, {}
         for name, spec in managed.items():
             if spec.scaling is not None:
                 pairs = tuple(snapshot.pairs.get(name, {}).values())
                 load = self.signals.load_of(pairs, now)
                 action = self.actions.get(name)
-                self.decisions[name] = self.sizing.decide(name, spec.scaling, pairs, action, load, now)
-                self.loads[name] = load.load
+                decision = self.sizing.decide(name, spec.scaling, pairs, action, load, now)
+                self.decisions[name], self.loads[name] = decision, load.load
+                more = decision.wanted - active_pairs(pairs)
+                if more and (name not in before or before[name].wanted != decision.wanted):
+                    self.metrics.decided(decision.cause.value, more)
 
     # ---- actions that are under way ------------------------------------------------------------------------------
 

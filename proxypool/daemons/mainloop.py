@@ -31,7 +31,7 @@ def stop_on_signals(inbox: queue.SimpleQueue[Any]) -> None:
         signal.signal(number, lambda *_: inbox.put(Stop()))
 
 
-def run_until_stopped(receive: Callable[[], M | Stop], dispatch: Callable[[M], None]) -> None:
+def run_until_stopped(receive: Callable[[], M], dispatch: Callable[[M], None]) -> None:
     """Handle messages. The daemon outlives a defect in the handling of one: traffic and the rest matter more."""
     while not isinstance(message := receive(), Stop):
         try:

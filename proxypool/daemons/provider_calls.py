@@ -21,9 +21,9 @@ from proxypool.core.scaling.action import (
     GotAddresses,
     GotCard,
     Offered,
-    Released,
     ReleaseAddresses,
     ReleaseCard,
+    Released,
 )
 from proxypool.core.scaling.documents import Action
 from proxypool.core.scaling.leaks import Thing
@@ -110,7 +110,7 @@ class ProviderCalls:
         def job() -> None:
             try:
                 held = self._provider.held(pool.name, tuple(pool.subnets.values()), self._deadline_s)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - see `_failed`
                 self._failed("held", error)
                 return
             self._count("held", "ok")
@@ -126,7 +126,7 @@ class ProviderCalls:
             intent = pool.intent(subnet, pair, f"leak-{pair}")
             try:
                 self._do(ReleaseCard(node) if node else ReleaseAddresses(), intent, pool)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - see `_failed`
                 self._failed("release", error)
                 return
             self._count("release", "ok")
@@ -141,7 +141,7 @@ class ProviderCalls:
         name = _NAMES[type(call)]
         try:
             answer = self._do(call, pool.intent(action.subnet, action.pair, action.id), pool)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see `_failed`
             kind = self._failed(name, error)
             retry_after_s = error.retry_after_s if isinstance(error, ProviderError) else 0.0
             node = call.node if isinstance(call, AcquireCard) else ""

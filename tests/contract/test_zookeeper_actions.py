@@ -16,7 +16,8 @@ from proxypool.adapters.zookeeper.leadership import Leader, Leadership
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Record
-from proxypool.core.model import MemberSpec, PairState
+from proxypool.core.model import MemberSpec, PairState, Snapshot
+from proxypool.core.requests import PairRequest
 from proxypool.core.scaling.action import PutPair, RemovePair, SetState, Turn
 from proxypool.core.scaling.documents import Action, ActionKind, Report, Step
 from tests.contract.conftest import Connect
@@ -110,15 +111,15 @@ def test_a_pair_is_removed_only_in_the_state_that_it_should_have(controller: Con
     controller.store.begin(controller.leader, ADD)
     with pytest.raises(Conflict, match="no longer draining"):
         controller.store.advance(controller.leader, Turn(ADD, RemovePair("p1", PairState.DRAINING)))
-    operator.store.add_pair("s1", pair_request(2, "p2", ("node-d", "node-e")).__class__(**_fields()))
+    operator.store.add_pair("s1", other_pair("192.168.4.50"))
     operator.store.drain_pair("s1", "p1", time.time())
     controller.store.advance(controller.leader, Turn(ADD, RemovePair("p1", PairState.DRAINING)))
     assert state(operator, "p1") is None
 
 
-def _fields() -> dict[str, object]:
+def other_pair(havip: str) -> PairRequest:
     members = (card("node-d", "172.16.1.31/24"), card("node-e", "172.16.1.32/24"))
-    return {"id": "p2", "havip": IPv4Address("192.168.4.50"), "members": members}
+    return PairRequest(id="p2", havip=IPv4Address(havip), members=members)
 
 
 def test_an_edit_of_the_pool_between_look_and_write_is_seen(
@@ -127,9 +128,9 @@ def test_an_edit_of_the_pool_between_look_and_write_is_seen(
     """An operator takes the HaVip after the controller has looked: the second look sees it."""
     controller.store.begin(controller.leader, ADD)
     look = controller.client.mirror.current
-    rivals = [lambda: operator.store.add_pair("s1", _rival())]
+    rivals = [lambda: operator.store.add_pair("s1", other_pair(str(ADD.havip)))]
 
-    def current(within_s: float):  # type: ignore[no-untyped-def]
+    def current(within_s: float) -> Snapshot:
         snapshot = look(within_s)
         while rivals:
             rivals.pop()()
@@ -138,11 +139,6 @@ def test_an_edit_of_the_pool_between_look_and_write_is_seen(
     monkeypatch.setattr(controller.client.mirror, "current", current)
     with pytest.raises(InvalidInput, match="in use by pair s1/p2"):
         controller.store.advance(controller.leader, Turn(ADD, PutPair()))
-
-
-def _rival():  # type: ignore[no-untyped-def]
-    fields = _fields() | {"havip": ADD.havip}
-    return pair_request(2).__class__(**fields)
 
 
 def test_the_mirror_is_current_when_it_says_so(controller: Controller, operator: PoolClient) -> None:

@@ -72,7 +72,7 @@ def test_a_controller_waits_for_a_pool_that_is_not_there(connect: Connect) -> No
     """It makes no pool; when somebody does, it leads."""
     client = connect()
     leadership, told = stand(client, "c1")
-    wait_until(lambda: leadership._thread.is_alive(), "it runs")
+    wait_until(leadership._thread.is_alive, "it runs")
     assert not client.exists("controller")
     client.store.apply(PoolRequest())
     wait_until(leads(leadership), "it leads", 5.0)
