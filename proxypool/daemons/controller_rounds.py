@@ -186,8 +186,8 @@ class Rounds:
         if turn.write is not None:
             self._is_behind = True
         if turn.action.step is Step.DONE:
-            pairs = dict(self.mirror.snapshot.pairs.get(action.subnet, {}))
-            record = record_of(turn.action, active_pairs(pairs.values()), self.name, time.time())
+            pairs = self.mirror.snapshot.pairs.get(action.subnet, {})
+            record = record_of(turn, pairs, self.name, time.time())
         self.store.advance(self.leader, turn, record)
         if turn.action.step is not action.step:
             label, after = f"{action.subnet}/{action.pair}", turn.action

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec.structs import replace
 
 from proxypool.core.documents import encode
 from proxypool.core.history import Kind, Record
 from proxypool.core.model import PairSpec, PairState
-from proxypool.core.scaling.documents import Action, ActionKind, Report, SubnetVerdict
+from proxypool.core.scaling.action import SetState, Turn
+from proxypool.core.scaling.documents import ActionKind, Report, SubnetVerdict
 from proxypool.core.scaling.model import Decision, Signal
 
 MAX_REPORT_BYTES = 600_000
@@ -24,11 +27,13 @@ def active_pairs(pairs: Iterable[PairSpec]) -> int:
     return sum(pair.state is PairState.ACTIVE for pair in pairs)
 
 
-def record_of(action: Action, pairs_after: int, by: str, now: float) -> Record | None:
-    """The record of an action that is over; None of one that has changed nothing: no place was found for a pair.
+def record_of(turn: Turn, pairs: Mapping[str, PairSpec], by: str, now: float) -> Record | None:
+    """The record of an action that is over with this turn; None of one that has changed nothing: no place was found for
+    a pair. `pairs`: all of the subnet, before the turn.
 
     A replacement is told under the name of the pair that came.
     """
+    action = turn.action
     if action.error and not action.opened and action.havip is None and action.kind is not ActionKind.DRAIN:
         return None
     is_replaced = bool(action.opened) and action.opened != action.pair
@@ -42,10 +47,16 @@ def record_of(action: Action, pairs_after: int, by: str, now: float) -> Record |
         by=by,
         signals=action.signals,
         pairs_before=action.pairs_before,
-        pairs_after=pairs_after,
+        pairs_after=active_pairs(_after(turn, pairs)),
         took_s=round(max(0.0, now - action.began), 3),
         error=action.error,
     )
+
+
+def _after(turn: Turn, pairs: Mapping[str, PairSpec]) -> Iterator[PairSpec]:
+    for name, pair in pairs.items():
+        write = turn.write
+        yield replace(pair, state=write.state) if isinstance(write, SetState) and write.pair == name else pair
 
 
 def verdict_of(
@@ -73,22 +84,8 @@ def cut(report: Report) -> Report:
         return report
     told = {name: one for name, one in report.subnets.items() if one.blocked or one.wanted != one.active}
     problem = f"the report has only {len(told)} of {len(report.subnets)} subnets: the others have the size they need"
-    shorter = Report(
-        leader=report.leader,
-        epoch=report.epoch,
-        at=report.at,
-        round_s=report.round_s,
-        provider=report.provider,
-        subnets=told,
-        problems=(*report.problems, problem),
-    )
+    shorter = replace(report, subnets=told, problems=(*report.problems, problem))
     if len(encode(shorter)) <= MAX_REPORT_BYTES:
         return shorter
-    return Report(
-        leader=report.leader,
-        epoch=report.epoch,
-        at=report.at,
-        round_s=report.round_s,
-        provider=report.provider,
-        problems=(*report.problems, "the pool is too large for a report on its subnets: see the metrics"),
-    )
+    problem = "the pool is too large for a report on its subnets: see the metrics"
+    return replace(report, subnets={}, problems=(*report.problems, problem))
