@@ -51,6 +51,10 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """How often what members publish is looked at while an action waits for it."""
+PAUSE = 0.25
+"""From one round to the next, at the least, in intervals."""
+SETTLE_S = 0.05
+"""And so soon after a change of the pool: changes come in bursts."""
 FROM_NODES = "nodes"
 
 
@@ -146,8 +150,12 @@ class ControllerDaemon:
         rounds = self.rounds
         is_waiting = rounds is not None and any(action.step in LOOKED_AT for action in rounds.actions.values())
         due = min(self._round_due, self._look_due) if is_waiting else self._round_due
+        wait_s = due - time.monotonic()
+        if wait_s <= 0:
+            # However many messages there are.
+            return TimePassed()
         try:
-            return self.inbox.get(timeout=max(0.0, due - time.monotonic()))
+            return self.inbox.get(timeout=wait_s)
         except queue.Empty:
             return TimePassed()
 
@@ -179,8 +187,8 @@ class ControllerDaemon:
             case HeldSeen(held) if self.rounds is not None:
                 rounds = self.rounds
                 self.sweeping.saw(held, rounds.snapshot.pairs, tuple(rounds.actions.values()), rounds.pool_now())
-            case PoolChanged() if self.rounds is not None:
-                self.rounds.take_on(now)
+            case PoolChanged():
+                self._look_due = min(self._look_due, now + SETTLE_S)
             case TimePassed():
                 self._pass(now)
             case _:
@@ -205,12 +213,21 @@ class ControllerDaemon:
         self.reporting.led_by(leader)
 
     def _pass(self, now: float) -> None:
-        if now < self._round_due:
-            self._look_due = now + LOOK_S
-            if self.rounds is not None:
+        is_round = now >= self._round_due
+        try:
+            if is_round:
+                self._round(now)
+            elif self.rounds is not None:
                 self.rounds.take_on(now)
-            return
-        self._round_due, self._look_due = now + self.controller.interval_s, now + LOOK_S
+        finally:
+            # What has arrived meanwhile has its turn too, however long a round takes.
+            after = time.monotonic()
+            self._look_due = after + LOOK_S
+            if is_round:
+                interval_s = self.controller.interval_s
+                self._round_due = max(now + interval_s, after + PAUSE * interval_s)
+
+    def _round(self, now: float) -> None:
         hosts = self.config.zookeeper.hosts
         silence = silence_of(self.session, hosts, self.started_at, "pairs go on as they are, none comes or goes")
         self.problems.note("zookeeper", silence)

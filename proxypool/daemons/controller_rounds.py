@@ -77,7 +77,7 @@ class Rounds:
     def snapshot(self) -> Snapshot:
         """The pool, with all that we wrote."""
         if self._is_behind:
-            self.mirror.current(self.config.call_deadline_s)
+            self.store.catch_up()
             self._is_behind = False
         return self.mirror.snapshot
 
@@ -177,6 +177,7 @@ class Rounds:
             self.actions[subnet] = turn.action
             return True
         del self.actions[subnet]
+        self.store.prune_history()
         self.patience.ended(turn.action, now)
         self.metrics.ended(turn.action, time.time())
         return False

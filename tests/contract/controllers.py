@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+
+import pytest
 
 from proxypool.adapters.zookeeper import member_status_suffix
 from proxypool.core.documents import encode
@@ -38,6 +41,17 @@ def spares(number: int = 1, nodes: tuple[str, ...] = NODES) -> SparesRequest:
     )
 
 
+def own_address() -> str:
+    """Of this machine, not its loopback: nobody asks that of a node."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        address: str = probe.getsockname()[0]
+        return address
+
+
 class Nodes:
     """Six machines in three zones, which are members of whatever pair names them, and serve a `/metrics`."""
 
@@ -51,9 +65,10 @@ class Nodes:
         """In the connection table of each master."""
         self._told: dict[str, bytes] = {}
         self._stopping = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._began = time.time()
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._servers = {node: ThreadingHTTPServer(("0.0.0.0", 0), self._handler(node)) for node in NODES}
+        for server in self._servers.values():
+            threading.Thread(target=server.serve_forever, daemon=True).start()
         for at, node in enumerate(NODES):
             self.register(node, at)
         threading.Thread(target=self._run, daemon=True).start()
@@ -63,7 +78,7 @@ class Nodes:
         spec = NodeSpec(
             id=node,
             underlay=underlay,
-            metrics=f"127.0.0.1:{self._server.server_port}",
+            metrics=f"{own_address()}:{self._servers[node].server_port}",
             labels={"zone": f"z{at // 2}"},
         )
         self.client.registry.register_node(spec, Alive(underlay=underlay, since=1.0))
@@ -74,8 +89,9 @@ class Nodes:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
+        for server in self._servers.values():
+            server.shutdown()
+            server.server_close()
 
     def _run(self) -> None:
         while not self._stopping.wait(0.02):
@@ -98,12 +114,12 @@ class Nodes:
         suffix = member_status_suffix(pair.subnet, pair.id, node)
         self.client.presence.want(suffix, encode(status))
 
-    def _text(self) -> str:
-        lines = []
-        for pair in self.client.mirror.snapshot.all_pairs():
+    def _text(self, node: str) -> str:
+        lines = ["proxypool_anything 1"]
+        for pair in self.client.mirror.snapshot.pairs_on(node):
             labels = f'{{subnet="{pair.subnet}",pair="{pair.id}"}}'
             values = {
-                Series.MASTER: 1,
+                Series.MASTER: int(pair.members[0].node == node),
                 Series.SINCE: self._began,
                 Series.CLOCK: time.time() - self._began,
                 Series.AGE: 0.1,
@@ -113,12 +129,12 @@ class Nodes:
             lines += [f"{series}{labels} {value}" for series, value in values.items()]
         return "\n".join([*lines, ""])
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self, node: str) -> type[BaseHTTPRequestHandler]:
         nodes = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                text = nodes._text().encode()
+                text = nodes._text(node).encode()
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(text)

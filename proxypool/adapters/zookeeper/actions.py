@@ -15,6 +15,7 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 from proxypool.adapters.zookeeper.changes import PAIR_CONTAINERS, creation
 from proxypool.adapters.zookeeper.editing import PoolEditor
 from proxypool.adapters.zookeeper.errors import Conflict, NotFound
+from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
     ACTIONS,
     REPORT,
@@ -75,7 +76,17 @@ class ActionStore:
 
     def __init__(self, session: PoolSession, mirror: PoolMirror) -> None:
         self._session, self._layout, self._mirror = session, session.layout, mirror
-        self._editor = PoolEditor(session)
+        self._editor, self._history = PoolEditor(session), PoolHistory(session)
+
+    def catch_up(self) -> None:
+        """Wait until the mirror has all that was written before now."""
+        self._editor.version()
+        self._mirror.current(self._session.timeout_s)
+
+    def prune_history(self) -> None:
+        """Keep the log at its size; see `history`."""
+        if self._history.is_overfull:
+            self._history.prune()
 
     def read(self) -> FoundActions:
         """All actions as they are now."""
