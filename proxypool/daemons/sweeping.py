@@ -47,7 +47,11 @@ class Sweeping:
     ) -> None:
         """The provider's answer."""
         found = leaks(held, pairs, actions)
+        with_cards = {thing[:2] for thing in found if thing[2]}
         for thing in sorted(found & self._suspects):
+            if not thing[2] and thing[:2] in with_cards:
+                # Its cards go first.
+                continue
             log.warning("%s/%s: nothing needs what the provider holds%s: releasing it", *thing[:2], _where(thing))
             self._calls.release(thing, pool)
         self._suspects = found
