@@ -18,7 +18,7 @@ from proxypool.core.breaker import Breaker
 from proxypool.core.config import ControllerConfig
 from proxypool.core.draining import connections_left
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.model import PairState, Snapshot
+from proxypool.core.model import PairSpec, PairState, Snapshot
 from proxypool.core.scaling.action import Answer, Deadlines, Failed, Seen, Turn, step
 from proxypool.core.scaling.deaths import Deaths
 from proxypool.core.scaling.documents import Action, Step, SubnetVerdict
@@ -68,6 +68,8 @@ class Rounds:
     sizing: Sizing = field(default_factory=Sizing)
     patience: Patience = field(default_factory=Patience)
     deaths: Deaths = field(default_factory=Deaths)
+    doubt: str = ""
+    """Why members of dead nodes are not replaced now."""
     breaker: Breaker = field(default_factory=new_breaker)
     _answers: dict[str, Answer] = field(default_factory=dict)
     _is_behind: bool = True
@@ -96,6 +98,7 @@ class Rounds:
         snapshot = self.snapshot
         self._take(self.store.read())
         self.deaths = self.deaths.seen(tuple(snapshot.nodes), self.mirror.placing.nodes_alive, now)
+        self.doubt = self.deaths.doubt({member.node for pair in snapshot.all_pairs() for member in pair.members})
         self._decide(snapshot, now)
         self.take_on(now)
         self._begin(now)
@@ -162,7 +165,7 @@ class Rounds:
     def _turn(self, subnet: str, now: float) -> bool:
         """One step; whether another one may follow."""
         action = self.actions[subnet]
-        turn = step(action, self._seen(action), time.time())
+        turn = step(action, self._seen(action, now), time.time())
         self._answers.pop(subnet, None)
         if turn.action == action and turn.write is None:
             if turn.call is not None:
@@ -195,18 +198,26 @@ class Rounds:
             why = f": {after.error}" if after.error else ""
             log.info("%s: %s (%s): %s -> %s%s", label, action.kind, action.reason, action.step, after.step, why)
 
-    def _seen(self, action: Action) -> Seen:
+    def _is_needed(self, action: Action, pairs: Mapping[str, PairSpec], now: float) -> bool:
+        decision = self.decisions.get(action.subnet)
+        if decision is not None and decision.wanted > active_pairs(pairs.values()):
+            return True
+        dead = frozenset[str]() if self.doubt else self.deaths.dead(self.config.dead_after_s, now)
+        active = (pair for pair in pairs.values() if pair.state is PairState.ACTIVE and pair.id != action.pair)
+        return any(member.node in dead for pair in active for member in pair.members)
+
+    def _seen(self, action: Action, now: float) -> Seen:
         snapshot = self.snapshot
         pairs = snapshot.pairs.get(action.subnet, {})
         spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
-        decision = self.decisions.get(action.subnet)
         config = self.config
         seen = Seen(
             pairs=pairs,
             min_pairs=spec.scaling.min_pairs if spec is not None and spec.scaling is not None else 1,
             nodes=self._rooms(snapshot) if action.step is Step.PLACE else (),
             spread=config.placement,
-            is_needed=decision is not None and decision.wanted > active_pairs(pairs.values()),
+            unreachable=frozenset(self.deaths.since),
+            is_needed=self._is_needed(action, pairs, now),
             answer=self._answers.get(action.subnet),
             deadlines=Deadlines(ready_s=config.ready_deadline_s, drain_s=config.drain_deadline_s),
         )
@@ -225,10 +236,8 @@ class Rounds:
 
     def _begin(self, now: float) -> None:
         snapshot, placing = self.snapshot, self.mirror.placing
-        carriers = {member.node for pair in snapshot.all_pairs() for member in pair.members}
         draining = frozenset(node for node, order in placing.orders.items() if order.draining_since is not None)
-        doubt = self.deaths.doubt(carriers)
-        nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, doubt)
+        nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, self.doubt)
         busy = {*self.actions, *self.malformed}
         subjects = [
             Subject(
@@ -246,7 +255,7 @@ class Rounds:
         self.breaker = found.breaker
         for action in found.begin:
             self._start(action, now)
-        self.problems = (doubt,) if doubt else ()
+        self.problems = (self.doubt,) if self.doubt else ()
         self._judge(subjects, found.blocked)
 
     def _start(self, action: Action, now: float) -> None:

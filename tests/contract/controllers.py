@@ -69,11 +69,13 @@ class Nodes:
         self._servers = {node: ThreadingHTTPServer(("0.0.0.0", 0), self._handler(node)) for node in NODES}
         for server in self._servers.values():
             threading.Thread(target=server.serve_forever, daemon=True).start()
-        for at, node in enumerate(NODES):
-            self.register(node, at)
+        for node in NODES:
+            self.register(node)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def register(self, node: str, at: int) -> None:
+    def register(self, node: str) -> None:
+        """Its daemon starts."""
+        at = NODES.index(node)
         underlay = IPv4Address("10.0.0.1") + at
         spec = NodeSpec(
             id=node,

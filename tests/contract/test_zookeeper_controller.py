@@ -69,6 +69,10 @@ def active(client: PoolClient) -> int:
     return sum(pair.state is PairState.ACTIVE for pair in pairs(client))
 
 
+def state(client: PoolClient, pair: str) -> PairState | None:
+    return next((one.state for one in pairs(client) if one.id == pair), None)
+
+
 def actions(client: PoolClient) -> tuple[str, ...]:
     (names,) = read_children(client.session, (client.session.layout.path(ACTIONS),))
     return names or ()
@@ -154,15 +158,24 @@ def test_a_drained_node_is_left_for_others(empty: PoolClient, nodes: Nodes, star
 
 
 def test_a_dead_node_is_replaced_after_a_while(empty: PoolClient, nodes: Nodes, start: Start) -> None:
-    """Ten seconds in this test, and not before."""
+    """Ten seconds in this test, and not before. The old pair goes when the node is back, and could be told."""
     size(empty, 1)
     start()
     wait_until(is_settled(empty, 1), "one pair", 30.0)
     (old,) = pairs(empty)
     began = time.monotonic()
     nodes.die(old.members[1].node)
-    wait_until(lambda: is_settled(empty, 1)() and pairs(empty)[0].id != old.id, "another pair", 40.0)
+
+    def is_replaced() -> bool:
+        return [pair.state for pair in pairs(empty) if pair.id != old.id] == [PairState.ACTIVE]
+
+    wait_until(is_replaced, "another pair", 40.0)
     assert time.monotonic() - began >= 10.0
+    wait_until(lambda: state(empty, old.id) is PairState.DRAINING, "the old one drains")
+    time.sleep(1.0)
+    assert state(empty, old.id) is PairState.DRAINING
+    nodes.register(old.members[1].node)
+    wait_until(is_settled(empty, 1), "the old one is gone", 20.0)
     assert records(empty)[-1].reason == "dead-node"
 
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from msgspec.structs import replace
 
+from proxypool.core.breaker import Breaker
 from proxypool.core.draining import Left
 from proxypool.core.model import MemberSpec, PairSpec, PairState, SubnetSpec
 from proxypool.core.scaling.action import (
@@ -109,7 +110,7 @@ class World:
     now: float = 1_800_000_000.0
     deaths: Deaths = field(default_factory=Deaths)
     answers: dict[str, Answer] = field(default_factory=dict)
-    breaker: object = None
+    breaker: Breaker = field(default_factory=new_breaker)
     fewest: dict[str, int] = field(default_factory=dict)
 
     def add_subnet(self, name: str, least: int) -> None:
@@ -131,7 +132,7 @@ class World:
             self._round()
         except Crash:
             self.crash_in = None
-            self.deaths, self.answers, self.breaker = Deaths(), {}, None
+            self.deaths, self.answers, self.breaker = Deaths(), {}, new_breaker()
 
     def _act(self) -> None:
         """Something lasting was done."""
@@ -158,8 +159,8 @@ class World:
             set(self.actions),
             nodes,
             Limits(4, PROVIDER),
-            self.breaker or new_breaker(),
-            (self.now, self.now),  # type: ignore[arg-type]
+            self.breaker,
+            (self.now, self.now),
         )
         self.breaker = found.breaker
         for action in found.begin:
@@ -203,6 +204,7 @@ class World:
             nodes=self._rooms(),
             readiness=Readiness(() if is_fit else ("not yet",), unfit),
             left=Left(0 if self.is_empty else 5),
+            unreachable=frozenset(self.dead),
             is_needed=self.wanted[action.subnet] > self.active(action.subnet),
             answer=self.answers.get(action.subnet),
         )

@@ -115,7 +115,6 @@ class Bench:
         self.calls.done("s1")
         return message.answer
 
-
     def next_release(self) -> tuple[object, ...]:
         """Released without an action, so that nobody is told."""
         deadline = time.monotonic() + 5

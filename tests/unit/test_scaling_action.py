@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_seen
 from ipaddress import IPv4Address
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -47,7 +49,7 @@ def action(at: Step, kind: ActionKind = ActionKind.ADD, **fields: object) -> Act
     return Action(kind=kind, subnet="s1", pair="p1", step=at, **values)  # type: ignore[arg-type]
 
 
-ACQUIRED = {"nodes": ("n1", "n2"), "members": (N1, N2), "havip": HAVIP}
+ACQUIRED: dict[str, Any] = {"nodes": ("n1", "n2"), "members": (N1, N2), "havip": HAVIP}
 
 
 def ours(state: PairState, **fields: object) -> PairSpec:
@@ -167,6 +169,15 @@ def test_a_drain_ends_at_its_deadline() -> None:
     draining = ours(PairState.DRAINING, draining_since=NOW)
     turn = step(start, seen(draining, OTHER, left=Left(5)), NOW + Deadlines().drain_s)
     assert turn.action.step is Step.REMOVE
+
+
+def test_a_member_that_cannot_be_reached_keeps_its_pair_until_the_deadline() -> None:
+    """It may be alive and cut off: only the other member's advertisements keep it from the HaVip."""
+    start = action(Step.WAIT, ActionKind.REPLACE, opened="p9", **ACQUIRED)
+    found = seen(ours(PairState.DRAINING, draining_since=NOW), OTHER, left=Left(0), unreachable=frozenset({"n2"}))
+    assert step(start, found, NOW + 60.0) == Turn(start)
+    assert step(start, found, NOW + Deadlines().drain_s).action.step is Step.REMOVE
+    assert step(start, replace_seen(found, unreachable=frozenset({"n9"})), NOW + 60.0).action.step is Step.REMOVE
 
 
 def test_a_draining_pair_is_opened_again_when_the_load_asks_for_it() -> None:

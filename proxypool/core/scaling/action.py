@@ -45,7 +45,7 @@ class Deadlines:
     acquire_s: float = 300.0
     ready_s: float = 120.0
     drain_s: float = 3600.0
-    """How long a draining pair may keep its connections; then it is removed with them."""
+    """How long a draining pair may keep its connections, or wait for a member that is not alive; then it is removed."""
     settle_s: float = 5.0
     """From the removal of a pair to the release of what it had: its nodes let go of it meanwhile."""
 
@@ -170,8 +170,10 @@ class Seen:
     readiness: Readiness = field(default_factory=Readiness)
     left: Left = field(default_factory=lambda: Left(None))
     """Connections of the pair that drains."""
+    unreachable: frozenset[str] = frozenset()
+    """Registered nodes that are not alive: cut off from ZooKeeper, they may still answer for a pair's HaVip."""
     is_needed: bool = False
-    """Whether the load asks for as many active pairs as there are, and the draining one."""
+    """Whether the subnet needs something more urgent than the end of a drain: another pair, or a replacement."""
     answer: Answer | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -329,17 +331,19 @@ def _wait(action: Action, seen: Seen, now: float) -> Turn:
     if seen.is_needed:
         return _put_off(action, now)
     began = pair.draining_since if pair.draining_since is not None else action.step_since
-    if seen.left.count == 0 or now - began >= seen.deadlines.drain_s:
+    # Until then the other member keeps an unreachable one from claiming a HaVip that may soon be somebody else's.
+    is_empty = seen.left.count == 0 and not any(member.node in seen.unreachable for member in pair.members)
+    if is_empty or now - began >= seen.deadlines.drain_s:
         return Turn(_enter(action, Step.REMOVE, now))
     return Turn(action)
 
 
 def _put_off(action: Action, now: float) -> Turn:
-    """The load grew: a pair that only the load let go is opened again; another stays draining, until there is time."""
+    """A pair that only the load let go is opened again; another stays draining, until there is time for it."""
     if action.kind is ActionKind.DRAIN and action.reason in set(Cause):
-        why = "needed again: the load grew while it drained"
+        why = "it was needed again while it drained"
         return Turn(_enter(action, Step.DONE, now, error=why), write=SetState(action.pair, PairState.ACTIVE))
-    return Turn(_enter(action, Step.DONE, now, error="put off: the load grew while it drained"))
+    return Turn(_enter(action, Step.DONE, now, error="put off while it drained: something else is more urgent"))
 
 
 def _remove(action: Action, seen: Seen, now: float) -> Turn:
