@@ -189,7 +189,9 @@ class Step:
 SIMPLE = ("grow", "tick", "move", "restart", "remake", "remake_rule", "remake_tunnel", "count_ports", "scrape")
 steps = st.builds(
     Step,
-    st.sampled_from(("round", "round", "round", "wait", "late", "lose", "spoil", "repeat", "silence", *SIMPLE)),
+    st.sampled_from(
+        ("round", "round", "round", "wait", "late", "lose", "spoil", "repeat", "silence", "silence", "grow", *SIMPLE)
+    ),
     st.sampled_from((0, 1)),
     st.floats(0.05, 3.0),
     st.sampled_from([each for each in Series if each is not Series.MASTER]),
@@ -214,7 +216,7 @@ def act(world: World, step: Step) -> None:
         case "wait":
             world.wait(step.span_s)
         case "silence":
-            world.wait(5 * step.span_s)
+            world.wait(20 * step.span_s)
         case "late":
             world.scrape(step.which, late_s=step.span_s)
         case "lose":
