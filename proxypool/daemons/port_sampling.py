@@ -1,6 +1,6 @@
 """How many source ports a pair uses toward its busiest destination: looked at now and then, where this node is master.
 
-The kernel counts no ports, so the whole connection table is read (some 2 us of CPU an entry; see `TableReader`). One
+The kernel counts no ports, so the whole connection table is read (some 3 us of CPU an entry; see `TableReader`). One
 table at a time, each every 30 s, and rarer where all of them together would take more than a hundredth of a processor:
 how often is exported, so that whoever reads the number knows when it is too old. An empty table is not read.
 """
@@ -96,6 +96,9 @@ class PortSampling:
             usage.ports = PortsSeen(0, 0.0, now)
             return
         self._under_way = subnet
+        self._ask(subnet, now)
+
+    def _ask(self, subnet: str, now: float) -> None:
         self.tables.ask(
             Question(
                 subnet,

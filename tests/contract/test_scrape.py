@@ -280,6 +280,14 @@ class TestPrometheusRefuses:
         with pytest.raises(InvalidInput, match="give one as http://prometheus:9090"):
             PrometheusApi(url)
 
+    def test_many_nodes_are_asked_for_together(self, fake: tuple[FakePrometheus, str]) -> None:
+        """When they were scraped, and what they said; fifty at a time."""
+        said, url = fake
+        said.body = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
+        nodes = [node(f"n{number}", f"192.0.2.{number}:9477") for number in range(120)]
+        assert PrometheusApi(url).read(nodes) == {spec.id: Unread.NOT_SCRAPED for spec in nodes}
+        assert len(said.asked) == 6
+
     def test_a_token_is_sent_and_read_anew(self, fake: tuple[FakePrometheus, str], tmp_path: Path) -> None:
         said, url = fake
         said.body = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
