@@ -79,7 +79,7 @@ class SubnetSpec(Document, frozen=True, kw_only=True):
     """For people and providers: the platform's own names of it."""
 
     def __hash__(self) -> int:
-        """Parts of scenes are remembered by the subnet they are for; labels, which cannot be hashed, tell none apart."""
+        """Parts of scenes are remembered by their subnet. A mapping cannot be hashed, so labels are left out of it."""
         return hash((self.id, self.cidrs, self.key, self.tenant))
 
 

@@ -24,7 +24,7 @@ A, B, C = NODES
 S1, S2 = SUBNETS
 INTENT = Intent(POOL, S1, "p1", "1-s1")
 LONG_S = 10.0
-SHORT_S = 0.4
+SHORT_S = 1.0
 
 
 @pytest.fixture
@@ -200,9 +200,9 @@ def test_duplicates_are_released_together(platform: BaiduPlatform) -> None:
 
 def test_a_change_that_is_under_way_is_waited_for(platform: BaiduPlatform) -> None:
     """A conflict is no refusal: the attachment that a crashed controller began is still coming about."""
-    platform.api.change_s = 0.5
+    platform.api.change_s = 2.0
     with pytest.raises(Unavailable, match="not attached"):
-        platform.provider().acquire_card(INTENT, A, 0.2)
+        platform.provider().acquire_card(INTENT, A, SHORT_S)
     platform.provider().acquire_card(INTENT, A, LONG_S)
     assert len(platform.api.asked("attach-eni")) > 1
 
@@ -323,6 +323,17 @@ def test_what_others_made_is_neither_held_nor_touched(platform: BaiduPlatform) -
     assert [held.handle for held in provider.held(POOL, SUBNETS, LONG_S)] == ["eni-3"]
     provider.release_card(INTENT, A.id, LONG_S)
     assert set(platform.api.cards) == {"eni-1", forged["eniId"]}
+
+
+def test_all_pages_of_a_list_are_read(platform: BaiduPlatform) -> None:
+    """The fake has two on a page."""
+    provider = platform.provider(egress=False)
+    wanted = [Intent(POOL, S1, f"p{number}", f"{number}") for number in range(5)]
+    for intent in wanted:
+        provider.acquire_addresses(intent, (A,), LONG_S)
+        provider.acquire_card(intent, A, LONG_S)
+    held = {(one.pair, one.node) for one in provider.held(POOL, SUBNETS, LONG_S)}
+    assert held == {(intent.pair, node) for intent in wanted for node in ("", A.id)}
 
 
 def test_a_subnets_security_groups_are_given_to_its_cards(platform: BaiduPlatform) -> None:
