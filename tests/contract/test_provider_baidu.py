@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from proxypool.providers.contract import (
     Unavailable,
 )
 from tests.contract.provider_platforms import NODES, POOL, SUBNETS, BaiduPlatform, baidu_platform
-from tests.fakes.baidu import Fault
+from tests.fakes.baidu import SECRET_KEY, Fault
 
 A, B, C = NODES
 S1, S2 = SUBNETS
@@ -71,6 +72,23 @@ def test_the_havip_is_bound_to_the_machines_and_the_egress_address_to_the_cards(
         str(addresses.havip): {("SERVER", "i-a"), ("SERVER", "i-b")},
         str(addresses.egress_address): {("ENI", card) for card in platform.api.cards},
     }
+
+
+def test_the_havip_is_bound_to_no_machine_but_the_nodes_of_the_pair(platform: BaiduPlatform) -> None:
+    """The platform allows five; an action that tries other nodes must not use them up."""
+    provider = platform.provider(egress=False)
+    provider.acquire_addresses(INTENT, (A, B), LONG_S)
+    provider.acquire_addresses(INTENT, (A, C), LONG_S)
+    (vip,) = platform.api.vips.values()
+    assert {one["instanceId"] for one in vip.document["bindedInstances"]} == {"i-a", "i-c"}
+
+
+def test_no_key_is_logged(platform: BaiduPlatform, caplog: pytest.LogCaptureFixture) -> None:
+    """At level debug the SDK would log what requests are signed with."""
+    with caplog.at_level(logging.DEBUG):
+        platform.provider().acquire_card(INTENT, A, LONG_S)
+    assert "sign_key" not in caplog.text
+    assert SECRET_KEY not in caplog.text
 
 
 def test_a_released_card_is_unbound_from_both_addresses(platform: BaiduPlatform) -> None:
