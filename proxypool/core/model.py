@@ -78,6 +78,10 @@ class SubnetSpec(Document, frozen=True, kw_only=True):
     labels: Mapping[str, str] = field(default_factory=dict)
     """For people and providers: the platform's own names of it."""
 
+    def __hash__(self) -> int:
+        """Parts of scenes are remembered by their subnet. A mapping cannot be hashed, so labels are left out of it."""
+        return hash((self.id, self.cidrs, self.key, self.tenant))
+
 
 class MemberSpec(Struct, frozen=True, kw_only=True):
     """A node's place in a pair: which card it uses in the customer's subnet."""

@@ -5,6 +5,7 @@ The contract with it is in docs/providers.md; `VERSION` counts its versions.
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,8 @@ MAX_LOG_LINE = 500
 LOG = logging.getLogger(__name__)
 T = TypeVar("T", bound=Struct)
 
+_WRONG_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP}
+"""Other reasons, as no memory or a program that is being written, pass."""
 _ERRORS: dict[ErrorKind, type[ProviderError]] = {
     ErrorKind.UNAVAILABLE: Unavailable,
     ErrorKind.QUOTA: QuotaExceeded,
@@ -161,10 +164,10 @@ class Command:
             raise Unavailable(f"{what} did not end within {timeout_s:g} s and was killed") from None
         except program.TooMuchOutput:
             raise Refused(f"{what} wrote more than {program.MAX_OUTPUT} bytes and was killed") from None
-        except BlockingIOError as error:
-            raise Unavailable(f"{what} could not be started: {error.strerror}") from error
         except OSError as error:
-            raise Refused(f"{what} could not be started: {error.strerror}; see provider.command.program") from error
+            if error.errno in _WRONG_PROGRAM:
+                raise Refused(f"{what} could not be started: {error.strerror}; see provider.command.program") from error
+            raise Unavailable(f"{what} could not be started: {error.strerror}") from error
         _log(operation, bytes(ended.errors))
         return _understood(what, ended, kind)
 

@@ -24,11 +24,13 @@ def create(config: ProviderConfig, view: Callable[[], PoolView]) -> Provider:
     Raises:
         InvalidInput: there is no such provider, it cannot be imported, or its table is not valid.
     """
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point)
     for name, where in (*((table, f"[provider.{table}]") for table in config.tables), (config.name, "provider.name")):
         if name not in found:
             raise InvalidInput(_unknown(name, where, sorted(found)))
-    factory = _load(found[config.name])
+    factory = _load(_only(found[config.name]))
     return factory(config.tables.get(config.name, {}), view)
 
 
@@ -47,23 +49,30 @@ def _unknown(name: str, where: str, known: list[str]) -> str:
     return f"{where}: there is no provider {name!r}; {hint}Installed are: {', '.join(known)}"
 
 
+def _only(points: list[EntryPoint]) -> EntryPoint:
+    if len(points) > 1:
+        packages = " and ".join(sorted(_package(point) for point in points))
+        raise InvalidInput(f"{packages} both have a provider {points[0].name}: remove one of them")
+    return points[0]
+
+
 def _load(point: EntryPoint) -> Factory:
     try:
         factory: Factory = point.load()
     except ImportError as error:
-        raise InvalidInput(
-            f"the provider {point.name} cannot be imported: {error}.{_what_to_install(point)}"
-        ) from error
-    except AttributeError as error:
-        raise InvalidInput(f"the provider {point.name} is not in its package as {point.value}: {error}") from error
+        raise InvalidInput(f"the provider {point.name} cannot be imported: {error}. {_what_to_do(point)}") from error
+    except Exception as error:
+        text = f"the provider {point.name}, {point.value}, cannot be imported: {type(error).__name__}: {error}."
+        raise InvalidInput(f"{text} It belongs to {_package(point)}") from error
     return factory
 
 
-def _what_to_install(point: EntryPoint) -> str:
+def _what_to_do(point: EntryPoint) -> str:
     """Packages keep what only one provider needs in an extra of its name."""
-    if point.dist is None:
-        return ""
-    package = point.dist.name
-    if point.name in (point.dist.metadata.get_all("Provides-Extra") or ()):
-        return f" Install it: pip install '{package}[{point.name}]'"
-    return f" It belongs to the package {package} {point.dist.version}"
+    if point.dist is not None and point.name in (point.dist.metadata.get_all("Provides-Extra") or ()):
+        return f"Install it: pip install '{point.dist.name}[{point.name}]'"
+    return f"It belongs to {_package(point)}"
+
+
+def _package(point: EntryPoint) -> str:
+    return f"the package {point.dist.name} {point.dist.version}" if point.dist is not None else "no package"

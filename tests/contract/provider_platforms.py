@@ -203,7 +203,7 @@ class BaiduPlatform:
             "egress": True,
             "credentials_file": str(self.credentials),
             "poll_interval_s": 0.01,
-            "request_timeout_s": 0.5,
+            "request_timeout_s": 1.0,
             **more,
         }
         return registry.create(ProviderConfig(name="baidu", tables={"baidu": table}), PoolView)

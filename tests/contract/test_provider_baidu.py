@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,13 @@ from proxypool.providers.contract import (
     Unavailable,
 )
 from tests.contract.provider_platforms import NODES, POOL, SUBNETS, BaiduPlatform, baidu_platform
-from tests.fakes.baidu import Fault
+from tests.fakes.baidu import SECRET_KEY, Fault
 
 A, B, C = NODES
 S1, S2 = SUBNETS
 INTENT = Intent(POOL, S1, "p1", "1-s1")
 LONG_S = 10.0
-SHORT_S = 0.4
+SHORT_S = 1.0
 
 
 @pytest.fixture
@@ -71,6 +72,23 @@ def test_the_havip_is_bound_to_the_machines_and_the_egress_address_to_the_cards(
         str(addresses.havip): {("SERVER", "i-a"), ("SERVER", "i-b")},
         str(addresses.egress_address): {("ENI", card) for card in platform.api.cards},
     }
+
+
+def test_the_havip_is_bound_to_no_machine_but_the_nodes_of_the_pair(platform: BaiduPlatform) -> None:
+    """The platform allows five; an action that tries other nodes must not use them up."""
+    provider = platform.provider(egress=False)
+    provider.acquire_addresses(INTENT, (A, B), LONG_S)
+    provider.acquire_addresses(INTENT, (A, C), LONG_S)
+    (vip,) = platform.api.vips.values()
+    assert {one["instanceId"] for one in vip.document["bindedInstances"]} == {"i-a", "i-c"}
+
+
+def test_no_key_is_logged(platform: BaiduPlatform, caplog: pytest.LogCaptureFixture) -> None:
+    """At level debug the SDK would log what requests are signed with."""
+    with caplog.at_level(logging.DEBUG):
+        platform.provider().acquire_card(INTENT, A, LONG_S)
+    assert "sign_key" not in caplog.text
+    assert SECRET_KEY not in caplog.text
 
 
 def test_a_released_card_is_unbound_from_both_addresses(platform: BaiduPlatform) -> None:
@@ -200,9 +218,9 @@ def test_duplicates_are_released_together(platform: BaiduPlatform) -> None:
 
 def test_a_change_that_is_under_way_is_waited_for(platform: BaiduPlatform) -> None:
     """A conflict is no refusal: the attachment that a crashed controller began is still coming about."""
-    platform.api.change_s = 0.5
+    platform.api.change_s = 2.0
     with pytest.raises(Unavailable, match="not attached"):
-        platform.provider().acquire_card(INTENT, A, 0.2)
+        platform.provider().acquire_card(INTENT, A, SHORT_S)
     platform.provider().acquire_card(INTENT, A, LONG_S)
     assert len(platform.api.asked("attach-eni")) > 1
 
@@ -323,6 +341,17 @@ def test_what_others_made_is_neither_held_nor_touched(platform: BaiduPlatform) -
     assert [held.handle for held in provider.held(POOL, SUBNETS, LONG_S)] == ["eni-3"]
     provider.release_card(INTENT, A.id, LONG_S)
     assert set(platform.api.cards) == {"eni-1", forged["eniId"]}
+
+
+def test_all_pages_of_a_list_are_read(platform: BaiduPlatform) -> None:
+    """The fake has two on a page."""
+    provider = platform.provider(egress=False)
+    wanted = [Intent(POOL, S1, f"p{number}", f"{number}") for number in range(5)]
+    for intent in wanted:
+        provider.acquire_addresses(intent, (A,), LONG_S)
+        provider.acquire_card(intent, A, LONG_S)
+    held = {(one.pair, one.node) for one in provider.held(POOL, SUBNETS, LONG_S)}
+    assert held == {(intent.pair, node) for intent in wanted for node in ("", A.id)}
 
 
 def test_a_subnets_security_groups_are_given_to_its_cards(platform: BaiduPlatform) -> None:

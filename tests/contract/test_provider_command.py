@@ -199,6 +199,13 @@ def test_no_descriptor_and_no_process_is_left(script: Script) -> None:
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_standard_error_is_kept_up_to_a_limit() -> None:
+    """And read beyond it, so that the program does not hang in writing."""
+    ended = program.run(("/bin/sh", "-c", "yes | head -c 1000000 >&2; echo done"), b"", {}, DEADLINE_S)
+    assert bytes(ended.output) == b"done\n"
+    assert len(ended.errors) == program.MAX_ERRORS
+
+
 def test_output_arrives_whole(tmp_path: Path) -> None:
     """More than a pipe holds, in both directions at once."""
     data = os.urandom(700_000)

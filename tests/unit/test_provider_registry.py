@@ -97,8 +97,28 @@ def test_baidu_without_its_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPa
     assert refusal(BAIDU + 'havip_subnet = "sbn-1"\n').endswith("Install it: pip install 'proxypool[baidu]'")
 
 
+def test_a_provider_of_two_packages_is_neither(installed: Path) -> None:
+    """Which of them it would be, nobody could tell; and ours are not replaced in silence."""
+    (installed / "third-1.2.dist-info" / "entry_points.txt").write_text(
+        "[proxypool.providers]\nspare = third_provider:create\n"
+    )
+    text = refusal('[provider]\nname = "spare"\n')
+    assert re.fullmatch(
+        r"the package proxypool \S+ and the package third 1.2 both have a provider spare: remove .*", text
+    )
+
+
+def test_a_module_that_fails_in_its_own_way_is_told_with_its_package(installed: Path) -> None:
+    (installed / "third_broken.py").write_text("1 / 0\n")
+    assert "ZeroDivisionError: division by zero. It belongs to the package third 1.2" in refusal(
+        '[provider]\nname = "broken"\n'
+    )
+
+
 def test_a_provider_that_is_not_in_its_package_is_told_with_the_package(installed: Path) -> None:
-    assert "third_provider:absent" in refusal('[provider]\nname = "gone"\n')
+    gone = refusal('[provider]\nname = "gone"\n')
+    assert "third_provider:absent" in gone
+    assert gone.endswith("It belongs to the package third 1.2")
     assert refusal('[provider]\nname = "lost"\n').endswith("It belongs to the package third 1.2")
 
 

@@ -17,6 +17,12 @@ def test_a_subnet_that_is_described_again_without_labels_keeps_them() -> None:
     assert resolve_subnet(request, {}).labels == {}
 
 
+def test_a_subnet_with_labels_can_be_remembered_by() -> None:
+    """Parts of scenes are."""
+    assert {LABELLED: 1}[msgspec.structs.replace(LABELLED)] == 1
+    assert subnet("s1") != LABELLED
+
+
 def test_labels_that_are_named_replace_those_that_were() -> None:
     (request,) = parse_pool_request(
         b'{"subnets": [{"id": "s1", "cidrs": ["172.16.101.0/24"], "labels": {"zone": "a"}}]}', what="f"

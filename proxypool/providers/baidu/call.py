@@ -147,18 +147,19 @@ class Call:
         tokens = (purpose.token(request, number) for number in range(len(self._spent) + 1))
         token = next(token for token in tokens if token not in self._spent)
         handle = make(token)
+        is_missing = False
         while True:
             try:
                 seen = _seen(lambda: look(handle))
             except NotFound:
-                if not self._has_time():
-                    self._spent.add(token)
-                    raise Unavailable(f"{purpose.description}: {handle} was made and never seen") from None
+                is_missing = True
             else:
                 if seen is not None:
                     return seen
-                if not self._has_time():
-                    raise Unavailable(f"{purpose.description}: {handle} was made and could not be looked at")
+            if not self._has_time():
+                if is_missing:
+                    self._spent.add(token)
+                raise Unavailable(f"{purpose.description}: {handle} was made and never seen")
 
     def _settled(
         self, problem: str, now: T, look: Callable[[], T], is_so: Callable[[T], bool], act: Callable[[], None]

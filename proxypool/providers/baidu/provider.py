@@ -61,12 +61,16 @@ class Baidu:
         }
 
     def acquire_addresses(self, intent: Intent, nodes: tuple[NodeSpec, ...], deadline_s: float) -> Addresses:
-        """A HAVIP bound to the nodes' machines; an egress address bound to those cards of the pair that are there."""
+        """A HAVIP bound to the nodes' machines and no others, as the platform limits how many; an egress address bound
+        to those cards of the pair that are there.
+        """
         call = self._call(deadline_s)
         config = self._config
         purpose = _purpose(Kind.HAVIP, intent)
         havip = call.have_vip(purpose, config.havip_vpc, config.havip_subnet, intent.request)
-        call.bind(havip, {_instance(node) for node in nodes}, SERVER)
+        machines = {_instance(node) for node in nodes}
+        call.bind(havip, machines, SERVER)
+        call.unbind(havip, {bound.instance_id for bound in havip.binded_instances or ()} - machines)
         if not config.egress:
             return Addresses(IPv4Address(havip.private_ip_address))
         place = place_of(intent.subnet)
