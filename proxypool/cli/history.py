@@ -142,13 +142,17 @@ def record_table(records: Sequence[Record], *, wide: bool) -> str:
 def _row(record: Record, *, wide: bool) -> Sequence[str]:
     return (
         _time(record.at, wide=wide),
-        f"{record.subnet}/{record.pair}" if record.pair else record.subnet,
+        _subject(record),
         record.kind,
         *_change(record),
         record.reason,
         brief(record.phases.get(Phase.DETECTION.value)),
         brief(record.phases.get(Phase.BLACKOUT.value)),
     )
+
+
+def _subject(record: Record) -> str:
+    return f"{record.subnet}/{record.pair}" if record.pair else record.subnet
 
 
 def _more(record: Record) -> Sequence[str]:
@@ -173,7 +177,7 @@ def _pairs(number: int | None) -> str:
     return "" if number is None else f"{number} pair{'' if number == 1 else 's'}"
 
 
-_SCALE_HEADER = ("TIME", "SUBNET", "KIND", "PAIR", "PAIRS", "REASON", "SIGNALS", "TOOK", "OUTCOME")
+_SCALE_HEADER = ("TIME", "PAIR", "KIND", "PAIRS", "REASON", "SIGNALS", "TOOK", "OUTCOME")
 _SCALE_WIDE = (*_SCALE_HEADER, "FROM", "TO", "BY", "WHO", "NOTE")
 
 
@@ -186,8 +190,8 @@ def scale_record_table(records: Sequence[Record], *, wide: bool) -> str:
 def _scale_row(record: Record, *, wide: bool) -> Sequence[str]:
     numbers = (record.pairs_before, record.pairs_after)
     row = (
-        *(_time(record.at, wide=wide), record.subnet, record.kind, record.pair),
-        " → ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
+        *(_time(record.at, wide=wide), _subject(record), record.kind),
+        " -> ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
         record.reason,
         _signals(record, wide=wide),
         "" if record.took_s is None else duration(record.took_s),

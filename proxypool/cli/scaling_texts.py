@@ -14,7 +14,7 @@ from proxypool.core.scaling.overview import ControllerState, Idle, Next, Outlook
 START_HINT = "start one with `proxypool run controller`"
 _NO_SUBNET = "no subnet is managed: give one a size with `proxypool scale set SUBNET --min N`"
 
-_HEADER = ("SUBNET", "MODE", "PAIRS", "WANTED", "MIN-MAX", "BUSIEST", "CAUSE", "HELD BY")
+_HEADER = ("SUBNET", "MODE", "PAIRS", "WANT", "MIN-MAX", "BUSIEST", "CAUSE", "HELD BY")
 _HEADER_WIDE = (*_HEADER, "ASKED", "LOADS", "PAUSED")
 _WIDTH = 80
 

@@ -472,9 +472,9 @@ def test_history_shows_changes_of_size_and_of_masters(operator: PoolClient, cli:
     assert ["s1/p1", "failover", "a", "b", "silent", "-", "-"] in lines
     lines = [line.split()[2:] for line in cli("scale", "history", "s1").splitlines()[1:]]
     assert lines == [
-        ["s1", "scale-out", "p2", "1", "→", "2", "load", "bytes", "1.90", "9s", "done"],
-        ["s1", "scale-out", "p3", "2", "→", "2", "load", "-", "-", "no", "room"],
-        ["s1", "replace", "p2", "-", "dead-node", "-", "-", "done"],
+        ["s1/p2", "scale-out", "1", "->", "2", "load", "bytes", "1.90", "9s", "done"],
+        ["s1/p3", "scale-out", "2", "->", "2", "load", "-", "-", "no", "room"],
+        ["s1/p2", "replace", "-", "dead-node", "-", "-", "done"],
     ]
     assert len(json.loads(cli("scale", "history", "-o", "json"))["items"]) == 3
 
