@@ -130,7 +130,7 @@ _COMES = {Next.ADD: "will be added", Next.DRAIN: "will be drained, and removed w
 _WOULD = {Next.ADD: "be added", Next.DRAIN: "be drained"}
 _NOTHING: dict[str, str] = {
     Idle.OFF: ", as scaling is off",
-    Idle.UNSEEN: " that is known: no controller has reported on it yet",
+    Idle.UNSEEN: " that is known: the controller's report says nothing of it",
     Idle.AS_WANTED: ", it has what it should have",
 }
 

@@ -84,10 +84,15 @@ def test_a_pool_that_is_scaled_as_it_should_be_has_nothing_to_say() -> None:
         (checks(controllers=0), [("PP021", "controller")], "start one with `proxypool run controller`"),
         (checks(controllers=0, age_s=-1.0), [("PP021", "controller")], "pairs go on as they are"),
         (checks(age_s=-1.0), [("PP022", "controller")], "has not reported yet"),
-        (checks(age_s=OLD_S + 1), [("PP022", "controller")], "last reported 31 s ago"),
+        (checks(age_s=OLD_S + 1), [("PP022", "controller")], "last reported 91 s ago"),
         (checks(problems=("no quota",)), [("PP023", "controller")], "ctl-1: no quota"),
         (checks(verdict=replace(CALM, blocked="no node")), [("PP024", "s1")], "cannot be changed: no node"),
         (checks(replace(ENFORCED, paused_since=NOW - 90)), [("PP025", "s1")], "proxypool scale resume s1"),
+        (
+            checks(replace(ENFORCED, paused_since=NOW - 90), verdict=replace(AT_MAX, blocked="paused")),
+            [("PP025", "s1")],
+            "",
+        ),
         (checks(verdict=AT_MAX), [("PP026", "s1")], "asks for 5 pairs and 2 are allowed"),
     ],
 )

@@ -202,6 +202,7 @@ def test_colours_mark_what_to_look_at() -> None:
             "the last report of ctl-1:771 is 6m40s old: it hangs or cannot write; see its log",
         ),
         (replace(CONTROLLER, running=1, round_s=None), "controller ctl-1:771, provider spare"),
+        (replace(CONTROLLER, age_s=62.0), "controller ctl-1:771, 1 standing by, provider spare, round 0.3 s, 1m2s ago"),
     ],
 )
 def test_the_first_line_says_whether_what_follows_can_be_relied_on(state: ControllerState, line: str) -> None:
@@ -227,7 +228,7 @@ def test_the_plan_of_a_subnet_that_nobody_has_looked_at() -> None:
     new = replace(GROWING, action=None, wanted=None, asked=None, cause=None, signal=None, load={})
     off = replace(new, id="s2", mode="off")
     assert plan_text(replace(ALL, subnets=(new, off))).splitlines() == [
-        "s1: nothing: the controller has not looked at it yet",
+        "s1: nothing: the controller's report says nothing of it",
         "s2: nothing: scaling is off",
     ]
 
@@ -244,7 +245,7 @@ def test_explain_says_it_in_words(subnet: SubnetScale, text: str) -> None:
     [
         (GONE, "No controller runs, so no pair comes or goes:"),
         (ControllerState(running=1), "No controller has reported yet"),
-        (replace(CONTROLLER, age_s=31.0), "The last report of ctl-1:771 is 31s old:"),
+        (replace(CONTROLLER, age_s=91.0), "The last report of ctl-1:771 is 1m31s old:"),
     ],
 )
 def test_explain_says_first_that_it_may_be_old(state: ControllerState, first: str) -> None:
@@ -262,7 +263,7 @@ def test_explain_says_first_that_it_may_be_old(state: ControllerState, first: st
         (replace(HELD, mode="off"), "Next: nothing, as scaling is off."),
         (replace(HELD, mode="enforce", held=()), "1 pair will be drained, and removed when no connection is left."),
         (replace(GROWING, action=None), "Next: nothing, it has what it should have."),
-        (replace(GROWING, action=None, wanted=None), "no controller has reported on it yet."),
+        (replace(GROWING, action=None, wanted=None), "the controller's report says nothing of it."),
     ],
 )
 def test_explain_ends_with_what_comes_next(subnet: SubnetScale, last: str) -> None:
@@ -297,6 +298,15 @@ def test_an_action_that_fails_says_so() -> None:
     assert next(action_sentences(replacing, NOW)) == (
         "Pair p3 is being made in place of p1 on node-a and node-c for 20s, because a node of one of its pairs is dead."
     )
+    leaving = replace(replacing, pair="p1", leaving="", opened="p3", step=Step.WAIT)
+    assert action_text(leaving, NOW) == "replace p1, p3 is open: wait for 12s"
+    assert next(action_sentences(leaving, NOW)).startswith("Pair p3 has taken the place of p1, which is being drained")
+
+
+def test_what_the_policy_did_not_decide_is_left_out() -> None:
+    """A subnet without a decision has no cause."""
+    text = explanation(replace(GROWING, cause=None, asked=None, signal=None, load={}, action=None), CONTROLLER, NOW)
+    assert "Why:" not in text
 
 
 @pytest.mark.parametrize(
