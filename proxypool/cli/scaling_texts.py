@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from proxypool.cli.output import Colour, ago, duration, paint, table
+from proxypool.cli.output import Colour, ago, brief, duration, paint, table
 from proxypool.core.scaling.checks import is_stuck
 from proxypool.core.scaling.documents import Action, ActionKind, Spares, Step
 from proxypool.core.scaling.model import Cause, Hold, ScalingMode, ScalingSpec
@@ -33,7 +33,7 @@ def controller_line(state: ControllerState) -> str:
             f"the last report of {state.leader or 'the controller'} is {duration(state.age_s)} old: "
             "it hangs or cannot write; see its log"
         )
-    took = f", round {state.round_s:.1f} s" if state.round_s is not None else ""
+    took = f", round {brief(state.round_s)}" if state.round_s is not None else ""
     seen = f", {duration(state.age_s)} ago" if state.age_s > AGE_SHOWN_S else ""
     others = f", {state.running - 1} standing by" if state.running > 1 else ""
     return f"controller {state.leader}{others}, provider {state.provider or 'none'}{took}{seen}"
@@ -164,7 +164,7 @@ def plan_text(status: ScaleStatus) -> str:
     line = controller_line(status.controller)
     parts = [line] if status.controller.is_old else []
     for subnet in status.subnets:
-        text = f"{subnet.id}: {_doing(subnet, status.at)}: {_reason(subnet)}"
+        text = f"{subnet.id}: {_doing(subnet, status.at)}{';' if subnet.action else ':'} {_reason(subnet)}"
         parts.append(
             textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         )
@@ -183,7 +183,7 @@ def _doing(subnet: SubnetScale, now: float) -> str:
 def _reason(subnet: SubnetScale) -> str:
     found = outlook(subnet)
     if subnet.action is not None:
-        return CAUSES.get(subnet.action.reason, subnet.action.reason)
+        return f"it was begun because {CAUSES.get(subnet.action.reason, subnet.action.reason)}"
     parts = [idle_text(found, subnet)] if found.idle not in {None, Idle.AS_WANTED} else []
     if subnet.wanted is not None:
         busiest = subnet.busiest

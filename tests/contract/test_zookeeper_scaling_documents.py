@@ -373,7 +373,7 @@ def test_scale_commands(operator: PoolClient, cli: Callable[..., str]) -> None:
         ),
     )
     table = cli("scale", "status").splitlines()
-    assert table[0] == "controller ctl-1:7, provider spare, round 0.2 s"
+    assert table[0] == "controller ctl-1:7, provider spare, round 200 ms"
     assert table[3].split() == ["s1", "enforce", "1/0/0", "2", "1-3", "bytes", "0.93", "load", "-"]
     assert "bytes=0.93,ports=?" in cli("scale", "status", "-o", "wide")
     document = json.loads(cli("scale", "status", "-o", "json"))

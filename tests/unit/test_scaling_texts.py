@@ -105,7 +105,7 @@ UNMANAGED = SubnetScale(
 ALL = ScaleStatus(pool="p", at=NOW, controller=CONTROLLER, subnets=(GROWING, HELD, PAUSED, UNMANAGED, BLOCKED))
 
 STATUS = """\
-controller ctl-1:771, 1 standing by, provider spare, round 0.3 s
+controller ctl-1:771, 1 standing by, provider spare, round 310 ms
 
 SUBNET  MODE     PAIRS  WANT  MIN-MAX  BUSIEST         CAUSE      HELD BY
 s1      enforce  2/1/0  3     1-8      conntrack 1.62  load       -
@@ -118,8 +118,8 @@ s1: add p3 on node-a and node-c: ready for 12s
 s5: blocked: no node with room in another zone than node-a's"""
 
 PLAN = """\
-s1: go on with add p3 on node-a and node-c: ready for 12s: that is what its load
-  asks for
+s1: go on with add p3 on node-a and node-c: ready for 12s; it was begun because
+  that is what its load asks for
 s2: would drain 1 pair: mode observe only says so; that is what its load asks
   for; bytes at 0.40 pairs; it asked for more within the stable window
 s3: nothing: the load asks for more than is allowed; bytes at 1.40 pairs
@@ -202,7 +202,10 @@ def test_colours_mark_what_to_look_at() -> None:
             "the last report of ctl-1:771 is 6m40s old: it hangs or cannot write; see its log",
         ),
         (replace(CONTROLLER, running=1, round_s=None), "controller ctl-1:771, provider spare"),
-        (replace(CONTROLLER, age_s=62.0), "controller ctl-1:771, 1 standing by, provider spare, round 0.3 s, 1m2s ago"),
+        (
+            replace(CONTROLLER, age_s=62.0),
+            "controller ctl-1:771, 1 standing by, provider spare, round 310 ms, 1m2s ago",
+        ),
     ],
 )
 def test_the_first_line_says_whether_what_follows_can_be_relied_on(state: ControllerState, line: str) -> None:
@@ -263,6 +266,7 @@ def test_explain_says_first_that_it_may_be_old(state: ControllerState, first: st
         (replace(HELD, mode="off"), "Next: nothing, as scaling is off."),
         (replace(HELD, mode="enforce", held=()), "1 pair will be drained, and removed when no connection is left."),
         (replace(GROWING, action=None), "Next: nothing, it has what it should have."),
+        (replace(GROWING, action=None, active=0, coming=0, cause="min-pairs", wanted=1), "Next: 1 pair will be added."),
         (replace(GROWING, action=None, wanted=None), "the controller's report says nothing of it."),
     ],
 )
@@ -305,7 +309,9 @@ def test_an_action_that_fails_says_so() -> None:
 
 def test_what_the_policy_did_not_decide_is_left_out() -> None:
     """A subnet without a decision has no cause."""
-    text = explanation(replace(GROWING, cause=None, asked=None, signal=None, load={}, action=None), CONTROLLER, NOW)
+    new = replace(GROWING, active=0, coming=0, cause=None, asked=None, signal=None, load={}, action=None)
+    text = explanation(new, CONTROLLER, NOW)
+    assert text.startswith("Subnet s1 has no active pair. ")
     assert "Why:" not in text
 
 
