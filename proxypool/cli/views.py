@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from proxypool.cli.cordon_texts import cordon_text
+from proxypool.cli.cordon_texts import orders_text, orders_word
 from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
 from proxypool.cli.scaling_texts import action_text, spares_line
 from proxypool.core.model import PairState
@@ -267,23 +267,17 @@ def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
     for node in nodes:
         row: tuple[str, ...] = (
             *(node.id, yes(node.is_alive), str(node.underlay), str(len(node.pairs)), str(len(node.master_of))),
-            *(node.version, ago(node.since, now), _orders(node, now, wide=wide), "; ".join(node.problems)),
+            *(
+                node.version,
+                ago(node.since, now),
+                orders_text(node, now) if wide else orders_word(node),
+                "; ".join(node.problems),
+            ),
         )
         if wide:
             row = (*row, node.metrics, _joined([f"{key}={value}" for key, value in sorted(node.labels.items())]))
         rows.append(row)
     return table(header, rows)
-
-
-def _orders(node: NodeReport, now: float, *, wide: bool) -> str:
-    if wide:
-        return orders_text(node, now)
-    return "draining" if node.draining_since is not None else "cordoned" if node.cordoned_since is not None else ""
-
-
-def orders_text(node: NodeReport, now: float) -> str:
-    """What an operator wants of a node, since when, who said so and why."""
-    return cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
 
 
 def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool) -> str:
