@@ -380,6 +380,7 @@ def test_how_far_a_nodes_drain_is() -> None:
         "controller's to move"
     )
     assert drained_text("n1", (), 7.2) == "node n1 is drained: no pair is left after 7 s"
+    assert timed_out_text("n1", None, 60.0).startswith("node n1 still has pairs that nobody could count after 60 s")
     assert timed_out_text("n1", stays, 60.0).startswith(
         "node n1 still has s1/p1 after 60 s and stays draining: wait on"
     )
