@@ -26,7 +26,10 @@ def cordon_text(cordoned_since: float | None, draining_since: float | None, who:
 
 def orders_text(node: NodeReport, now: float) -> str:
     """What an operator wants of a node, since when, who said so and why."""
-    return cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
+    text = cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
+    if text or not node.ordered_by:
+        return text
+    return f"none, taken back by {node.ordered_by}{f': {node.order_reason}' if node.order_reason else ''}"
 
 
 def orders_word(node: NodeReport) -> str:

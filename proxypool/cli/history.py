@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 WATCH_S = 1.0
+MINUTE_S = 60.0
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADER = ("TIME", "PAIR", "KIND", "FROM", "TO", "REASON", "DETECT", "BLACKOUT")
@@ -194,10 +195,16 @@ def _scale_row(record: Record, *, wide: bool) -> Sequence[str]:
         " -> ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
         record.reason,
         _signals(record, wide=wide),
-        "" if record.took_s is None else duration(record.took_s),
+        _took(record.took_s),
         record.error or "done",
     )
     return (*row, record.from_node, record.to_node, record.by, record.who, record.note) if wide else row
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f} s" if seconds < MINUTE_S else duration(seconds)
 
 
 def _signals(record: Record, *, wide: bool) -> str:

@@ -441,7 +441,10 @@ def test_node_commands(nodes: PoolClient, cli: Callable[..., str]) -> None:
     nodes.store.scaling.set("s1", ScalingRequest(mode=ScalingMode.OFF))
     assert "s1/p1 stay, and are not the controller's to move" in cli("node", "drain", "node-a", "--wait")
     assert cli("node", "uncordon", "node-a", "--dry-run").startswith("would uncordon node node-a, draining for ")
-    assert cli("node", "uncordon", "node-a") == "node node-a takes new pairs again\n"
+    assert cli("node", "uncordon", "node-a", "--reason", "it is out") == "node node-a takes new pairs again\n"
+    shown = next(line for line in cli("node", "show", "node-a").splitlines() if line.startswith("orders:"))
+    assert "none, taken back by ann@" in shown
+    assert shown.endswith(": it is out")
     assert cli("node", "uncordon", "node-a") == "node node-a is not cordoned\n"
     assert "did you mean node-a" in cli("node", "drain", "node-aa", code=1)
 
@@ -472,7 +475,7 @@ def test_history_shows_changes_of_size_and_of_masters(operator: PoolClient, cli:
     assert ["s1/p1", "failover", "a", "b", "silent", "-", "-"] in lines
     lines = [line.split()[2:] for line in cli("scale", "history", "s1").splitlines()[1:]]
     assert lines == [
-        ["s1/p2", "scale-out", "1", "->", "2", "load", "bytes", "1.90", "9s", "done"],
+        ["s1/p2", "scale-out", "1", "->", "2", "load", "bytes", "1.90", "9.4", "s", "done"],
         ["s1/p3", "scale-out", "2", "->", "2", "load", "-", "-", "no", "room"],
         ["s1/p2", "replace", "-", "dead-node", "-", "-", "done"],
     ]

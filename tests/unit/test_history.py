@@ -373,7 +373,7 @@ def test_changes_of_size_in_a_table_of_their_own() -> None:
     """With the busiest signal, wide with all, and how it ended."""
     lines = scale_record_table((GREW, FAILED), wide=False).splitlines()
     assert [line.split()[2:] for line in lines[1:]] == [
-        ["s1/p2", "scale-out", "2", "->", "3", "load", "conntrack", "1.62", "9s", "done"],
+        ["s1/p2", "scale-out", "2", "->", "3", "load", "conntrack", "1.62", "9.4", "s", "done"],
         ["s1/p3", "scale-out", "3", "->", "3", "panic", "-", "-", "no", "node", "with", "room"],
     ]
     assert max(map(len, lines[:2])) <= 80

@@ -322,7 +322,11 @@ def test_what_the_policy_did_not_decide_is_left_out() -> None:
         (ScalingSpec(min_pairs=4), 1, "the controller adds 1 pair"),
         (ScalingSpec(min_pairs=5), 0, "the controller adds 2 pairs, once one runs: start one with"),
         (ScalingSpec(), 1, "the controller keeps the minimum, and says what else it would do"),
-        (ScalingSpec(max_pairs=2, mode=ScalingMode.ENFORCE), 1, "the controller drains 1 pair, one at a time"),
+        (
+            ScalingSpec(max_pairs=2, mode=ScalingMode.ENFORCE),
+            1,
+            "the controller drains 1 pair as soon as it knows that the load allows it",
+        ),
         (ScalingSpec(mode=ScalingMode.ENFORCE), 1, "the controller follows the load"),
         (ScalingSpec(min_pairs=5, paused_since=1.0), 1, "nothing begins until `proxypool scale resume s1`"),
     ],
