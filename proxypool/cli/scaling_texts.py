@@ -265,7 +265,8 @@ def what_follows(subnet: SubnetScale, scaling: ScalingSpec, controllers: int) ->
     elif scaling.mode is ScalingMode.OBSERVE:
         what = "the controller keeps the minimum, and says what else it would do"
     elif there > scaling.max_pairs:
-        what = f"the controller drains {_count(there - scaling.max_pairs, 'pair')} as soon as it knows that the load allows it"
+        surplus = _count(there - scaling.max_pairs, "pair")
+        what = f"the controller drains {surplus} as soon as it knows that the load allows it"
     else:
         what = "the controller follows the load"
     return what if controllers else f"{what}, once one runs: {START_HINT}"
