@@ -27,11 +27,10 @@ from proxypool.cli.settings import MAX_REASON, Settings, operator
 from proxypool.core.errors import TransientError
 from proxypool.core.scaling.documents import NodeOrders
 from proxypool.core.scaling.orders import Stay, stays_on
-from proxypool.core.scaling.overview import controller_state
+from proxypool.core.scaling.overview import ScalingView, controller_state
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore
-    from proxypool.core.status import PoolView
 
 POLL_S = 1.0
 DEFAULT_WAIT_S = 3600.0
@@ -47,11 +46,11 @@ def cordon(
     settings: Settings = context.obj
     with settings.store() as store:
         if dry_run:
-            orders = _orders(_view(store, node), node)
+            orders = store.scaling.orders(node)
             typer.echo(f"would cordon node {node}" if orders.cordoned_since is None else _now(node, orders))
             return
         is_changed = store.scaling.cordon(node, time.time(), operator(), reason[:MAX_REASON]).what != "unchanged"
-        orders = _orders(_view(store, node), node)
+        orders = store.scaling.orders(node)
     typer.echo(f"node {node} is cordoned: no new pair is placed on it" if is_changed else _now(node, orders))
 
 
@@ -61,7 +60,7 @@ def uncordon(
     """Allow new pairs on a node again; a drain of it ends too. Again is no error."""
     settings: Settings = context.obj
     with settings.store() as store:
-        orders = _orders(_view(store, node), node)
+        orders = store.scaling.orders(node)
         is_free = orders.cordoned_since is None and orders.draining_since is None
         if not dry_run and not is_free:
             store.scaling.uncordon(node, operator(), reason[:MAX_REASON])
@@ -95,8 +94,8 @@ def drain(
     settings: Settings = context.obj
     wait_s = timeout if timeout is not None else DEFAULT_WAIT_S if wait else None
     with settings.store() as store:
-        view = _view(store, node)
-        stays, orders = stays_on(node, view.snapshot), _orders(view, node)
+        orders, view = store.scaling.orders(node), store.read_scaling()
+        stays = stays_on(node, view.snapshot)
         lines = "\n".join(f"  {number}. {step}" for number, step in enumerate(drain_steps(node, stays), 1))
         if dry_run:
             typer.echo(f"would drain node {node}; nothing is changed now:\n{lines}")
@@ -117,26 +116,12 @@ def _moving(stays: tuple[Stay, ...]) -> str:
     return f"{count} pair{'' if count == 1 else 's'} will be made elsewhere."
 
 
-def _view(store: PoolStore, node: str) -> PoolView:
-    """The pool, in which there must be such a node."""
-    from proxypool.adapters.zookeeper import NotFound
-
-    view = store.read_view()
-    if node not in view.snapshot.nodes:
-        raise NotFound("node", node, view.snapshot.nodes)
-    return view
-
-
-def _orders(view: PoolView, node: str) -> NodeOrders:
-    return view.orders.get(node, NodeOrders())
-
-
 def _now(node: str, orders: NodeOrders) -> str:
     text = cordon_text(orders.cordoned_since, orders.draining_since, orders.who, orders.reason, time.time())
     return f"node {node} is {text}"
 
 
-def _warn_of_no_controller(view: PoolView) -> None:
+def _warn_of_no_controller(view: ScalingView) -> None:
     state = controller_state(view.report, view.controllers, time.time())
     if state.is_old:
         typer.echo(f"note: {controller_line(state)}", err=True)
@@ -157,29 +142,29 @@ def _wait(store: PoolStore, node: str, timeout_s: float) -> None:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
         line.end()
-    if any(not stay.why for stay in left):
+    if left is None or any(not stay.why for stay in left):
         raise fail(timed_out_text(node, left, timeout_s), ExitCode.TIMED_OUT)
     typer.echo(drained_text(node, left, time.monotonic() - began))
 
 
-def _watch(store: PoolStore, node: str, timeout_s: float, line: ProgressLine) -> tuple[Stay, ...]:
+def _watch(store: PoolStore, node: str, timeout_s: float, line: ProgressLine) -> tuple[Stay, ...] | None:
+    """What is left; None: the time is over, and the pool could not be read in it."""
     began = time.monotonic()
-    left: tuple[Stay, ...] = ()
+    left: tuple[Stay, ...] | None = None
     while True:
-        trouble = ""
         try:
-            view = _view(store, node)
-            if _orders(view, node).draining_since is None:
+            orders, view = store.scaling.orders(node), store.read_scaling()
+            if orders.draining_since is None:
                 line.end()
                 raise fail(f"node {node} was uncordoned meanwhile: what has not moved stays")
             left = stays_on(node, view.snapshot)
-            trouble = progress_text(node, left, view.actions)
+            text = progress_text(node, left, view.actions)
             if all(stay.why for stay in left):
                 return left
         except TransientError as error:
-            trouble = str(error)
+            text = str(error)
         remaining_s = began + timeout_s - time.monotonic()
         if remaining_s <= 0:
             return left
-        line.show(f"{trouble}; waiting {duration(remaining_s)} more", time.monotonic())
+        line.show(f"{text}; waiting {duration(remaining_s)} more", time.monotonic())
         time.sleep(min(POLL_S, remaining_s))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from proxypool.cli.output import duration
 from proxypool.core.scaling.documents import Action
 from proxypool.core.scaling.orders import Stay
+from proxypool.core.status import NodeReport
 
 MAX_NAMES = 5
 
@@ -21,6 +22,19 @@ def cordon_text(cordoned_since: float | None, draining_since: float | None, who:
         return ""
     text += f", by {who}" if who else ""
     return f"{text}: {reason}" if reason else text
+
+
+def orders_text(node: NodeReport, now: float) -> str:
+    """What an operator wants of a node, since when, who said so and why."""
+    text = cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
+    if text or not node.ordered_by:
+        return text
+    return f"none, taken back by {node.ordered_by}{f': {node.order_reason}' if node.order_reason else ''}"
+
+
+def orders_word(node: NodeReport) -> str:
+    """The same in a word."""
+    return "draining" if node.draining_since is not None else "cordoned" if node.cordoned_since is not None else ""
 
 
 def drain_steps(node: str, stays: Collection[Stay]) -> Iterator[str]:
@@ -65,11 +79,11 @@ def drained_text(node: str, stays: Collection[Stay], took_s: float) -> str:
     return f"node {node} is drained: {what} after {took_s:.0f} s{stay}"
 
 
-def timed_out_text(node: str, stays: Collection[Stay], timeout_s: float) -> str:
-    """The wait is over, the drain is not."""
-    moving = [_name(stay) for stay in stays if not stay.why]
+def timed_out_text(node: str, stays: Collection[Stay] | None, timeout_s: float) -> str:
+    """The wait is over, the drain is not. `stays`: None if nobody could look."""
+    has = "pairs that nobody could count" if stays is None else _names([_name(stay) for stay in stays if not stay.why])
     return (
-        f"node {node} still has {_names(moving)} after {timeout_s:g} s and stays draining: {_ways_on(node)}; "
+        f"node {node} still has {has} after {timeout_s:g} s and stays draining: {_ways_on(node)}; "
         "see `proxypool scale status` for what holds it"
     )
 

@@ -53,8 +53,7 @@ def _size(subnet: SubnetScale) -> Iterator[str]:
         for number, what in ((subnet.coming, "being prepared"), (subnet.draining, "draining"))
         if number
     ]
-    there = f"Subnet {subnet.id} has {_pairs(subnet.active, 'active ')}{''.join(f', {one}' for one in others)}."
-    yield there
+    yield f"Subnet {subnet.id} has {_pairs(subnet.active, 'active ')}{''.join(f', {one}' for one in others)}."
     if subnet.mode is None:
         yield (
             "The controller does not manage it: its pairs are added and removed by hand. To have it do so: "
@@ -74,7 +73,7 @@ _MODES: dict[str, str] = {
 
 
 def _pairs(number: int, kind: str = "") -> str:
-    return f"{number} {kind}pair{'' if number == 1 else 's'}"
+    return f"{number or 'no'} {kind}pair{'' if number < 2 else 's'}"  # noqa: PLR2004 - two are several
 
 
 def _why(subnet: SubnetScale) -> Iterator[str]:
@@ -130,7 +129,7 @@ _COMES = {Next.ADD: "will be added", Next.DRAIN: "will be drained, and removed w
 _WOULD = {Next.ADD: "be added", Next.DRAIN: "be drained"}
 _NOTHING: dict[str, str] = {
     Idle.OFF: ", as scaling is off",
-    Idle.UNSEEN: " that is known: no controller has reported on it yet",
+    Idle.UNSEEN: " that is known: the controller's report says nothing of it",
     Idle.AS_WANTED: ", it has what it should have",
 }
 

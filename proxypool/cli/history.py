@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 WATCH_S = 1.0
+MINUTE_S = 60.0
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADER = ("TIME", "PAIR", "KIND", "FROM", "TO", "REASON", "DETECT", "BLACKOUT")
@@ -142,13 +143,17 @@ def record_table(records: Sequence[Record], *, wide: bool) -> str:
 def _row(record: Record, *, wide: bool) -> Sequence[str]:
     return (
         _time(record.at, wide=wide),
-        f"{record.subnet}/{record.pair}" if record.pair else record.subnet,
+        _subject(record),
         record.kind,
         *_change(record),
         record.reason,
         brief(record.phases.get(Phase.DETECTION.value)),
         brief(record.phases.get(Phase.BLACKOUT.value)),
     )
+
+
+def _subject(record: Record) -> str:
+    return f"{record.subnet}/{record.pair}" if record.pair else record.subnet
 
 
 def _more(record: Record) -> Sequence[str]:
@@ -173,7 +178,7 @@ def _pairs(number: int | None) -> str:
     return "" if number is None else f"{number} pair{'' if number == 1 else 's'}"
 
 
-_SCALE_HEADER = ("TIME", "SUBNET", "KIND", "PAIR", "PAIRS", "REASON", "SIGNALS", "TOOK", "OUTCOME")
+_SCALE_HEADER = ("TIME", "PAIR", "KIND", "PAIRS", "REASON", "SIGNALS", "TOOK", "OUTCOME")
 _SCALE_WIDE = (*_SCALE_HEADER, "FROM", "TO", "BY", "WHO", "NOTE")
 
 
@@ -186,14 +191,20 @@ def scale_record_table(records: Sequence[Record], *, wide: bool) -> str:
 def _scale_row(record: Record, *, wide: bool) -> Sequence[str]:
     numbers = (record.pairs_before, record.pairs_after)
     row = (
-        *(_time(record.at, wide=wide), record.subnet, record.kind, record.pair),
-        " → ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
+        *(_time(record.at, wide=wide), _subject(record), record.kind),
+        " -> ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
         record.reason,
         _signals(record, wide=wide),
-        "" if record.took_s is None else duration(record.took_s),
+        _took(record.took_s),
         record.error or "done",
     )
     return (*row, record.from_node, record.to_node, record.by, record.who, record.note) if wide else row
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f} s" if seconds < MINUTE_S else duration(seconds)
 
 
 def _signals(record: Record, *, wide: bool) -> str:

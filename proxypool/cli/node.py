@@ -6,10 +6,11 @@ import typer
 
 from proxypool.cli import cordon
 from proxypool.cli.arguments import NodeArgument
+from proxypool.cli.cordon_texts import orders_text
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, yes
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
-from proxypool.cli.views import node_table, orders_text
+from proxypool.cli.views import node_table
 from proxypool.core.status import PoolStatus
 
 app = typer.Typer(

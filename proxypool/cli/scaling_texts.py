@@ -5,18 +5,20 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from proxypool.cli.output import Colour, ago, duration, paint, table
+from proxypool.cli.output import Colour, ago, brief, duration, paint, table
 from proxypool.core.scaling.checks import is_stuck
-from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.documents import Action, ActionKind, Spares, Step
 from proxypool.core.scaling.model import Cause, Hold, ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import ControllerState, Idle, Next, Outlook, ScaleStatus, SubnetScale, outlook
 
 START_HINT = "start one with `proxypool run controller`"
 _NO_SUBNET = "no subnet is managed: give one a size with `proxypool scale set SUBNET --min N`"
 
-_HEADER = ("SUBNET", "MODE", "PAIRS", "WANTED", "MIN-MAX", "BUSIEST", "CAUSE", "HELD BY")
+_HEADER = ("SUBNET", "MODE", "PAIRS", "WANT", "MIN-MAX", "BUSIEST", "CAUSE", "HELD BY")
 _HEADER_WIDE = (*_HEADER, "ASKED", "LOADS", "PAUSED")
 _WIDTH = 80
+AGE_SHOWN_S = 10.0
+"""A report that is older says how old it is."""
 
 
 def controller_line(state: ControllerState) -> str:
@@ -31,9 +33,10 @@ def controller_line(state: ControllerState) -> str:
             f"the last report of {state.leader or 'the controller'} is {duration(state.age_s)} old: "
             "it hangs or cannot write; see its log"
         )
-    took = f", round {state.round_s:.1f} s" if state.round_s is not None else ""
+    took = f", round {brief(state.round_s)}" if state.round_s is not None else ""
+    seen = f", {duration(state.age_s)} ago" if state.age_s > AGE_SHOWN_S else ""
     others = f", {state.running - 1} standing by" if state.running > 1 else ""
-    return f"controller {state.leader}{others}, provider {state.provider or 'none'}{took}"
+    return f"controller {state.leader}{others}, provider {state.provider or 'none'}{took}{seen}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -94,17 +97,22 @@ def _lines(subnet: SubnetScale, now: float, *, colour: bool) -> Iterator[str]:
     if action is not None:
         line = f"{subnet.id}: {action_text(action, now)}"
         yield paint(line, Colour.WARN if is_stuck(action, now) else None, enabled=colour)
-    if subnet.blocked:
+    elif subnet.blocked and subnet.paused_since is None:
         yield paint(f"{subnet.id}: blocked: {subnet.blocked}", Colour.WARN, enabled=colour)
 
 
 def action_text(action: Action, now: float) -> str:
     """`add p3 on node-a and node-c: ready for 12s`, and what went wrong."""
-    nodes = f" on {' and '.join(action.nodes)}" if action.nodes and action.kind is not ActionKind.DRAIN else ""
-    instead = f" for {action.leaving}" if action.leaving else ""
+    instead = f" for {action.leaving}" if action.leaving else f", {action.opened} is open" if action.opened else ""
     error = f"; attempt {action.attempts}: {action.error}" if action.attempts else f"; {action.error}"
     stands = f"{action.step.value} for {duration(now - action.step_since)}"
-    return f"{action.kind.value} {action.pair}{instead}{nodes}: {stands}{error if action.error else ''}"
+    return f"{action.kind.value} {action.pair}{instead}{_on_nodes(action)}: {stands}{error if action.error else ''}"
+
+
+def _on_nodes(action: Action) -> str:
+    """Where a pair comes; where one goes is no news."""
+    is_coming = action.kind is not ActionKind.DRAIN and not action.opened
+    return f" on {' and '.join(action.nodes)}" if action.nodes and is_coming else ""
 
 
 def _more(subnet: SubnetScale, now: float) -> Sequence[str]:
@@ -126,7 +134,7 @@ _IDLE: Mapping[str, str] = {
     Idle.OFF: "scaling is off",
     Idle.PAUSED: "scaling is paused",
     Idle.OBSERVING: "mode observe only says so",
-    Idle.UNSEEN: "the controller has not looked at it yet",
+    Idle.UNSEEN: "the controller's report says nothing of it",
 }
 
 CAUSES: Mapping[str, str] = {
@@ -137,6 +145,7 @@ CAUSES: Mapping[str, str] = {
     Cause.NO_DATA: "nothing is known of its load, so it stays as it is",
     "dead-node": "a node of one of its pairs is dead",
     "node-drain": "a node of one of its pairs is being drained",
+    "left-over": "a pair was left half made, or half gone",
 }
 
 HOLDS: Mapping[str, str] = {
@@ -155,7 +164,7 @@ def plan_text(status: ScaleStatus) -> str:
     line = controller_line(status.controller)
     parts = [line] if status.controller.is_old else []
     for subnet in status.subnets:
-        text = f"{subnet.id}: {_doing(subnet, status.at)}: {_reason(subnet)}"
+        text = f"{subnet.id}: {_doing(subnet, status.at)}{';' if subnet.action else ':'} {_reason(subnet)}"
         parts.append(
             textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         )
@@ -174,7 +183,7 @@ def _doing(subnet: SubnetScale, now: float) -> str:
 def _reason(subnet: SubnetScale) -> str:
     found = outlook(subnet)
     if subnet.action is not None:
-        return CAUSES.get(subnet.action.reason, subnet.action.reason)
+        return f"it was begun because {CAUSES.get(subnet.action.reason, subnet.action.reason)}"
     parts = [idle_text(found, subnet)] if found.idle not in {None, Idle.AS_WANTED} else []
     if subnet.wanted is not None:
         busiest = subnet.busiest
@@ -228,9 +237,10 @@ def action_sentences(action: Action, now: float) -> Iterator[str]:
     verb = _VERBS[action.kind]
     if action.kind is ActionKind.REPLACE and action.leaving:
         verb = f"Pair {{pair}} is being made in place of {action.leaving}"
-    nodes = f" on {' and '.join(action.nodes)}" if action.nodes and action.kind is not ActionKind.DRAIN else ""
+    elif action.kind is ActionKind.REPLACE and action.opened:
+        verb = f"Pair {action.opened} has taken the place of {{pair}}, which is being drained and removed"
     why = CAUSES.get(action.reason, action.reason)
-    yield f"{verb.format(pair=action.pair)}{nodes} for {duration(now - action.began)}, because {why}."
+    yield f"{verb.format(pair=action.pair)}{_on_nodes(action)} for {duration(now - action.began)}, because {why}."
     yield f"It stands at step {action.step.value} for {duration(now - action.step_since)}: {_STEPS[action.step]}."
     if action.error:
         tried = f", after {_count(action.attempts, 'attempt')}" if action.attempts else ""
@@ -255,7 +265,18 @@ def what_follows(subnet: SubnetScale, scaling: ScalingSpec, controllers: int) ->
     elif scaling.mode is ScalingMode.OBSERVE:
         what = "the controller keeps the minimum, and says what else it would do"
     elif there > scaling.max_pairs:
-        what = f"the controller drains {_count(there - scaling.max_pairs, 'pair')}, one at a time"
+        surplus = _count(there - scaling.max_pairs, "pair")
+        what = f"the controller drains {surplus} as soon as it knows that the load allows it"
     else:
         what = "the controller follows the load"
     return what if controllers else f"{what}, once one runs: {START_HINT}"
+
+
+def spares_line(spares: Spares) -> str:
+    """How many of each there are, used or not."""
+    nodes = len({member.node for member in spares.members})
+    egress = len(spares.egress_addresses)
+    return (
+        f"{_count(len(spares.members), 'card')} on {_count(nodes, 'node')}, {_count(len(spares.havips), 'HaVip')}, "
+        f"{egress} egress address{'' if egress == 1 else 'es'}"
+    )

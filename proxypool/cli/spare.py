@@ -9,6 +9,7 @@ import typer
 
 from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.output import Format, OutputOption, listing, show, table
+from proxypool.cli.scaling_texts import spares_line
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
 from proxypool.core.requests import parse_member
@@ -141,16 +142,3 @@ def _items(found: Mapping[str, tuple[Spares, Taken]]) -> Iterator[dict[str, str]
             for address in addresses:
                 user = taken.addresses.get(address, "")
                 yield {**blank, "kind": kind, "address": str(address), "used_by": user}
-
-
-def spares_line(spares: Spares) -> str:
-    """How many of each there are, used or not."""
-    nodes = len({member.node for member in spares.members})
-    return (
-        f"{_count(len(spares.members), 'card')} on {_count(nodes, 'node')}, {_count(len(spares.havips), 'HaVip')}, "
-        f"{_count(len(spares.egress_addresses), 'egress address', 'es')}"
-    )
-
-
-def _count(number: int, noun: str, ending: str = "s") -> str:
-    return f"{number} {noun}{'' if number == 1 else ending}"

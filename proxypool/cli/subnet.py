@@ -12,9 +12,9 @@ from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
 from proxypool.cli.rehearsal import DryRunOption
+from proxypool.cli.scaling_texts import spares_line
 from proxypool.cli.settings import Settings
 from proxypool.cli.sizing import apply_scaling, follows_text
-from proxypool.cli.spare import spares_line
 from proxypool.cli.status import read_status
 from proxypool.cli.views import pair_table, subnet_table
 from proxypool.core.errors import InvalidInput

@@ -373,7 +373,7 @@ def test_scale_commands(operator: PoolClient, cli: Callable[..., str]) -> None:
         ),
     )
     table = cli("scale", "status").splitlines()
-    assert table[0] == "controller ctl-1:7, provider spare, round 0.2 s"
+    assert table[0] == "controller ctl-1:7, provider spare, round 200 ms"
     assert table[3].split() == ["s1", "enforce", "1/0/0", "2", "1-3", "bytes", "0.93", "load", "-"]
     assert "bytes=0.93,ports=?" in cli("scale", "status", "-o", "wide")
     document = json.loads(cli("scale", "status", "-o", "json"))
@@ -441,7 +441,10 @@ def test_node_commands(nodes: PoolClient, cli: Callable[..., str]) -> None:
     nodes.store.scaling.set("s1", ScalingRequest(mode=ScalingMode.OFF))
     assert "s1/p1 stay, and are not the controller's to move" in cli("node", "drain", "node-a", "--wait")
     assert cli("node", "uncordon", "node-a", "--dry-run").startswith("would uncordon node node-a, draining for ")
-    assert cli("node", "uncordon", "node-a") == "node node-a takes new pairs again\n"
+    assert cli("node", "uncordon", "node-a", "--reason", "it is out") == "node node-a takes new pairs again\n"
+    shown = next(line for line in cli("node", "show", "node-a").splitlines() if line.startswith("orders:"))
+    assert "none, taken back by ann@" in shown
+    assert shown.endswith(": it is out")
     assert cli("node", "uncordon", "node-a") == "node node-a is not cordoned\n"
     assert "did you mean node-a" in cli("node", "drain", "node-aa", code=1)
 
@@ -472,9 +475,9 @@ def test_history_shows_changes_of_size_and_of_masters(operator: PoolClient, cli:
     assert ["s1/p1", "failover", "a", "b", "silent", "-", "-"] in lines
     lines = [line.split()[2:] for line in cli("scale", "history", "s1").splitlines()[1:]]
     assert lines == [
-        ["s1", "scale-out", "p2", "1", "→", "2", "load", "bytes", "1.90", "9s", "done"],
-        ["s1", "scale-out", "p3", "2", "→", "2", "load", "-", "-", "no", "room"],
-        ["s1", "replace", "p2", "-", "dead-node", "-", "-", "done"],
+        ["s1/p2", "scale-out", "1", "->", "2", "load", "bytes", "1.90", "9.4", "s", "done"],
+        ["s1/p3", "scale-out", "2", "->", "2", "load", "-", "-", "no", "room"],
+        ["s1/p2", "replace", "-", "dead-node", "-", "-", "done"],
     ]
     assert len(json.loads(cli("scale", "history", "-o", "json"))["items"]) == 3
 

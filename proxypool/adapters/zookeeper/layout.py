@@ -151,38 +151,25 @@ class Facet(StrEnum):
 
 
 class Extent(Enum):
-    """How much of a pool is read."""
+    """How much of a pool is read; the values are what is read below subnets, pairs, nodes and hosts."""
 
-    SERVING = "serving"
+    SERVING = (("pairs", "hosts"), ("election",), (), ())
     """Specs, elections, and which hosts use a subnet: what nodes and hosts need, and most edits."""
-    PLACING = "placing"
+    PLACING = (("pairs", "hosts", "spares"), (), ("alive", "orders"), ())
     """Specs, which hosts use a subnet, and what new pairs can be made of: living nodes, orders about them, spares. For
     the controller.
     """
-    SIZES = "sizes"
+    SIZES = (("pairs",), (), (), ())
     """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
-    STATUS = "status"
+    STATUS = (("pairs", "hosts", "spares"), ("election", "status"), ("alive", "orders"), ("alive",))
     """Everything: also all that daemons publish. For people."""
+
+    def __init__(self, subnet: Parts, pair: Parts, node: Parts, host: Parts) -> None:
+        self.subnet, self.pair, self.node, self.host = subnet, pair, node, host
 
 
 _ROOTS: tuple[Parts, ...] = (("version",), ("spec",), ("subnets",), ("nodes",), ("hosts",))
 _CONTROLLER: tuple[Parts, ...] = (("controller", "election"), ("controller", "report"), ("controller", "actions"))
-_BELOW = {
-    Extent.SERVING: {"subnet": ("pairs", "hosts"), "pair": ("election",), "node": (), "host": ()},
-    Extent.PLACING: {
-        "subnet": ("pairs", "hosts", "spares"),
-        "pair": (),
-        "node": ("alive", "orders"),
-        "host": (),
-    },
-    Extent.SIZES: {"subnet": ("pairs",), "pair": (), "node": (), "host": ()},
-    Extent.STATUS: {
-        "subnet": ("pairs", "hosts", "spares"),
-        "pair": ("election", "status"),
-        "node": ("alive", "orders"),
-        "host": ("alive",),
-    },
-}
 
 
 def roots(extent: Extent) -> tuple[Parts, ...]:
@@ -223,16 +210,16 @@ def containers_below(parts: Parts, extent: Extent) -> tuple[Parts, ...]:
     """What belongs to a document besides its own data."""
     match parts:
         case ("subnets", _):
-            kind = "subnet"
+            names = extent.subnet
         case ("subnets", _, "pairs", _):
-            kind = "pair"
+            names = extent.pair
         case ("nodes", _):
-            kind = "node"
+            names = extent.node
         case ("hosts", _):
-            kind = "host"
+            names = extent.host
         case _:
             return ()
-    return tuple((*parts, name) for name in _BELOW[extent][kind])
+    return tuple([(*parts, name) for name in names]) if names else ()
 
 
 def has_readable_children(parts: Parts) -> bool:

@@ -16,8 +16,9 @@ from proxypool.adapters.zookeeper.changes import (
     subnet_change,
 )
 from proxypool.adapters.zookeeper.editing import PoolEditor
-from proxypool.adapters.zookeeper.layout import Extent, action_suffix
-from proxypool.adapters.zookeeper.reading import read_nodes
+from proxypool.adapters.zookeeper.errors import NotFound
+from proxypool.adapters.zookeeper.layout import Extent, action_suffix, node_orders_suffix, node_suffix
+from proxypool.adapters.zookeeper.reading import read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.core.documents import decode
@@ -113,6 +114,23 @@ class ScalingEdits:
     def _order(self, node: str, alter: Callable[[NodeOrders], NodeOrders]) -> Change:
         (change,) = self._editor.edit(lambda tree: (orders_change(tree, node, alter),), Extent.PLACING)
         return change
+
+    def orders(self, node: str) -> NodeOrders:
+        """What is ordered of a node. Orders that cannot be read count as none.
+
+        Raises:
+            NotFound: no such node has registered.
+        """
+        layout = self._session.layout
+        paths = (layout.path(node_suffix(node)), layout.path(node_orders_suffix(node)))
+        spec, orders = read_nodes(self._session, paths)
+        if spec is None:
+            (known,) = read_children(self._session, (layout.path("nodes"),))
+            raise NotFound("node", node, known or ())
+        try:
+            return decode(orders.data, NodeOrders, what=paths[1]) if orders is not None else NodeOrders()
+        except InvalidInput:
+            return NodeOrders()
 
     def add_spares(self, subnet: str, more: SparesRequest) -> Change:
         """Add spares to those of a subnet; the same again changes nothing.

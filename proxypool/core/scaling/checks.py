@@ -53,6 +53,7 @@ def check_scale(
             f"scaling has been paused for {max(0.0, now - subnet.paused_since):.0f} s: no pair comes or goes; end it "
             f"with `proxypool scale resume {subnet.id}`",
         )
+        return
     if controller.is_old:
         return
     if is_at_max(subnet):

@@ -16,8 +16,10 @@ from proxypool.core.scaling.documents import Action, Report
 from proxypool.core.scaling.model import Cause, ScalingMode
 
 API_VERSION = "proxypool/v1"
-OLD_S = 30.0
-"""A leader reports every few seconds. Older than this, its report may no longer be so."""
+OLD_S = 90.0
+"""A leader reports after every round, of which the longest interval that can be configured is 60 s. What is older than
+this may no longer be so.
+"""
 
 
 class ControllerState(Struct, frozen=True, kw_only=True):
@@ -142,8 +144,8 @@ def subnet_scale(subnet: str, snapshot: Snapshot, report: Report | None, action:
     return replace(
         known,
         wanted=verdict.wanted,
-        asked=verdict.asked,
-        cause=verdict.cause,
+        asked=verdict.asked if verdict.cause else None,
+        cause=verdict.cause or None,
         signal=verdict.signal or None,
         held=verdict.held,
         is_panic=verdict.is_panic,
@@ -182,7 +184,7 @@ class Idle(StrEnum):
     OBSERVING = "observing"
     """It only says what it would do."""
     UNSEEN = "unseen"
-    """It has not reported on the subnet yet."""
+    """Its report says nothing of the subnet."""
     BLOCKED = "blocked"
     AS_WANTED = "as-wanted"
 
