@@ -16,6 +16,7 @@ COMMANDS = (
     ("pool", "proxypool.cli.pool", "Make the pool, show it, or apply a whole description of it."),
     ("subnet", "proxypool.cli.subnet", "Customers' subnets that functions must reach."),
     ("pair", "proxypool.cli.pair", "Pairs of nodes that serve a subnet behind a HaVip."),
+    ("scale", "proxypool.cli.scale", "How many pairs subnets have: by themselves, and why."),
     ("node", "proxypool.cli.node", "Proxy nodes."),
     ("host", "proxypool.cli.host", "Function hosts."),
     (

@@ -49,7 +49,7 @@ class Hpa:
         return self._limited(now, current, desired) if desired > current else current
 
     def desired(self, load: float, ready: int, coming: int) -> int:
-        """`ceil(replicas × usage / target)` of the pods that are ready, with those that are not counted as idle."""
+        """`ceil(replicas * usage / target)` of the pods that are ready, with those that are not counted as idle."""
         current = ready + coming
         ratio = load / ready / self.target
         pods = ready

@@ -104,6 +104,22 @@ def replay_rival(loads: Sequence[Load], until: float, world: World, rival: Rival
             return _replay_static(loads, until, world)
 
 
+def mean_load(loads: Sequence[Load], until: float) -> float:
+    """In pairs, over the time in which it is known."""
+    known = [(load.pairs, end - load.at) for load, end in _spans(loads, until) if load.pairs is not None]
+    return sum(pairs * span for pairs, span in known) / sum(span for _, span in known)
+
+
+def least_slack(loads: Sequence[Load], until: float) -> float:
+    """What `mean_slack_fraction` would be if the future were known and pairs came and went at once.
+
+    Pairs are whole, and one is the least there is.
+    """
+    known = [(load.pairs, end - load.at) for load, end in _spans(loads, until) if load.pairs is not None]
+    capacity = sum(max(1, math.ceil(pairs - EPSILON)) * span for pairs, span in known)
+    return 1 - sum(pairs * span for pairs, span in known) / capacity
+
+
 def _replay_static(loads: Sequence[Load], until: float, world: World) -> Outcome:
     largest = max(load.pairs or 0.0 for load in loads)
     fleet = Fleet(world, Leaving(0.0, is_early=False), loads[0].at, min(math.ceil(largest) + 1, world.max_pairs))
