@@ -198,7 +198,7 @@ def _nice(value: float) -> int:
     """A round number of at least this, for the distance of grid lines."""
     if value <= 1:
         return 1
-    power = 10 ** int(math.log10(value))
+    power: int = 10 ** int(math.log10(value))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value)
 
 
