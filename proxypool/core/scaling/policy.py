@@ -64,7 +64,7 @@ class History(Struct, frozen=True, kw_only=True):
     """When pairs were seen to be added in the last `step_s`, and how many."""
     was_draining: bool = False
     drained_at: float | None = None
-    """When a pair was last seen draining."""
+    """When a pair was last seen draining, or was gone."""
     flaps: tuple[float, ...] = ()
     """When pairs were added soon after a drain, in the last `flap_s`."""
 
@@ -144,7 +144,8 @@ def _remembered(parameters: Parameters, history: History, observation: Observati
     needs = ((now, UNKNOWN),) if is_new else history.needs
     added = tuple(entry for entry in history.added if entry[0] > now - parameters.step_s)
     flaps = tuple(at for at in history.flaps if at > now - parameters.flap_s)
-    drained_at = now if observation.draining or history.was_draining else history.drained_at
+    is_less = history.have is not None and have < history.have
+    drained_at = now if observation.draining or history.was_draining or is_less else history.drained_at
     if history.have is not None and have > history.have:
         added = (*added, (now, have - history.have))
         if drained_at is not None and drained_at > now - parameters.stable_s:
