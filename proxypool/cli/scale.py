@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from proxypool.cli import scaling
+from proxypool.cli import scaling, simulate
 
 app = typer.Typer(
     help="How many pairs subnets have: by themselves, and why.",
@@ -20,3 +20,4 @@ app.command("set")(scaling.set_scaling)
 app.command()(scaling.pause)
 app.command()(scaling.resume)
 app.command()(scaling.history)
+app.command()(simulate.simulate)

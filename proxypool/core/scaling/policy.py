@@ -1,8 +1,8 @@
 """How many pairs a subnet should have: target tracking with a stable and a panic window. Pure.
 
 `decide` is all there is: the controller calls it every round, `scale simulate` replays traces through it. What it
-remembers is a small value; whoever begins with an empty one (a new leader) shrinks nothing before it has watched a whole
-stable window. See "Policy" in docs/scaling.md for the rules and for how the defaults were found.
+remembers is a small value; whoever begins with an empty one (a new leader) shrinks nothing before it has watched a
+whole stable window. See "Policy" in docs/scaling.md for the rules and for how the defaults were found.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ class Parameters(Struct, frozen=True, kw_only=True):
 
     min_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 1
     max_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = MAX_PAIRS
-    target: Share = 0.92
+    target: Share = 0.94
     """How full the pairs may be with one of them lost."""
-    panic_target: Share = 0.75
+    panic_target: Share = 0.8
     """The same, while the load outruns the pairs: what has just jumped may jump again."""
-    tolerance: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.1
+    tolerance: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.08
     """A pair is only drained if this much more load would not call it back."""
     confirm_s: Seconds = 30.0
     """The load asks for more pairs for so long before any are added, unless it is panic."""
     stable_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] = 300.0
     """The load asks for fewer pairs for so long before one is drained."""
     flap_s: Seconds = 3600.0
-    """Each time that pairs were added within a stable window after a drain began, in this span, makes the wait longer by
-    another stable window."""
-    step_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 8
+    """Where pairs were added soon after a drain several times in this span, the wait is as many stable windows long."""
+    step_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 32
     """At most so many are added in `step_s`, or `step_factor` times as many as there are, whichever is more."""
     step_factor: Annotated[float, Meta(ge=0.0, le=64.0)] = 2.0
     step_s: Seconds = 15.0
@@ -65,7 +64,7 @@ class History(Struct, frozen=True, kw_only=True):
     """When pairs were seen to be added in the last `step_s`, and how many."""
     was_draining: bool = False
     drained_at: float | None = None
-    """When a pair was last seen draining."""
+    """When a pair was last seen draining, or was gone."""
     flaps: tuple[float, ...] = ()
     """When pairs were added soon after a drain, in the last `flap_s`."""
 
@@ -86,7 +85,7 @@ class _Ask:
 def decide(parameters: Parameters, history: History, observation: Observation) -> tuple[History, Decision]:
     """How many active pairs there should be now, and what to remember until the next look.
 
-    Looks follow each other in time. What comes of a decision is seen in the next observation; nothing is taken for done.
+    Looks follow each other in time. What comes of a decision is seen in the next look; nothing is taken for done.
     """
     ask = _ask(parameters, observation)
     history = _remembered(parameters, history, observation, ask)
@@ -123,10 +122,8 @@ def _ask(parameters: Parameters, observation: Observation) -> _Ask:
     is_panic = signal is not None and (observation.drops or largest > fits)
     target = min(parameters.panic_target, parameters.target) if is_panic else parameters.target
     pairs = 0 if signal is None else _pairs(largest, target)
-    if not is_complete:
-        need = UNKNOWN
-    else:
-        need = max(pairs, _pairs(largest * (1 + parameters.tolerance), parameters.target))
+    with_tolerance = _pairs(largest * (1 + parameters.tolerance), parameters.target)
+    need = max(pairs, with_tolerance) if is_complete else UNKNOWN
     per_signal = {
         name: None if load is None else pairs if name is signal else _pairs(load, target)
         for name, load in observation.load.items()
@@ -147,7 +144,8 @@ def _remembered(parameters: Parameters, history: History, observation: Observati
     needs = ((now, UNKNOWN),) if is_new else history.needs
     added = tuple(entry for entry in history.added if entry[0] > now - parameters.step_s)
     flaps = tuple(at for at in history.flaps if at > now - parameters.flap_s)
-    drained_at = now if observation.draining or history.was_draining else history.drained_at
+    is_less = history.have is not None and have < history.have
+    drained_at = now if observation.draining or history.was_draining or is_less else history.drained_at
     if history.have is not None and have > history.have:
         added = (*added, (now, have - history.have))
         if drained_at is not None and drained_at > now - parameters.stable_s:
@@ -200,8 +198,8 @@ def _hold(parameters: Parameters, history: History, observation: Observation, as
 
 
 def _patience_s(parameters: Parameters, history: History) -> float:
-    """How long fewer pairs must have been enough."""
-    return parameters.stable_s * min(1 + len(history.flaps), MAX_PATIENCE)
+    """How long fewer pairs must have been enough. Once is no flapping."""
+    return parameters.stable_s * min(max(len(history.flaps), 1), MAX_PATIENCE)
 
 
 def _cause(parameters: Parameters, ask: _Ask, have: int, wanted: int) -> Cause:

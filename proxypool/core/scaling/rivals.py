@@ -49,7 +49,7 @@ class Hpa:
         return self._limited(now, current, desired) if desired > current else current
 
     def desired(self, load: float, ready: int, coming: int) -> int:
-        """`ceil(replicas × usage / target)` of the pods that are ready, with those that are not counted as idle."""
+        """`ceil(replicas * usage / target)` of the pods that are ready, with those that are not counted as idle."""
         current = ready + coming
         ratio = load / ready / self.target
         pods = ready
@@ -103,14 +103,19 @@ class Kpa:
             ready: Pods that serve.
         """
         pods = max(1, ready)
-        most, fewest = math.ceil(self.max_up_rate * pods), math.floor(pods / self.max_down_rate)
         for_panic = math.ceil(panic / self.target - EPSILON)
-        wanted = min(max(math.ceil(stable / self.target - EPSILON), fewest), most)
+        wanted = self.pods_for(stable, ready)
         if for_panic / pods >= self.panic_threshold:
             self._panicked_at = now
         elif self._panicked_at is not None and self._panicked_at + self.stable_s < now:
             self._panicked_at, self._most = None, 0
         if self._panicked_at is not None:
-            self._most = max(self._most, wanted, min(max(for_panic, fewest), most))
+            self._most = max(self._most, wanted, self.pods_for(panic, ready))
             wanted = self._most
-        return max(1, wanted)
+        return wanted
+
+    def pods_for(self, load: float, ready: int) -> int:
+        """What a mean load asks for, within the limits of rate."""
+        pods = max(1, ready)
+        most, fewest = math.ceil(self.max_up_rate * pods), math.floor(pods / self.max_down_rate)
+        return max(1, min(max(math.ceil(load / self.target - EPSILON), fewest), most))

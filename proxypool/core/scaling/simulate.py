@@ -8,6 +8,7 @@ one: the worst case.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections import deque
@@ -104,6 +105,22 @@ def replay_rival(loads: Sequence[Load], until: float, world: World, rival: Rival
             return _replay_static(loads, until, world)
 
 
+def mean_load(loads: Sequence[Load], until: float) -> float:
+    """In pairs, over the time in which it is known."""
+    known = [(load.pairs, end - load.at) for load, end in _spans(loads, until) if load.pairs is not None]
+    return sum(pairs * span for pairs, span in known) / sum(span for _, span in known)
+
+
+def least_slack(loads: Sequence[Load], until: float) -> float:
+    """What `mean_slack_fraction` would be if the future were known and pairs came and went at once.
+
+    Pairs are whole, and one is the least there is.
+    """
+    known = [(load.pairs, end - load.at) for load, end in _spans(loads, until) if load.pairs is not None]
+    capacity = sum(max(1, math.ceil(pairs - EPSILON)) * span for pairs, span in known)
+    return 1 - sum(pairs * span for pairs, span in known) / capacity
+
+
 def _replay_static(loads: Sequence[Load], until: float, world: World) -> Outcome:
     largest = max(load.pairs or 0.0 for load in loads)
     fleet = Fleet(world, Leaving(0.0, is_early=False), loads[0].at, min(math.ceil(largest) + 1, world.max_pairs))
@@ -154,9 +171,9 @@ def _replay_kpa(loads: Sequence[Load], until: float, world: World) -> Outcome:
             if stable is not None and panic is not None:
                 pods = kpa.scale(at, stable, panic, fleet.serving - reserve)
                 fleet.resize(min(pods + reserve, world.max_pairs))
-            if not fleet.coming and not kpa.is_panicking and _is_settled(recent, fleet.serving - reserve):
-                at = max(at, zero + tick_s * (math.floor((end - zero) / tick_s)))
             at += tick_s
+            if not fleet.coming and not kpa.is_panicking:
+                at += tick_s * _idle_ticks(recent, kpa, fleet.serving - reserve, at, math.floor((end - at) / tick_s) + 1)
         fleet.advance(end)
     return _outcome(Rival.KPA.value, fleet)
 
@@ -174,11 +191,21 @@ def _mean(recent: Sequence[tuple[float, Load]], now: float, span_s: float) -> fl
     return total / known_s if known_s else None
 
 
-def _is_settled(recent: Sequence[tuple[float, Load]], pods: int) -> bool:
-    """Every mean of these loads asks for as many pods as there are."""
-    return all(
-        load.pairs is not None and max(1, math.ceil(load.pairs / Kpa.target - EPSILON)) == pods for _, load in recent
-    )
+def _idle_ticks(recent: Sequence[tuple[float, Load]], kpa: Kpa, pods: int, at: float, ticks: int) -> int:
+    """How many of the next ticks, from `at` on, ask for as many pods as there are.
+
+    Between two loads the means go from the one to the other, so the first tick that asks for another number can be
+    searched for by halves. Where that is not so, or panic may begin, none is left out.
+    """
+    loads = [load.pairs for _, load in recent]
+    if len(loads) > 2 or None in loads or max(loads) >= Kpa.target * (Kpa.panic_threshold * pods - 1):  # noqa: PLR2004
+        return 0
+
+    def asks_for_others(tick: int) -> bool:
+        mean = _mean(recent, at + tick * Kpa.tick_s, Kpa.stable_s)
+        return mean is not None and kpa.pods_for(mean, pods) != pods
+
+    return bisect.bisect_left(range(ticks), True, key=asks_for_others)
 
 
 def _spans(loads: Sequence[Load], until: float) -> Iterator[tuple[Load, float]]:

@@ -32,27 +32,17 @@ def _closed(window: Window, now: float, span_s: float) -> Window:
     if not window:
         return window
     closed = (*window[:-1], (now, window[-1][1]))
-    first = 0
-    while closed[first][0] <= now - span_s:
-        first += 1
-    return closed[first:]
+    return tuple(entry for entry in closed if entry[0] > now - span_s)
 
 
 def extreme(window: Window, now: float, span_s: float) -> int:
     """The extreme of the last `span_s`, for a span not longer than the one that the window is kept for.
 
-    Raises:
-        ValueError: nothing was seen yet.
+    The value of the last look is always one of them.
     """
-    for until, value in window:
-        if until > now - span_s:
-            return value
-    raise ValueError("nothing was seen yet")
+    return next((value for until, value in window[:-1] if until > now - span_s), window[-1][1])
 
 
 def changes_at(window: Window, now: float, span_s: float) -> float | None:
     """When the extreme of the last `span_s` leaves it, if the last value goes on. None: it is the last value."""
-    for until, _ in window[:-1]:
-        if until > now - span_s:
-            return until + span_s
-    return None
+    return next((until + span_s for until, _ in window[:-1] if until > now - span_s), None)
