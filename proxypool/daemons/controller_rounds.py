@@ -214,7 +214,7 @@ class Rounds:
         seen = Seen(
             pairs=pairs,
             min_pairs=spec.scaling.min_pairs if spec is not None and spec.scaling is not None else 1,
-            nodes=self._rooms(snapshot) if action.step is Step.PLACE else (),
+            nodes=self._rooms(snapshot, now) if action.step is Step.PLACE else (),
             spread=config.placement,
             unreachable=frozenset(self.deaths.since),
             is_needed=self._is_needed(action, pairs, now),
@@ -228,9 +228,9 @@ class Rounds:
             return replace(seen, readiness=readiness(pair, look.statuses, look.hosts_zxid))
         return replace(seen, left=connections_left(pair, look.statuses.values(), time.time()))
 
-    def _rooms(self, snapshot: Snapshot) -> tuple[NodeRoom, ...]:
-        placing = self.mirror.placing
-        return rooms(snapshot, placing, self.actions.values(), self.config.node_pairs)
+    def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
+        used = self.signals.bandwidth_used(now)
+        return rooms(snapshot, self.mirror.placing, self.actions.values(), self.config.node_pairs, used)
 
     # ---- actions that begin --------------------------------------------------------------------------------------
 

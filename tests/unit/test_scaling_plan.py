@@ -179,9 +179,10 @@ def test_rooms_count_what_is_on_its_way() -> None:
     )
     under_way = _action(pair="p9", nodes=("n1",)), _action(subnet="s1", pair="p1", nodes=("n1", "n2"))
     placing = Placing(nodes_alive=frozenset({"n1"}), orders={"n2": NodeOrders(cordoned_since=1.0)})
-    first, second = rooms(snapshot, placing, under_way, 100)
+    first, second = rooms(snapshot, placing, under_way, 100, {"n2": 0.5})
     assert (first.members, first.max_members, first.is_alive, first.is_cordoned) == (2, 5, True, False)
     assert (second.members, second.max_members, second.is_alive, second.is_cordoned) == (1, 100, False, True)
+    assert (first.bandwidth_used, second.bandwidth_used) == (None, 0.5)
 
 
 def _action(**fields: object) -> Action:

@@ -342,3 +342,10 @@ class TestDrops:
 
 def test_a_subnet_without_a_pair_has_no_load() -> None:
     assert watched(10.0).load_of((), 10.0) == SubnetLoad({}, {}, False, {})
+
+
+def test_how_full_a_node_is() -> None:
+    """Of the busier direction, all its masters together; a node that fell silent is not known."""
+    signals = watched(10.0, 12.0)
+    assert signals.bandwidth_used(12.0) == pytest.approx({"n1": 0.3, "n2": 0.0})
+    assert signals.bandwidth_used(100.0) == {}

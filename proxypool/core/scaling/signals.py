@@ -109,6 +109,17 @@ class Signals:
         for node in self._nodes.keys() - set(nodes):
             del self._nodes[node]
 
+    def bandwidth_used(self, now: float) -> dict[str, float]:
+        """By node: how much of its bandwidth its members use, of the busier direction, at the least; 1.0 is all of it.
+        Nodes that say nothing, or have no limit, are not in it.
+        """
+        found = {}
+        for name, node in self._nodes.items():
+            limit = known(node.limits.get(NodeSeries.BYTES_LIMIT))
+            if not isinstance(limit, Problem) and limit > 0 and self._is_fresh(node.at, now):
+                found[name] = max(node.totals[Series.RECEIVED_BYTES], node.totals[Series.SENT_BYTES]) / limit
+        return found
+
     def load_of(self, pairs: Iterable[PairSpec], now: float) -> SubnetLoad:
         """The load of a subnet with these pairs."""
         figures: dict[str, dict[Signal, Figure]] = {}
