@@ -75,6 +75,12 @@ class SubnetSpec(Document, frozen=True, kw_only=True):
     tenant: Name = "default"
     scaling: ScalingSpec | None = None
     """None: its pairs are the operator's own business."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """For people and providers: the platform's own names of it."""
+
+    def __hash__(self) -> int:
+        """Parts of scenes are remembered by their subnet. A mapping cannot be hashed, so labels are left out of it."""
+        return hash((self.id, self.cidrs, self.key, self.tenant))
 
 
 class MemberSpec(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
-files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd),
+files), `dataplane` (programs the kernel), `tables` (reads connection tables), `state-sync` (looks after conntrackd),
 `probing` (asks through the ENIs), `leasing` (mode strict), `recorder` (tells what happened), the ZooKeeper client's and
 the metrics server's own.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from proxypool import __version__
 from proxypool.adapters import netlink
+from proxypool.adapters.counters import link_bytes_per_s
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
@@ -30,6 +31,7 @@ from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import NodeSpec, Snapshot
 from proxypool.core.node_scene import NodeFacts
 from proxypool.core.role import Coordinator, Timers
+from proxypool.core.scaling.series import NodeSeries, Sample
 from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
@@ -58,6 +60,7 @@ from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import NodeMetrics, NodeView
 from proxypool.telemetry.server import MetricsServer
+from proxypool.telemetry.use_metrics import NodeUse
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +123,8 @@ class NodeDaemon:
         self.mirror = PoolMirror(
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
-        self.metrics = NodeMetrics(self._view)
+        self.limits = _limits(self.node)
+        self.metrics = NodeMetrics(self._view, self._use)
         self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
         self.listening = Listening(self.name)
@@ -299,11 +303,15 @@ class NodeDaemon:
             malformed_documents=len(self.snapshot.malformed),
         )
 
+    def _use(self) -> NodeUse:
+        """What is used of it, and how much there is; for the metrics."""
+        return NodeUse(self.limits, self.membership.port_sampling.interval_s, self.membership.samples())
+
     def _close(self) -> None:
         log.info("node %s: stopping; traffic goes on", self.name)
         self.watch.stop()
         self.dataplane.stop()
-        self.membership.counting.stop()
+        self.membership.tables.stop()
         self.membership.state_sync.stop()
         self.recorder.stop()
         self.listening.close()
@@ -327,6 +335,17 @@ def _coordinators(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]
         except OSError:
             log.warning("cannot look up ZooKeeper server %s", server)
     return tuple(sorted(found))
+
+
+def _limits(node: NodeConfig) -> Sample:
+    """What the machine can carry: as configured, else what the driver of the underlay's card says of its link."""
+    configured = node.bandwidth_bytes_per_s
+    found = {
+        NodeSeries.BYTES_LIMIT: link_bytes_per_s(node.underlay) if configured is None else float(configured),
+        NodeSeries.PACKETS_LIMIT: node.packets_per_s,
+        NodeSeries.CONNECTIONS_LIMIT: node.new_connections_per_s,
+    }
+    return {series: float(value) for series, value in found.items() if value is not None}
 
 
 def main(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""Documents of scaling in ZooKeeper, besides the field `scaling` of a subnet. See "Documents" in docs/scaling.md. Pure."""
+"""Documents of scaling in ZooKeeper, besides the field `scaling` of a subnet: "Documents" in docs/scaling.md. Pure."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Step(StrEnum):
     DRAIN = "drain"
     WAIT = "wait"
     REMOVE = "remove"
-    SWAP = "swap"
     RELEASE = "release"
+    AGAIN = "again"
+    """A node failed: what was made is given back, as in `undo`, and other nodes are chosen."""
     UNDO = "undo"
     """An add that failed: the pair's document goes, what was acquired is given back."""
     DONE = "done"
@@ -56,9 +57,11 @@ class Action(Document, frozen=True, kw_only=True):
     """Load in pairs by signal, when it began."""
     pairs_before: int = 0
     nodes: tuple[Name, ...] = ()
-    """Chosen for an add (two) or a replacement (the new one)."""
+    """On which cards are acquired, or still to be released."""
+    opened: str = ""
+    """The pair that it opened."""
     leaving: str = ""
-    """Of a replacement: the node whose member goes."""
+    """Of a replacement until the new pair is open: the pair that goes then."""
     members: tuple[MemberSpec, ...] = ()
     """Cards acquired so far."""
     havip: IPv4Address | None = None
@@ -66,10 +69,12 @@ class Action(Document, frozen=True, kw_only=True):
     provider: str = ""
     attempts: int = 0
     """Of this step."""
+    retry_at: float = 0.0
+    """Wall time: the step is not tried again before."""
     error: str = ""
-    """Of the last attempt."""
+    """Of the last attempt; at the end: why it was given up."""
     refused: tuple[Name, ...] = ()
-    """Nodes that the provider would not give a card on."""
+    """Nodes that the provider would not give a card on, or that did not bring the pair up."""
 
 
 class NodeOrders(Document, frozen=True, kw_only=True):
@@ -92,6 +97,16 @@ class Spares(Document, frozen=True, kw_only=True):
     members: tuple[MemberSpec, ...] = ()
     havips: tuple[IPv4Address, ...] = ()
     egress_addresses: tuple[IPv4Address, ...] = ()
+
+
+class Placing(Struct, frozen=True, kw_only=True):
+    """What a pool has for new pairs, besides its specs."""
+
+    nodes_alive: frozenset[str] = frozenset()
+    orders: Mapping[str, NodeOrders] = field(default_factory=dict)
+    """By node."""
+    spares: Mapping[str, Spares] = field(default_factory=dict)
+    """By subnet."""
 
 
 class SubnetVerdict(Struct, frozen=True, kw_only=True):

@@ -64,6 +64,8 @@ class Observation:
     """Per signal the sum over all pairs of usage / limit: 1.0 is what one pair can carry. None: not known (missing,
     stale, NaN or reset), which never is a reason to shrink.
     """
+    at_least: Mapping[Signal, float] = field(default_factory=dict)
+    """Of a signal whose load is not known: what is known of it comes to this. A reason to grow, never to shrink."""
     drops: bool = False
     """A pair dropped packets or connections for want of room since the last look."""
 
@@ -85,12 +87,12 @@ class Hold(StrEnum):
     """Why an action that the load asks for does not begin yet."""
 
     TOLERANCE = "tolerance"
+    CONFIRMING = "confirming"
+    """It asks for more, but has not for long enough."""
     STABLE_WINDOW = "stable-window"
     """It asked for more within the window."""
     RATE_LIMIT = "rate-limit"
     MISSING_DATA = "missing-data"
-    RESERVE = "reserve"
-    """What is left could not carry the load with one pair lost."""
     DRAINING = "draining"
     """One drain at a time."""
     FLAPPING = "flapping"
@@ -112,3 +114,7 @@ class Decision:
     is_panic: bool = False
     per_signal: Mapping[Signal, int | None] = field(default_factory=dict)
     """What each signal asks for; None: not known."""
+    again_at: float | None = None
+    """On the clock of `Observation.now`: from when on the same load may get another answer. None: only if something
+    changes.
+    """

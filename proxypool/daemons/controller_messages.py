@@ -1,0 +1,65 @@
+"""What reaches the main loop of a controller. Values only, as in `messages`; nothing here needs a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from proxypool.adapters.zookeeper.leadership import Leader
+from proxypool.core.role import Coordinator
+from proxypool.core.scaling.action import Answer
+from proxypool.core.scaling.documents import Action
+from proxypool.core.scaling.leaks import Thing
+from proxypool.core.scaling.series import Answer as Sample
+from proxypool.daemons.mainloop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class PoolChanged:
+    """The pool's documents, or who of its nodes lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMoved:
+    """The ZooKeeper connection changed."""
+
+    state: Coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class LeadMoved:
+    """We lead from now on, or (None) no longer."""
+
+    leader: Leader | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswered:
+    """A call is over."""
+
+    action: Action
+    """As it was when it asked."""
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSeen:
+    """All that the provider holds."""
+
+    held: frozenset[Thing]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesRead:
+    """What nodes say that their pairs use, and why some say nothing."""
+
+    answers: Mapping[str, Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """It is time to look."""
+
+
+Message: TypeAlias = PoolChanged | LinkMoved | LeadMoved | ProviderAnswered | HeldSeen | NodesRead | TimePassed | Stop

@@ -1,0 +1,61 @@
+"""Reads again and again what the nodes' pairs use, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from proxypool.core.errors import ProxypoolError
+from proxypool.core.model import NodeSpec
+from proxypool.core.scaling.series import Answer
+from proxypool.daemons.controller_messages import Message, NodesRead
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Of samples: the nodes themselves, or a Prometheus server."""
+
+    def read(self, nodes: Iterable[NodeSpec]) -> Mapping[str, Answer]:
+        """A sample of each node, or why there is none. Blocking, for seconds at most."""
+
+
+class Scraping:
+    """Owner of the thread."""
+
+    def __init__(
+        self,
+        source: Source,
+        nodes: Callable[[], Iterable[NodeSpec]],
+        post: Callable[[Message], None],
+        interval_s: float,
+    ) -> None:
+        """Nothing is started. `nodes`: those to ask now; empty while nobody needs to know."""
+        self._source, self._nodes, self._post, self._interval_s = source, nodes, post, interval_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scraping", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; a round under way is left behind."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                nodes = tuple(self._nodes())
+                if nodes:
+                    self._post(NodesRead(self._source.read(nodes)))
+            except ProxypoolError as error:
+                log.warning("what pairs use is not known: %s", error)
+            except Exception:
+                # The thread must live: without it nothing would ever be known again.
+                log.exception("cannot read what pairs use")
+            self._stopping.wait(max(0.0, began + self._interval_s - time.monotonic()))

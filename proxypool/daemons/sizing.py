@@ -1,0 +1,49 @@
+"""How large each subnet should be: the policy, with what it remembers of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from proxypool.core.model import PairSpec, PairState
+from proxypool.core.scaling.documents import Action, ActionKind
+from proxypool.core.scaling.model import Decision, Observation, ScalingSpec
+from proxypool.core.scaling.policy import History, Parameters, decide
+from proxypool.core.scaling.records import active_pairs
+from proxypool.core.scaling.signals import SubnetLoad
+
+
+class Sizing:
+    """Of a leader's time: another begins anew, and shrinks nothing before it has watched for long enough."""
+
+    def __init__(self) -> None:
+        """Nothing is remembered."""
+        self._histories: dict[str, History] = {}
+
+    def decide(
+        self,
+        subnet: str,
+        scaling: ScalingSpec,
+        pairs: Collection[PairSpec],
+        action: Action | None,
+        load: SubnetLoad,
+        now: float,
+    ) -> Decision:
+        """The policy's word on a subnet. `now`: monotonic seconds."""
+        parameters = Parameters(min_pairs=scaling.min_pairs, max_pairs=max(scaling.min_pairs, scaling.max_pairs))
+        observation = Observation(
+            now=now,
+            active=active_pairs(pairs),
+            coming=int(action is not None and action.kind is ActionKind.ADD and not action.opened),
+            draining=sum(pair.state is PairState.DRAINING for pair in pairs),
+            load=load.load,
+            at_least=load.at_least,
+            drops=load.drops,
+        )
+        history = self._histories.get(subnet, History())
+        self._histories[subnet], decision = decide(parameters, history, observation)
+        return decision
+
+    def keep(self, subnets: Iterable[str]) -> None:
+        """Forget all others."""
+        for name in self._histories.keys() - set(subnets):
+            del self._histories[name]
