@@ -1,4 +1,4 @@
-"""Documents of scaling in ZooKeeper, besides the field `scaling` of a subnet. See "Documents" in docs/scaling.md. Pure."""
+"""Documents of scaling in ZooKeeper, besides the field `scaling` of a subnet: "Documents" in docs/scaling.md. Pure."""
 
 from __future__ import annotations
 
