@@ -43,7 +43,7 @@ from proxypool.core.scaling.series import Sample
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
-from proxypool.daemons.usage import Usage
+from proxypool.daemons.usage import Beginning, Usage
 from proxypool.telemetry.failovers import FailoverClock
 
 log = logging.getLogger(__name__)
@@ -113,8 +113,8 @@ class Member:
         self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
-        self.next_deadline = self.state.next_deadline
-        self.usage = Usage(self.role_since_wall, self.monotonic())
+self.next_deadline = self.state.next_deadline
+        self.usage = Usage(Beginning(self.role_since_wall, self.monotonic()))
 
     @property
     def label(self) -> str:
