@@ -113,7 +113,7 @@ class Member:
         self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
-self.next_deadline = self.state.next_deadline
+        self.next_deadline = self.state.next_deadline
         self.usage = Usage(Beginning(self.role_since_wall, self.monotonic()))
 
     @property
