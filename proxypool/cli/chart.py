@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 from proxypool.core.scaling.simulate import Load, Outcome
 
 WIDTH, PANEL_HEIGHT = 1200, 220
-LEFT, RIGHT, TOP, PANEL_GAP, BOTTOM = 60, 20, 64, 46, 40
+LEFT, RIGHT, TOP, PANEL_GAP, BOTTOM = 60, 40, 80, 46, 40
 COLUMNS = WIDTH - LEFT - RIGHT
 INK, MUTED, GRID, LOAD, NEEDED, SERVING, OVERLOAD = (
     "#1b1f24",

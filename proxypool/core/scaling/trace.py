@@ -28,7 +28,7 @@ GAP = 1.5
 SAMPLE_ROWS = 50
 _TIME = re.compile(
     r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
-    r"(?:[T ](\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?",
+    r"(?:[T ](\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII,
 )
 _TIME_NAMES = frozenset({"time", "timestamp", "ts", "date", "datetime", "epoch", "period", "unix", "seconds"})
@@ -233,7 +233,7 @@ def _date(cell: str) -> float | None:
     at = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second + float(found[7] or 0)
     zone = found[8]
     if zone and zone[0] in "+-":
-        at -= int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[-2:]) * 60)
+        at -= int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[3:].lstrip(":") or 0) * 60)
     return float(at)
 
 
