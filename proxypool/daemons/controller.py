@@ -42,7 +42,8 @@ from proxypool.daemons.provider_calls import ProviderCalls
 from proxypool.daemons.scraping import Scraping, Source
 from proxypool.daemons.sweeping import Sweeping
 from proxypool.providers import registry
-from proxypool.providers.contract import PoolView
+from proxypool.providers.contract import PoolView, Provider
+from proxypool.providers.missing import MissingProvider
 from proxypool.telemetry import logs
 from proxypool.telemetry.controller_metrics import ControllerMetrics
 from proxypool.telemetry.server import MetricsServer
@@ -62,11 +63,7 @@ class ControllerDaemon:
     """Wires it all together and runs the loop."""
 
     def __init__(self, config: Config, controller: ControllerConfig) -> None:
-        """Nothing is started.
-
-        Raises:
-            InvalidInput: there is no such provider, or its configuration is not valid.
-        """
+        """Nothing is started."""
         self.config, self.controller = config, controller
         self.name = controller.name or socket.gethostname()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -85,7 +82,7 @@ class ControllerDaemon:
         self.reporting = Reporting(self.name, self.session)
         self.metrics = ControllerMetrics(self.reporting.view)
         self.calls = ProviderCalls(
-            registry.create(config.provider, self._pool_view),
+            self._make_provider(),
             self.inbox.put,
             self.metrics.called,
             controller.call_deadline_s,
@@ -124,6 +121,14 @@ class ControllerDaemon:
         except ProxypoolError as error:
             self.problems.note("metrics", str(error))
             return None
+
+    def _make_provider(self) -> Provider:
+        """Without it no pair comes, but all the rest goes on, and it is told why."""
+        try:
+            return registry.create(self.config.provider, self._pool_view)
+        except InvalidInput as error:
+            self.problems.note("provider", str(error))
+            return MissingProvider(self.config.provider.name, str(error))
 
     # ---- what other threads ask ----------------------------------------------------------------------------------
 
@@ -183,10 +188,11 @@ class ControllerDaemon:
             case ProviderAnswered(action, answer):
                 self.calls.done(action.subnet)
                 if self.rounds is not None:
-                    self.rounds.answered(action, answer, now)
+                    self.rounds.answered(action, answer)
+                    self._take_on(now, action.subnet)
             case HeldSeen(held) if self.rounds is not None:
                 rounds = self.rounds
-                self.sweeping.saw(held, rounds.snapshot.pairs, tuple(rounds.actions.values()), rounds.pool_now())
+                self.sweeping.saw(held, rounds.look().pairs, tuple(rounds.actions.values()), rounds.pool_now())
             case PoolChanged():
                 self._look_due = min(self._look_due, now + SETTLE_S)
             case TimePassed():
@@ -217,8 +223,8 @@ class ControllerDaemon:
         try:
             if is_round:
                 self._round(now)
-            elif self.rounds is not None:
-                self.rounds.take_on(now)
+            else:
+                self._take_on(now, *(self.rounds.actions if self.rounds is not None else ()))
         finally:
             # What has arrived meanwhile has its turn too, however long a round takes.
             after = time.monotonic()
@@ -226,6 +232,12 @@ class ControllerDaemon:
             if is_round:
                 interval_s = self.controller.interval_s
                 self._round_due = max(now + interval_s, after + PAUSE * interval_s)
+
+    def _take_on(self, now: float, *subnets: str) -> None:
+        """Between two rounds; without ZooKeeper every write would wait in vain."""
+        if self.rounds is not None and self.session.state is Coordinator.CONNECTED:
+            for subnet in subnets:
+                self.rounds.advance(subnet, now)
 
     def _round(self, now: float) -> None:
         hosts = self.config.zookeeper.hosts
@@ -256,7 +268,7 @@ def main(config: Config) -> int:
     """Entry of `proxypool run controller`.
 
     Raises:
-        InvalidInput: the configuration has no [controller] section, or names a provider that is not there.
+        InvalidInput: the configuration has no [controller] section.
     """
     if config.controller is None:
         raise InvalidInput("the configuration has no [controller] section: add one; it may be empty")

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.core.role import Coordinator
-from proxypool.core.scaling.action import Answer
 from proxypool.core.scaling.documents import Action
 from proxypool.core.scaling.leaks import Thing
 from proxypool.core.scaling.series import Answer as Sample
+from proxypool.core.scaling.turns import Answer
 from proxypool.daemons.mainloop import Stop
 
 

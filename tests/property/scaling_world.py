@@ -11,7 +11,15 @@ from msgspec.structs import replace
 from proxypool.core.breaker import Breaker
 from proxypool.core.draining import Left
 from proxypool.core.model import MemberSpec, PairSpec, PairState, SubnetSpec
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.action import step
+from proxypool.core.scaling.deaths import Deaths
+from proxypool.core.scaling.documents import Action, Step
+from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSpec
+from proxypool.core.scaling.placement import CardOffer, NodeRoom
+from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
+from proxypool.core.scaling.readiness import Readiness
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -29,15 +37,7 @@ from proxypool.core.scaling.action import (
     Seen,
     SetState,
     Write,
-    step,
 )
-from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, Step
-from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSpec
-from proxypool.core.scaling.placement import CardOffer, NodeRoom
-from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
-from proxypool.core.scaling.readiness import Readiness
-from proxypool.core.scaling.retry import ErrorKind
 
 PROVIDER = "fake"
 NODES = {f"n{at}": f"z{at % 5}" for at in range(10)}

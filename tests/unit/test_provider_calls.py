@@ -11,7 +11,10 @@ from ipaddress import IPv4Address
 import pytest
 
 from proxypool.core.model import MemberSpec, NodeSpec, SubnetSpec
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.placement import CardOffer
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -25,9 +28,6 @@ from proxypool.core.scaling.action import (
     ReleaseCard,
     Released,
 )
-from proxypool.core.scaling.documents import Action, ActionKind, Step
-from proxypool.core.scaling.placement import CardOffer
-from proxypool.core.scaling.retry import ErrorKind
 from proxypool.daemons.controller_messages import HeldSeen, Message, ProviderAnswered
 from proxypool.daemons.patience import Patience
 from proxypool.daemons.provider_calls import Pool, ProviderCalls

@@ -10,7 +10,12 @@ from msgspec.structs import replace
 
 from proxypool.core.draining import Left
 from proxypool.core.model import MemberStatus, PairSpec, PairState
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.action import step
+from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.placement import CardOffer, NodeRoom
+from proxypool.core.scaling.readiness import Readiness, readiness
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -28,12 +33,7 @@ from proxypool.core.scaling.action import (
     Seen,
     SetState,
     Turn,
-    step,
 )
-from proxypool.core.scaling.documents import Action, ActionKind, Step
-from proxypool.core.scaling.placement import CardOffer, NodeRoom
-from proxypool.core.scaling.readiness import Readiness, readiness
-from proxypool.core.scaling.retry import ErrorKind
 from tests.unit.builders import N1, N2, pair
 
 NOW = 1000.0
