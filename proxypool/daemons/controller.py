@@ -12,13 +12,14 @@ import queue
 import socket
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from proxypool.adapters.prometheus_api import PrometheusApi
 from proxypool.adapters.scrape import Scraper
 from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
 from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
-from proxypool.core.config import CONTROLLER_METRICS, Config, ControllerConfig
+from proxypool.core.config import CONTROLLER_METRICS, FROM_NODES, Config, ControllerConfig
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
@@ -52,11 +53,11 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """How often what members publish is looked at while an action waits for it."""
+PROMETHEUS_INTERVAL_S = 15.0
 PAUSE = 0.25
 """From one round to the next, at the least, in intervals."""
 SETTLE_S = 0.05
 """And so soon after a change of the pool: changes come in bursts."""
-FROM_NODES = "nodes"
 
 
 class ControllerDaemon:
@@ -183,8 +184,9 @@ class ControllerDaemon:
                 if self.rounds is not None:
                     # Who was not seen while it was away may have lived.
                     self.rounds.deaths = Deaths()
-            case NodesRead(answers) if self.rounds is not None:
-                self.rounds.read(answers)
+            case NodesRead() if self.rounds is not None:
+                self.problems.note("source", message.trouble)
+                self.rounds.read(message.answers)
             case ProviderAnswered(action, answer):
                 self.calls.done(action.subnet)
                 if self.rounds is not None:
@@ -211,7 +213,7 @@ class ControllerDaemon:
                 store=self.store,
                 mirror=self.mirror,
                 calls=self.calls,
-                signals=Signals(stale_after(self.controller.interval_s)),
+                signals=Signals(stale_after(_source_interval_s(self.controller))),
                 metrics=self.metrics,
             )
             self.sweeping.lead(now)
@@ -261,7 +263,13 @@ def _is_scaled(spec: SubnetSpec | None) -> bool:
 def _source(config: ControllerConfig) -> Source:
     if config.source == FROM_NODES:
         return Scraper(timeout_s=max(1.0, config.interval_s))
-    return PrometheusApi(config.source)
+    token_file = Path(config.source_token_file) if config.source_token_file is not None else None
+    return PrometheusApi(config.source, token_file=token_file)
+
+
+def _source_interval_s(config: ControllerConfig) -> float:
+    usual_s = config.interval_s if config.source == FROM_NODES else PROMETHEUS_INTERVAL_S
+    return usual_s if config.source_interval_s is None else config.source_interval_s
 
 
 def main(config: Config) -> int:
