@@ -7,7 +7,7 @@ import pytest
 
 from proxypool.core.scaling.model import Cause, Decision, Hold, Observation, Signal
 from proxypool.core.scaling.policy import UNKNOWN, History, Parameters, decide
-from proxypool.core.scaling.windows import changes_at, extreme, with_highest, with_lowest
+from proxypool.core.scaling.windows import Window, changes_at, extreme, with_highest, with_lowest
 
 PARAMETERS = Parameters(target=0.9, panic_target=0.75, tolerance=0.1, confirm_s=30, stable_s=300, step_pairs=8)
 
@@ -43,6 +43,11 @@ def test_target_tracking_keeps_one_pair_in_reserve() -> None:
     subnet = Subnet(3)
     decision = subnet.run(100, 1.9)
     assert (decision.asked, decision.wanted, decision.cause) == (4, 4, Cause.LOAD)
+
+
+def test_many_pairs_keep_headroom_for_more_than_one() -> None:
+    """20 pairs of load are what 23 carry at 90 %, one of them in reserve; a fifth more load needs 24."""
+    assert (Subnet(30).look(20.0).asked, Subnet(30).look(4.0).asked) == (24, 6)
 
 
 def test_the_signal_that_asks_for_most_wins() -> None:
@@ -220,7 +225,8 @@ def test_history_can_be_written_and_read() -> None:
 
 def test_windows_do_not_care_how_often_one_looks() -> None:
     """A value holds until the next one is seen."""
-    often, seldom = ((0.0, 5),), ((0.0, 5),)
+    often: Window = ((0.0, 5),)
+    seldom = often
     for now in range(1, 61):
         often = with_highest(often, now, 3, 60)
     seldom = with_highest(seldom, 1, 3, 60)
