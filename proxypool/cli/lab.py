@@ -71,9 +71,7 @@ def up(
     egress: Annotated[
         bool, typer.Option("--egress", help="Every pair has an egress address: connections survive a failover.")
     ] = False,
-    controllers: Annotated[
-        int, typer.Option(help="With any, pairs beyond the first come and go with the load.")
-    ] = 0,
+    controllers: Annotated[int, typer.Option(help="With any, pairs beyond the first come and go with the load.")] = 0,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:

@@ -146,6 +146,21 @@ def test_a_known_signal_adds_pairs_although_another_is_missing() -> None:
     assert Subnet(4).look(5.0, ports=None).wanted == 8
 
 
+def test_what_is_known_of_an_unknown_load_adds_pairs_and_drains_none() -> None:
+    """Half of the pairs are heard of, and they alone carry more than there is room for."""
+    known = {Signal.BYTES: 5.0}
+    seen = Observation(now=0, active=4, load={Signal.BYTES: None, Signal.PORTS: 0.1}, at_least=known)
+    _, decision = decide(PARAMETERS, History(), seen)
+    assert (decision.wanted, decision.signal, decision.per_signal[Signal.BYTES]) == (8, Signal.BYTES, None)
+    history = History()
+    for now in range(0, 2000, 2):
+        seen = Observation(
+            now=now, active=4, load={Signal.BYTES: None, Signal.PORTS: 0.1}, at_least={Signal.BYTES: 0.1}
+        )
+        history, decision = decide(PARAMETERS, history, seen)
+    assert (decision.wanted, decision.held) == (4, (Hold.MISSING_DATA,))
+
+
 def test_a_new_leader_drains_nothing_before_a_stable_window_has_passed() -> None:
     """It begins with an empty history."""
     subnet = Subnet(9)

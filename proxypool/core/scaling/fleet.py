@@ -30,7 +30,7 @@ class World(Struct, frozen=True, kw_only=True):
     """Mean life of a flow; lives are exponential."""
     flows_per_pair: Annotated[float, Meta(ge=1.0)] = 5000.0
     """On a pair that is full."""
-    deadline_s: Seconds = 600.0
+    deadline_s: Seconds = 3600.0
     """A drain ends after so long; what is left then is cut."""
     max_pairs: Annotated[int, Meta(ge=1)] = MAX_PAIRS
     rival_reserve: Annotated[int, Meta(ge=0)] = 1

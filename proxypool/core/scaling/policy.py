@@ -119,10 +119,10 @@ def _ask(parameters: Parameters, observation: Observation) -> _Ask:
     fits = observation.active + observation.coming - 1
     largest, signal, is_complete = -1.0, None, bool(observation.load)
     for name, load in observation.load.items():
-        if load is None:
-            is_complete = False
-        elif load > largest:
-            largest, signal = load, name
+        is_complete = is_complete and load is not None
+        known = observation.at_least.get(name) if load is None else load
+        if known is not None and known > largest:
+            largest, signal = known, name
     is_panic = signal is not None and (observation.drops or largest > fits)
     target = min(parameters.panic_target, parameters.target) if is_panic else parameters.target
     pairs = 0 if signal is None else _pairs(parameters, largest, target)
