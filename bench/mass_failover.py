@@ -19,6 +19,7 @@ from bench.labs import (
     members,
     metrics,
     power_on,
+    start_node,
     subnets_of,
     wait_settled,
 )
@@ -135,7 +136,9 @@ def _power_off(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> list[float]:
 
 
 def _cold_start(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> float:
-    """Power-on of a node until it can take every pair over: its daemon says so, and every member is a fit backup."""
+    """From the start of a booted node's services until it can take every pair over: its daemon says so, and all its
+    members are fit backups.
+    """
     node = OUR_NODES[1]
     survivor = OUR_NODES[0]
     lab.fault(Fault.POWER_OFF, node)
@@ -147,7 +150,7 @@ def _cold_start(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> float:
     )
     lab.fault(Fault.POWER_ON, node)
     began = time.monotonic()
-    power_on(lab, node)
+    start_node(lab, node)
 
     def is_whole() -> bool:
         samples = metrics(lab, node)

@@ -110,6 +110,8 @@ class Scraper:
                 answer = self._step(exchange, selector, now) if exchange.link.fileno() in ready else None
             except _Failed as failure:
                 answer = failure.why
+            except BlockingIOError:
+                answer = None
             except OSError:
                 answer = Unread.UNREACHABLE
             if answer is None and now >= exchange.deadline:

@@ -7,7 +7,7 @@ to nothing of another tenant.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Literal, TypeVar
@@ -156,20 +156,56 @@ class Rules:
 
         Of two subnets that overlap the first by id is in.
         """
-        chosen: list[SubnetSpec] = []
+        chosen, taken = list[str](), _Taken()
         refused: dict[str, str] = {}
         for name in sorted(self.subnets):
             if EVERY_SUBNET not in self.served and name not in self.served:
                 continue
             spec = self.subnets[name]
-            clash = next((other for other in chosen if _overlap(spec, other)), None)
+            clash = taken.clash(spec)
             if clash is not None:
-                refused[name] = f"its CIDRs overlap those of {clash.id}, which all instances of this host reach"
+                refused[name] = f"its CIDRs overlap those of {clash}, which all instances of this host reach"
             elif (why := self.why_not(spec)) is not None:
                 refused[name] = why
             else:
-                chosen.append(spec)
-        return tuple(spec.id for spec in chosen), refused
+                chosen.append(name)
+                taken.add(spec)
+        return tuple(chosen), refused
+
+
+class _Taken:
+    """CIDRs of subnets, and whether others overlap them: two that do are one within the other. A host may serve
+    thousands of subnets, too many to compare each with each.
+    """
+
+    def __init__(self) -> None:
+        self._within: dict[tuple[int, int], str] = {}
+        """A CIDR, as its prefix length and that many bits -> whose it is."""
+        self._around: dict[tuple[int, int], str] = {}
+        """Every CIDR that contains one of those, that one included -> whose the first was."""
+
+    def add(self, spec: SubnetSpec) -> None:
+        """Take a subnet's CIDRs."""
+        for cidr in spec.cidrs:
+            self._within[next(_prefixes(cidr))] = spec.id
+            for prefix in _prefixes(cidr):
+                self._around.setdefault(prefix, spec.id)
+
+    def clash(self, spec: SubnetSpec) -> str | None:
+        """The first subnet by id, of those that were taken in this order, that this one overlaps."""
+        found = [self._around.get(next(_prefixes(cidr))) for cidr in spec.cidrs]
+        found += [self._within.get(prefix) for cidr in spec.cidrs for prefix in _prefixes(cidr)]
+        return min((owner for owner in found if owner is not None), default=None)
+
+
+def _prefixes(cidr: IPv4Network) -> Iterator[tuple[int, int]]:
+    """A CIDR and all that contain it, the smallest first: prefix length and that many bits."""
+    length, bits = cidr.prefixlen, int(cidr.network_address) >> (32 - cidr.prefixlen)
+    while True:
+        yield length, bits
+        if length == 0:
+            return
+        length, bits = length - 1, bits >> 1
 
 
 def _require_together(address: IPv4Address, spec: SubnetSpec, other: SubnetSpec) -> None:

@@ -16,6 +16,7 @@ from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Name
 from proxypool.core.scaling.placement import Spread
+from proxypool.core.scaling.policy import Parameters
 
 DEFAULT_PATH = "/etc/proxypool/proxypool.toml"
 PATH_VARIABLE = "PROXYPOOL_CONFIG"
@@ -52,8 +53,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How soon a silent master is replaced: `fast` 40 ms, `balanced` 50 ms, `conservative` 0.4 s. The quicker, the more
     easily lost packets and busy processors look like a dead master. Set the same on both nodes of a pair."""
     advert_interval_ms: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] | None = None
-    """VRRP advertisement interval, instead of the profile's. VRRPv3 counts in 10 ms. A node of more than 20 pairs
-    stretches what it has to, so that it sends 2,000 a second at most."""
+    """VRRP advertisement interval, instead of the profile's. VRRPv3 counts in 10 ms. A node of more than 25 pairs
+    stretches what it has to, so that it sends 2,500 a second at most."""
     missing_adverts: Annotated[int, Meta(ge=2, le=100)] | None = None
     """So many missing advertisements end a master, instead of the profile's number."""
     keepalived_dir: str = "/etc/keepalived"
@@ -121,6 +122,8 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A draining pair is removed after this, with the connections that are left."""
     call_deadline_s: Seconds = 60.0
     """How long one call to the provider may take."""
+    policy: Parameters = Parameters()
+    """Of all subnets; `min_pairs` and `max_pairs` are each subnet's own."""
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,11 +162,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run_dir: str = "/run/proxypool"
 
 
+PER_SUBNET = ("min_pairs", "max_pairs")
+"""Parameters of the policy that no pool has."""
 _SECTIONS: dict[str, type[Struct]] = {
     "zookeeper": ZooKeeperConfig,
     "node": NodeConfig,
     "host": HostConfig,
     "controller": ControllerConfig,
+    "controller.policy": Parameters,
     "metrics": MetricsConfig,
     "log": LogConfig,
 }
@@ -206,9 +212,15 @@ def _require_source(source: str, what: str) -> None:
 def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
     _check_keys(raw, Config, "", f"{what}: ")
     for section, kind in _SECTIONS.items():
-        values = raw.get(section)
+        values: Any = raw
+        for name in section.split("."):
+            values = values.get(name) if isinstance(values, dict) else None
         if isinstance(values, dict):
             _check_keys(values, kind, f"{section}.", f"{what}: ")
+    policy = raw.get("controller", {}).get("policy", {}) if isinstance(raw.get("controller"), dict) else {}
+    for key in PER_SUBNET:
+        if isinstance(policy, dict) and key in policy:
+            raise InvalidInput(f"{what}: controller.policy.{key} is each subnet's own: `proxypool scale set SUBNET`")
 
 
 def _provider_section(values: Mapping[str, Any], what: str) -> dict[str, Any]:

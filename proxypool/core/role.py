@@ -51,7 +51,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from proxypool.core.model import Candidate
 
@@ -302,6 +302,8 @@ _TRIGGER_OF_VRRP = {
 
 MESSAGE_S = 0.25
 """Time for the news of an ended session to reach a member."""
+SILENT_S = 2.0
+"""See `Timers`; more where advertisements are slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,7 @@ class Timers:
     tie_break_s: float = 6.25
     """How long two masters that do not hear each other may last. It must be longer than a dead member's candidate can
     outlive it: otherwise the survivor of a power-off would stand aside for a dead one. See `for_session`."""
-    silent_s: float = 2.0
+    silent_s: float = SILENT_S
     """A backup that has been one for so long hears a living master: longer than VRRP takes to miss one, and shorter
     than the tie break."""
     hold_s: float = 15.0
@@ -328,14 +330,18 @@ class Timers:
     """How much longer a new one waits: for clocks that do not run alike."""
 
     @staticmethod
-    def for_session(session_timeout_s: float, server_tick_s: float | None = None) -> Timers:
+    def for_session(
+        session_timeout_s: float, server_tick_s: float | None = None, *, detection_s: float = 0.0
+    ) -> Timers:
         """The shortest safe times for a ZooKeeper session timeout, which must be the same on both members.
 
         The server ends sessions in whole ticks (`tickTime`), up to one late; it grants no session of less than two
-        ticks, so half the timeout is the longest tick there can be.
+        ticks, so half the timeout is the longest tick there can be. `detection_s`: how long VRRP takes to miss a
+        master.
         """
         tick_s = session_timeout_s / 2 if server_tick_s is None else server_tick_s
-        return Timers(session_timeout_s + tick_s + MESSAGE_S)
+        silent_s = max(SILENT_S, detection_s + 1.0)
+        return Timers(max(session_timeout_s + tick_s, silent_s) + MESSAGE_S, silent_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,41 +601,48 @@ def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tup
     if trigger is not None:
         role = TRANSITIONS[new.role, trigger]
         if role is not new.role:
-            new = replace(new, role=role, role_since=now)
+            new = _but(new, role=role, role_since=now)
     if new.vrrp is not state.vrrp:
         has_claimed = new.vrrp is Vrrp.MASTER and state.track == PRIORITY_CLAIM
-        new = replace(new, vrrp_since=now, claimed_at=now if has_claimed else None)
-    new = _break_tie(new, event, now) if not new.is_strict else replace(new, is_aside=False, contested_since=None)
+        new = _but(new, vrrp_since=now, claimed_at=now if has_claimed else None)
+    new = _break_tie(new, event, now) if not new.is_strict else _but(new, is_aside=False, contested_since=None)
     new = _prepare(_follow_election(new, event, now), now)
     done = _done(new)
     return done, _effects(state, new, done, event, trigger.value if trigger else "")
 
 
+def _but(state: MemberState, **changes: Any) -> MemberState:
+    """The state with these fields; the same object if it has them already, as it nearly always has."""
+    if all(getattr(state, name) == value for name, value in changes.items()):
+        return state
+    return replace(state, **changes)
+
+
 def _take_in(state: MemberState, event: Event) -> MemberState:  # noqa: PLR0911 - one for each kind
     match event:
         case VrrpChanged(vrrp):
-            return replace(state, vrrp=vrrp)
+            return _but(state, vrrp=vrrp)
         case HealthSeen(reasons, caution):
-            return replace(state, health=reasons, caution=caution)
+            return _but(state, health=reasons, caution=caution)
         case OrdersSeen(is_paused, is_strict):
-            return replace(state, is_paused=is_paused, is_strict=is_strict)
+            return _but(state, is_paused=is_paused, is_strict=is_strict)
         case LeaseSeen():
-            return replace(state, lease=event)
+            return _but(state, lease=event)
         case ClaimAllowed():
-            return replace(state, is_allowed=state.held_since is not None)
+            return _but(state, is_allowed=state.held_since is not None)
         case ElectionSeen(candidates):
             epoch = candidates[0].epoch if candidates else state.epoch
             if epoch < state.epoch:
                 return state
             is_same = (state.candidates or ())[:1] == candidates[:1]
-            return replace(state, candidates=candidates, epoch=epoch, elected_at=state.elected_at if is_same else None)
+            return _but(state, candidates=candidates, epoch=epoch, elected_at=state.elected_at if is_same else None)
         case CoordinatorChanged(coordinator):
-            return replace(state, coordinator=coordinator)
+            return _but(state, coordinator=coordinator)
         case UnderlaySeen(is_silent):
-            return replace(state, is_deaf=is_silent)
+            return _but(state, is_deaf=is_silent)
         case PrioritySeen(value):
             is_left_aside = value == PRIORITY_ASIDE and decide(state).priority is None
-            return replace(state, track=value, is_aside=state.is_aside or is_left_aside)
+            return _but(state, track=value, is_aside=state.is_aside or is_left_aside)
         case _:
             return state
 
@@ -653,14 +666,14 @@ def _break_tie(state: MemberState, event: Event, now: float) -> MemberState:
         is_over = state.candidates is not None and not other_is_elected
         if not is_over and state.coordinator is not Coordinator.LOST and not isinstance(event, HeartbeatHeard):
             return state
-        return replace(state, is_aside=False, contested_since=None)
+        return _but(state, is_aside=False, contested_since=None)
     is_contested = other_is_elected and state.coordinator is Coordinator.CONNECTED and state.role is Role.MASTER
     if not is_contested:
-        return replace(state, contested_since=None)
+        return _but(state, contested_since=None)
     if state.contested_since is None:
-        return replace(state, contested_since=now)
+        return _but(state, contested_since=now)
     if now >= state.contested_since + state.timers.tie_break_s:
-        return replace(state, is_aside=True, contested_since=None)
+        return _but(state, is_aside=True, contested_since=None)
     return state
 
 
@@ -674,18 +687,18 @@ def _follow_election(state: MemberState, event: Event, now: float) -> MemberStat
         elected_at = began if state.elected_at is None else state.elected_at
     if state.claimed_at is not None and isinstance(event, HeartbeatHeard):
         # The other one does not hear us and goes on as master: with a lower priority we would yield to it.
-        state = replace(state, claimed_at=now)
+        state = _but(state, claimed_at=now)
     has_settled = state.claimed_at is not None and now >= state.claimed_at + state.timers.settle_s
     if not is_master or has_settled:
-        state = replace(state, claimed_at=None)
+        state = _but(state, claimed_at=None)
     if is_master and state.is_elected:
-        state = replace(state, served_epoch=state.epoch)
+        state = _but(state, served_epoch=state.epoch)
     is_out = state.candidates is not None and all(one.node != state.node for one in state.candidates)
     # What was true when the connection broke may be so no longer.
     is_held = state.is_elected and state.vrrp is Vrrp.BACKUP and state.coordinator is Coordinator.CONNECTED
     is_held = is_held and not (state.is_strict or state.is_aside or state.is_chosen)
     held_since = (now if state.held_since is None else state.held_since) if is_held else None
-    state = replace(
+    state = _but(
         state,
         elected_at=elected_at,
         held_since=held_since,
@@ -693,12 +706,12 @@ def _follow_election(state: MemberState, event: Event, now: float) -> MemberStat
         is_yielding=state.is_yielding and not is_out and not state.is_strict and not is_master,
     )
     if is_held and state.is_anybody_else_standing and now >= state.vrrp_since + state.timers.silent_s:
-        state = replace(state, is_yielding=True)
+        state = _but(state, is_yielding=True)
     rival_since = (now if state.rival_since is None else state.rival_since) if state.is_anybody_else_standing else None
-    state = replace(state, rival_since=rival_since if state.is_elected else None)
-    state = replace(state, must_yield=state.is_to_yield(now))
+    state = _but(state, rival_since=rival_since if state.is_elected else None)
+    state = _but(state, must_yield=state.is_to_yield(now))
     is_permitted = state.is_strict and state.has_permission(now)
-    return replace(
+    return _but(
         state, is_permitted=is_permitted, permitted_epoch=state.epoch if is_permitted else state.permitted_epoch
     )
 
@@ -713,7 +726,7 @@ def _prepare(state: MemberState, now: float) -> MemberState:
     )
     since = (now if state.preparing_since is None else state.preparing_since) if is_claiming else None
     is_preparing = since is not None and now < since + state.timers.prepare_s
-    return replace(state, preparing_since=since, is_preparing=is_preparing)
+    return _but(state, preparing_since=since, is_preparing=is_preparing)
 
 
 def _done(state: MemberState) -> MemberState:
@@ -722,9 +735,9 @@ def _done(state: MemberState) -> MemberState:
     if priority is not None and priority != state.track:
         # A fault of our own making ends here: what keepalived makes of the return it has yet to say.
         is_returning = state.vrrp is Vrrp.FAULT and state.track == PRIORITY_ASIDE
-        state = replace(state, track=priority, vrrp=Vrrp.UNKNOWN if is_returning else state.vrrp)
+        state = _but(state, track=priority, vrrp=Vrrp.UNKNOWN if is_returning else state.vrrp)
     contend = decide(state).contend
-    return state if contend is None else replace(state, contends=contend)
+    return state if contend is None else _but(state, contends=contend)
 
 
 def _effects(old: MemberState, new: MemberState, done: MemberState, event: Event, why: str) -> tuple[Effect, ...]:

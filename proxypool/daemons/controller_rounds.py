@@ -66,7 +66,7 @@ class Rounds:
     loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
     verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    sizing: Sizing = field(default_factory=Sizing)
+    sizing: Sizing = field(init=False)
     patience: Patience = field(default_factory=Patience)
     deaths: Deaths = field(default_factory=Deaths)
     doubt: str = ""
@@ -75,6 +75,10 @@ class Rounds:
     _answers: dict[str, Answer] = field(default_factory=dict)
     _is_behind: bool = True
     """Whether the mirror may not have what we wrote last."""
+
+    def __post_init__(self) -> None:
+        """It has watched nothing yet."""
+        self.sizing = Sizing(self.config.policy)
 
     def look(self) -> Snapshot:
         """The pool, with all that we wrote.

@@ -43,7 +43,7 @@ from proxypool.core.scaling.series import Sample
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
-from proxypool.daemons.usage import Usage
+from proxypool.daemons.usage import Beginning, Usage
 from proxypool.telemetry.failovers import FailoverClock
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ class Member:
     scenes: SubnetScenes
     """What its namespace must look like, from snapshot to snapshot."""
     state: MemberState = field(init=False)
+    next_deadline: float | None = field(init=False, default=None)
+    """When the machine wants a Tick at the latest, as its state says."""
     acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
     condition: Condition = field(default_factory=Condition)
     probe_rtt_s: Callable[[], float | None] = lambda: None
@@ -111,7 +113,8 @@ class Member:
         self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
-        self.usage = Usage(self.role_since_wall, self.monotonic())
+        self.next_deadline = self.state.next_deadline
+        self.usage = Usage(Beginning(self.role_since_wall, self.monotonic()))
 
     @property
     def label(self) -> str:
@@ -122,7 +125,8 @@ class Member:
         """Give the machine an event and do what it says."""
         before = self.state
         self.state, effects = step(before, event, now)
-        self.is_touched = self.is_touched or self.state != before
+        if self.state != before:
+            self.is_touched, self.next_deadline = True, self.state.next_deadline
         if self.state.is_strict or before.is_strict:
             self._fence(before, now)
         for effect in effects:
@@ -205,8 +209,6 @@ class Member:
             # Before all else: the customer's servers send to the old master until they hear it.
             self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
-        if is_open and self.gate:
-            self.clock.gate_opened(self.pair)
 
     def _borrow(self, *, is_wanted: bool) -> None:
         """Serve the HaVip while keepalived is about to take it from the living master; no longer."""
@@ -266,12 +268,16 @@ class Member:
         self.handle(PrioritySeen(self._track.read()), now)
 
     def _look_at_gate(self) -> None:
+        was_open = self.gate
         self.gate, self.has_stale_handles = None, False
         if self.handles is not None:
             try:
                 self.gate = self.handles.gate.read()
             except OSError:
                 self.has_stale_handles = True
+        if self.gate and not was_open:
+            # Whoever wrote it: a notify line may have, and then it is seen here when the kernel tells.
+            self.clock.gate_opened(self.pair)
 
     def check_gate(self, now: float) -> None:
         """Compare the gate with what it should be, and repair. A torn gate is as wrong as the wrong one."""
@@ -288,11 +294,13 @@ class Member:
         """Compare gate and track file with what they should be, and repair. Called every second for every pair."""
         self.check_gate(now)
         wanted, priority = decide(self.state), self._track.read()
+        if not (wanted.gate and self.state.is_preparing):
+            # Once more, if the kernel refused to end it.
+            self._borrow(is_wanted=False)
         self._check_announcer(now, is_wanted=wanted.gate is True)
         if wanted.priority is not None and priority != wanted.priority:
             self.handle(PrioritySeen(priority), now)
-        deadline = self.state.next_deadline
-        if deadline is not None and now >= deadline:
+        if self.next_deadline is not None and now >= self.next_deadline:
             self.handle(Tick(), now)
 
     def _check_announcer(self, now: float, *, is_wanted: bool) -> None:

@@ -6,6 +6,7 @@ Runs on the main loop. What a member does with an event is the role machine's bu
 from __future__ import annotations
 
 import logging
+import operator
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -110,6 +111,8 @@ class Membership:
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
     _changes: HostChanges = field(default_factory=HostChanges)
+    _served: dict[str, tuple[int | None, tuple[object, ...]]] = field(default_factory=dict)
+    """What each member was last served by: our session, and what is the same object while it is unchanged."""
     _pool: tuple[object, ...] = ()
     """What keepalived's files depend on."""
     _probed: TunnelKind | None = None
@@ -142,8 +145,9 @@ class Membership:
         wanted = {pair.subnet: pair for pair in snapshot.pairs_on(self.facts.name)}
         for subnet in [name for name, member in self.members.items() if not _same(wanted.get(name), member.pair)]:
             self._forget(subnet)
-        for subnet, pair in wanted.items():
-            self._serve(subnet, pair, now)
+        changed = [subnet for subnet, pair in wanted.items() if self._concerns(subnet, pair)]
+        for subnet in changed:
+            self._serve(subnet, wanted[subnet], now)
         self._follow_sync()
         self._remove_left_over(wanted)
         strict = (member.pair for member in self.members.values() if member.state.is_strict)
@@ -178,6 +182,18 @@ class Membership:
         except ProxypoolError as error:
             self.tunnel_problem = str(error)
             log.error("%s", error)
+
+    def _concerns(self, subnet: str, pair: PairSpec) -> bool:
+        """Whether something of what a member is served by is new: most snapshots are about other subnets."""
+        snapshot = self.snapshot
+        inputs = (
+            *(pair, snapshot.spec, snapshot.subnets[subnet], snapshot.nodes, snapshot.hosts),
+            *(snapshot.subnet_hosts.get(subnet), snapshot.elections.get(f"{subnet}/{pair.id}"), self.tunnel_problem),
+        )
+        session = self.own_session()
+        before = self._served.get(subnet)
+        self._served[subnet] = (session, inputs)
+        return before is None or before[0] != session or not all(map(operator.is_, inputs, before[1]))
 
     def _serve(self, subnet: str, pair: PairSpec, now: float) -> None:
         member = self.members.get(subnet)
@@ -238,6 +254,7 @@ class Membership:
 
     def _forget(self, subnet: str) -> None:
         member = self.members.pop(subnet)
+        self._served.pop(subnet, None)
         log.info("%s: no longer served here", member.label)
         self.watch.close(subnet)
         self.probing.forget(subnet)
@@ -433,7 +450,7 @@ class Membership:
 
     def next_deadline(self) -> float | None:
         """When the next machine wants to be called at the latest."""
-        deadlines = [member.state.next_deadline for member in self.members.values()]
+        deadlines = [member.next_deadline for member in self.members.values()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     @property

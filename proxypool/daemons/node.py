@@ -19,7 +19,6 @@ from pathlib import Path
 
 from proxypool import __version__
 from proxypool.adapters import netlink
-from proxypool.adapters.counters import link_bytes_per_s
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
@@ -31,7 +30,6 @@ from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import NodeSpec, Snapshot
 from proxypool.core.node_scene import NodeFacts
 from proxypool.core.role import Coordinator, Timers
-from proxypool.core.scaling.series import NodeSeries, Sample
 from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
@@ -56,6 +54,7 @@ from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.recorder import Recorder
 from proxypool.daemons.underlay import wait_for_underlay
+from proxypool.daemons.usage import limits_of
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import NodeMetrics, NodeView
@@ -123,7 +122,7 @@ class NodeDaemon:
         self.mirror = PoolMirror(
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
-        self.limits = _limits(self.node)
+        self.limits = limits_of(self.node)
         self.metrics = NodeMetrics(self._view, self._use)
         self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
@@ -150,7 +149,9 @@ class NodeDaemon:
                 detection,
             ),
             run_dir=self.run_dir,
-            timers=Timers.for_session(zookeeper.session_timeout_s, zookeeper.server_tick_s),
+            timers=Timers.for_session(
+                zookeeper.session_timeout_s, zookeeper.server_tick_s, detection_s=detection.longest_s
+            ),
             dataplane=self.dataplane,
             watch=self.watch,
             control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
@@ -333,17 +334,6 @@ def _coordinators(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]
         except OSError:
             log.warning("cannot look up ZooKeeper server %s", server)
     return tuple(sorted(found))
-
-
-def _limits(node: NodeConfig) -> Sample:
-    """What the machine can carry: as configured, else what the driver of the underlay's card says of its link."""
-    configured = node.bandwidth_bytes_per_s
-    found = {
-        NodeSeries.BYTES_LIMIT: link_bytes_per_s(node.underlay) if configured is None else float(configured),
-        NodeSeries.PACKETS_LIMIT: node.packets_per_s,
-        NodeSeries.CONNECTIONS_LIMIT: node.new_connections_per_s,
-    }
-    return {series: float(value) for series, value in found.items() if value is not None}
 
 
 def main(config: Config) -> int:

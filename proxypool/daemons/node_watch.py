@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -25,6 +26,7 @@ from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.core.model import PoolSpec
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
+from proxypool.daemons.haste import Haste
 from proxypool.daemons.hearing import Asker, Hearing
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -76,6 +78,7 @@ class NodeWatch:
         self.tunnel_range = PoolSpec().tunnel_range
         """The pool's, set before a namespace is ready."""
         self._watcher = Watcher(TICK_S, self._tick, is_urgent=True)
+        self._haste = Haste()
         self._seen: KeepalivedSeen | None = None
         self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
         self._vrrp: socket.socket | None = None
@@ -85,7 +88,9 @@ class NodeWatch:
         """Machines of the pool on the underlay; replaced whole, by another thread."""
 
     def start(self) -> None:
-        """Look at everything once, in the order in which the answers are needed, then watch."""
+        """Look at everything once, in the order in which the answers are needed, then watch. Called on the main loop's
+        thread.
+        """
         self._root_events = netlink.open_event_socket("link", "ipv4_ifaddr")
         self._root_probe = TableProbe(("raw",))
         self._set_probes = [netlink.SetProbe(name) for name in (PEERS_SET, NODES_SET)]
@@ -98,6 +103,7 @@ class NodeWatch:
         self._addresses = netlink.AddressEvents(self._underlay)
         self._watcher.add(self._addresses, self._addresses_moved)
         self._watcher.start()
+        self._haste.threads = (threading.get_native_id(), self._watcher.native_id)
 
     def stop(self) -> None:
         """End the thread and close what is open; the namespaces stay."""
@@ -127,6 +133,7 @@ class NodeWatch:
     def _addresses_moved(self) -> None:
         """keepalived adds the HaVip, announces it, and then writes to the fifo: this is the first of the three."""
         now = time.monotonic()
+        self._haste.begin(now)
         for address, is_here in self._addresses.changes():
             self._post(AddressMoved(address, is_here, now))
 
@@ -243,6 +250,7 @@ class NodeWatch:
         if self._seen is not None and self._has_keepalived_changed(self._seen):
             self._see_keepalived()
         now = time.monotonic()
+        self._haste.end_if_due(now)
         for handles in list(self._handles.values()):
             handles.announcer.repeat(now)
         self.hearing.neighbours = self.neighbours

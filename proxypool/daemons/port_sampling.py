@@ -34,6 +34,8 @@ class PortSampling:
 
     members: Mapping[str, Member]
     tables: TableReader
+    interval_s: float = PORTS_INTERVAL_S
+    """From one look at a table to the next; the metrics' thread reads it."""
     _looked_at: dict[str, float] = field(default_factory=dict)
     """When a table's turn was, also if it could not be read."""
     _costs_s: dict[str, float] = field(default_factory=dict)
@@ -41,11 +43,6 @@ class PortSampling:
     _spent_s: float = 0.0
     """In this second."""
     _problems: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def interval_s(self) -> float:
-        """From one look at a table to the next."""
-        return max(PORTS_INTERVAL_S, sum(self._costs_s.values()) / CPU_SHARE)
 
     def second_passed(self, now: float) -> None:
         """Look at those whose turn it is."""
@@ -72,7 +69,7 @@ class PortSampling:
         self._go_on(now)
 
     def _go_on(self, now: float) -> None:
-        interval_s = self.interval_s
+        interval_s = self.interval_s = max(PORTS_INTERVAL_S, sum(self._costs_s.values()) / CPU_SHARE)
         due = sorted(
             (self._looked_at.get(subnet, 0.0), subnet)
             for subnet in self.members

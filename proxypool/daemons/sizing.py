@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from msgspec.structs import replace
+
 from proxypool.core.model import PairSpec, PairState
 from proxypool.core.scaling.documents import Action, ActionKind
 from proxypool.core.scaling.model import Decision, Observation, ScalingSpec
@@ -15,8 +17,9 @@ from proxypool.core.scaling.signals import SubnetLoad
 class Sizing:
     """Of a leader's time: another begins anew, and shrinks nothing before it has watched for long enough."""
 
-    def __init__(self) -> None:
-        """Nothing is remembered."""
+    def __init__(self, parameters: Parameters) -> None:
+        """Nothing is remembered. `parameters`: of all subnets, but for what each has of its own."""
+        self._parameters = parameters
         self._histories: dict[str, History] = {}
 
     def decide(
@@ -29,7 +32,9 @@ class Sizing:
         now: float,
     ) -> Decision:
         """The policy's word on a subnet. `now`: monotonic seconds."""
-        parameters = Parameters(min_pairs=scaling.min_pairs, max_pairs=max(scaling.min_pairs, scaling.max_pairs))
+        parameters = replace(
+            self._parameters, min_pairs=scaling.min_pairs, max_pairs=max(scaling.min_pairs, scaling.max_pairs)
+        )
         observation = Observation(
             now=now,
             active=active_pairs(pairs),

@@ -1,15 +1,16 @@
 """What one member's part of the data path is used for: the counters of its namespace, as last read.
 
 Read on the main loop, some tens of microseconds every second tick; looked at by the metrics' thread, for which every
-value is replaced whole.
+value is replaced whole. And what the node as a whole can carry.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxypool.adapters.counters import Counters, NamespaceCounters, TableDrops, Traffic
-from proxypool.core.scaling.series import PORTS_PER_DESTINATION, Sample, Series
+from proxypool.adapters.counters import Counters, NamespaceCounters, TableDrops, Traffic, link_bytes_per_s
+from proxypool.core.config import NodeConfig
+from proxypool.core.scaling.series import PORTS_PER_DESTINATION, NodeSeries, Sample, Series
 
 INTERVAL_S = 1.5
 """Time between two looks at the counters, at the least: every second tick."""
@@ -34,14 +35,20 @@ class PortsSeen:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Of a life of the counters: the daemon's start, a change of role, new handles into the namespace."""
+
+    wall: float
+    at: float
+    """The same moment, monotonic."""
+
+
 @dataclass(slots=True)
 class Usage:
     """Of one member. What was read before it began anew is not comparable with what is read after it."""
 
-    since: float
-    """Wall time of the last beginning: of the daemon, of a role, of the handles into the namespace."""
-    begun_at: float
-    """The same, monotonic."""
+    beginning: Beginning
     look: Look | None = None
     ports: PortsSeen | None = None
     rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -49,7 +56,7 @@ class Usage:
 
     def begin(self, wall: float, now: float) -> None:
         """Something changed by which a rate over this moment would be wrong."""
-        self.since, self.begun_at = wall, now
+        self.beginning = Beginning(wall, now)
 
     @property
     def counters(self) -> Counters | None:
@@ -61,7 +68,7 @@ class Usage:
         last = self.look
         if last is not None and last.is_master is not is_master:
             self.begin(wall, now)
-        if last is not None and self.begun_at <= last.at and now < last.at + INTERVAL_S:
+        if last is not None and self.beginning.at <= last.at and now < last.at + INTERVAL_S:
             return
         try:
             counters = source.read(is_master=is_master)
@@ -83,11 +90,11 @@ class Usage:
     def sample(self, now: float, *, is_master: bool) -> Sample:
         """For the metrics: whatever is not known, or not of this role, is left out."""
         found: dict[str, float | None] = {Series.MASTER: float(is_master)}
-        look, ports = self.look, self.ports
-        if look is not None and look.at >= self.begun_at and look.is_master is is_master:
-            clock_s, age_s = look.at - self.begun_at, now - look.at
-            found |= {Series.SINCE: self.since, Series.CLOCK: clock_s, Series.AGE: age_s} | _of(look.counters)
-        if ports is not None and ports.at >= self.begun_at and is_master:
+        beginning, look, ports = self.beginning, self.look, self.ports
+        if look is not None and look.at >= beginning.at and look.is_master is is_master:
+            clock_s, age_s = look.at - beginning.at, now - look.at
+            found |= {Series.SINCE: beginning.wall, Series.CLOCK: clock_s, Series.AGE: age_s} | _of(look.counters)
+        if ports is not None and ports.at >= beginning.at and is_master:
             found |= {
                 Series.PORTS: ports.ports,
                 Series.PORTS_LIMIT: PORTS_PER_DESTINATION,
@@ -129,3 +136,14 @@ def _of_table(drops: TableDrops) -> dict[str, float]:
         Series.EARLY_DROPS: drops.early,
         Series.INSERT_FAILURES: drops.insert_failed,
     }
+
+
+def limits_of(node: NodeConfig) -> Sample:
+    """What the machine can carry: as configured, else what the driver of the underlay's card says of its link."""
+    configured = node.bandwidth_bytes_per_s
+    found = {
+        NodeSeries.BYTES_LIMIT: link_bytes_per_s(node.underlay) if configured is None else float(configured),
+        NodeSeries.PACKETS_LIMIT: node.packets_per_s,
+        NodeSeries.CONNECTIONS_LIMIT: node.new_connections_per_s,
+    }
+    return {series: float(value) for series, value in found.items() if value is not None}

@@ -119,8 +119,9 @@ class VrrpSide:
 
     def adopt(self, member: Member, now: float) -> None:
         """keepalived spoke before we listened: it holds the HaVip if and only if it is master."""
-        if self.pid is not None and self.is_installed(member):
-            member.handle(VrrpChanged(Vrrp.MASTER if member.has_havip else Vrrp.BACKUP), now)
+        vrrp = Vrrp.MASTER if member.has_havip else Vrrp.BACKUP
+        if vrrp is not member.state.vrrp and self.pid is not None and self.is_installed(member):
+            member.handle(VrrpChanged(vrrp), now)
 
     def fifo_spoke(self, lines: tuple[str, ...], at: float, now: float) -> None:
         """keepalived's own words about its instances, read at `at`."""

@@ -43,6 +43,11 @@ class Watcher:
         """Start the thread."""
         self._thread.start()
 
+    @property
+    def native_id(self) -> int:
+        """The kernel's id of the thread, once it was started."""
+        return self._thread.native_id or 0
+
     def stop(self) -> None:
         """End it."""
         self._is_stopping = True

@@ -330,6 +330,17 @@ def test_a_missing_label_is_named(platform: BaiduPlatform) -> None:
     assert "baidu-vpc" in provider.offers(bare_subnet, (A,), LONG_S)[A.id].why_not
 
 
+def test_a_havip_is_released_though_its_subnet_is_gone(platform: BaiduPlatform) -> None:
+    """With the subnet its labels are gone; the function network is known without."""
+    provider = platform.provider(egress=False)
+    provider.acquire_addresses(INTENT, (A, B), LONG_S)
+    gone = type(S1)(id="s1", cidrs=(), key=1)
+    provider.release_addresses(Intent(POOL, gone, "p1", "2"), LONG_S)
+    assert platform.api.vips == {}
+    with pytest.raises(Refused, match="baidu-vpc"):
+        provider.release_card(Intent(POOL, gone, "p1", "2"), A.id, LONG_S)
+
+
 def test_what_others_made_is_neither_held_nor_touched(platform: BaiduPlatform) -> None:
     """Another pool's, and what looks like ours but is not named by us."""
     provider = platform.provider()

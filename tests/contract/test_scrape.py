@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shutil
 import socket
 import subprocess
@@ -215,6 +216,18 @@ class TestScraper:
 # ---- Prometheus --------------------------------------------------------------------------------------------------------
 
 
+def whole_request(client: socket.socket) -> bytes:
+    """Head and body, which come in two packets: to answer and close before is to reset the connection."""
+    received = b""
+    while True:
+        data = client.recv(1 << 16)
+        received += data
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if not data or (end and len(body) >= (int(length[1]) if length else 0)):
+            return received
+
+
 @dataclass
 class FakePrometheus:
     """Says what it is told to, whatever is asked; remembers what was asked with."""
@@ -235,7 +248,7 @@ def fake() -> Iterator[tuple[FakePrometheus, str]]:
             except OSError:
                 return
             with client, contextlib.suppress(OSError):
-                said.asked.append(client.recv(1 << 16))
+                said.asked.append(whole_request(client))
                 answer(said.body, said.status)(client)
 
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -92,7 +92,8 @@ def health(lab: Lab, node: str, subnet: SubnetPlan) -> dict[str, object]:
 
 def pair(lab: Lab, verb: str, subnet: SubnetPlan, *options: str, check: bool = True) -> str:
     """`proxypool pair …`; what it prints."""
-    done = lab.proxypool("pair", verb, subnet.id, PAIR, *options, check=check, timeout=60 * PATIENCE)
+    node = next(name for name in lab.topology.node_names if lab.machine(name).is_on)
+    done = lab.proxypool("pair", verb, subnet.id, PAIR, *options, on=node, check=check, timeout=60 * PATIENCE)
     return done.stdout + done.stderr
 
 

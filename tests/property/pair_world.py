@@ -8,10 +8,11 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
 - The gate follows keepalived's notify lines even without a daemon. A daemon hears keepalived within the tick; one that
   is killed in the milliseconds between keepalived's writing of the gate and its own is not modelled.
 - ZooKeeper: sessions expire in whole server ticks after the last ping, so up to one tick late; while it is down nothing
-  expires, and afterwards every session starts anew. Candidates queue in the order of their creation.
+  expires, and afterwards every session starts anew, and every client has noticed. Candidates queue in the order of their creation.
 - The adapter keeps its wish to contend and fulfils it after every reconnect; it says LOST when its session is over, and
   also by its own clock, because no server tells it so while none answers.
 - A daemon's restart keeps track file, keepalived, gate and session; a power cycle keeps nothing.
+- A daemon may die in the middle of what an event makes it do, after any of it.
 - A stopped daemon or keepalived (SIGSTOP) does nothing, and goes on with what it knew: a daemon first works off what was
   in its inbox, a keepalived that was master goes on being it until it hears a better one.
 - Each machine has a clock of its own, with another origin and a rate that is off by up to a hundredth.
@@ -77,6 +78,7 @@ class ZooKeeper:
 
     def __init__(self) -> None:
         self.is_up = True
+        self.starts = 0
         self.version = 0
         self.candidates: tuple[Candidate, ...] = ()
         self._expires: dict[int, float] = {}
@@ -116,6 +118,7 @@ class ZooKeeper:
 
     def start(self, now: float) -> None:
         self.is_up = True
+        self.starts += 1
         self._expires = dict.fromkeys(self._expires, _expiry(now))
 
     def expire(self, now: float) -> None:
@@ -146,6 +149,8 @@ class Client:
     is_strict: bool = False
     lease_s: float = 0.0
     clock: Callable[[float], float] = lambda now: now
+    _starts: int = 0
+    """Of the servers, as last noticed."""
     _seen: int = -1
     _pinged: float = 0.0
     _leased: float = -math.inf
@@ -155,7 +160,9 @@ class Client:
 
     def run(self, now: float, *, is_cut: bool) -> Iterator[Event]:
         """One tick: connect, ping, stand or withdraw, watch."""
-        if is_cut or not self.zookeeper.is_up:
+        if is_cut or not self.zookeeper.is_up or (self._starts != self.zookeeper.starts):
+            # Also a server that is back at once has broken every connection.
+            self._starts = self.zookeeper.starts
             yield from self._unreachable(now)
         elif self.state is not Coordinator.CONNECTED:
             yield from self._connect(now)
@@ -269,6 +276,8 @@ class Member:
     down_at: int = 0
     session: int | None = None
     daemon: Daemon | None = None
+    dies_after: int | None = None
+    """Its daemon dies after so many more things done; None: it does not."""
 
     @property
     def priority(self) -> int:
@@ -347,6 +356,7 @@ class PairWorld:
         member.is_powered, member.gate, member.track = False, False, None
         member.vrrp, member.session, member.daemon = Vrrp.STOP, None, None
         member.is_daemon_stopped = member.is_keepalived_stopped = False
+        member.dies_after = None
         member.lease_until, member.permitted_epoch = -math.inf, 0
 
     def forwards(self, member: Member) -> bool:
@@ -382,7 +392,7 @@ class PairWorld:
         member.daemon.local.append(OrdersSeen(self.is_paused, self.is_strict))
 
     def kill_daemon(self, member: Member) -> None:
-        member.daemon, member.is_daemon_stopped = None, False
+        member.daemon, member.is_daemon_stopped, member.dies_after = None, False, None
 
     def start_keepalived(self, member: Member) -> None:
         if member.is_powered and not member.runs_vrrp:
@@ -496,7 +506,7 @@ class PairWorld:
             daemon.local.append(Tick())
         if daemon.state.wants_claim(shown):
             daemon.local.append(ClaimAllowed())
-        while (event := daemon.next_event(self.tick)) is not None:
+        while member.daemon is daemon and (event := daemon.next_event(self.tick)) is not None:
             self._step(member, daemon, event)
 
     def _renew_lease(self, member: Member, state: MemberState, shown: float) -> None:
@@ -515,6 +525,11 @@ class PairWorld:
         assert daemon.state.epoch >= old.epoch, "an epoch went back"
         self._renew_lease(member, daemon.state, shown)
         for effect in effects:
+            if member.dies_after == 0:
+                self.transcript.append(f"{self.now:7.2f} {member.node} dies before {effect}")
+                self.kill_daemon(member)
+                return
+            member.dies_after = None if member.dies_after is None else member.dies_after - 1
             self.transcript.append(f"{self.now:7.2f} {member.node} {event} -> {effect}")
             match effect:
                 case SetGate(is_open):

@@ -18,12 +18,14 @@ Not covered on purpose: a member that stood aside, or has just booted, takes not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from proxypool.core.model import Candidate
 from proxypool.core.role import PRIORITY_ASIDE, Coordinator, Role, Timers, Vrrp
@@ -45,7 +47,7 @@ QUIET_S = 2 * CONFIRMED_S + TIMERS.tie_break_s + TIMERS.hold_s + LEASE_S + 3.0
 STABLE_S = TIMERS.tie_break_s + 2.0
 MEMBER_FAULTS = (
     *("power", "daemon", "keepalived", "fitness", "hearing", "link", "session"),
-    *("stopped daemon", "stopped keepalived", "switchover"),
+    *("stopped daemon", "stopped keepalived", "switchover", "daemon in the middle"),
 )
 POOL_FAULTS = ("zookeeper", "heartbeats", "pause")
 
@@ -57,6 +59,8 @@ class Fault:
     after: int
     name: str
     member: int = 0
+    deeds: int = 0
+    """What a daemon that dies still does."""
 
     def strike(self, world: PairWorld) -> None:  # noqa: C901, PLR0912 - one case for each fault
         """Let it happen."""
@@ -66,6 +70,9 @@ class Fault:
                 (world.power_off if member.is_powered else world.power_on)(member)
             case "daemon":
                 (world.kill_daemon if member.daemon is not None else world.start_daemon)(member)
+            case "daemon in the middle":
+                if member.daemon is not None and not member.is_daemon_stopped:
+                    member.dies_after = self.deeds
             case "keepalived":
                 (world.stop_keepalived if member.runs_vrrp else world.start_keepalived)(member)
             case "fitness":
@@ -213,28 +220,50 @@ def check_final(world: PairWorld) -> None:
             assert open_at[0].node == world.zookeeper.candidates[0].node, "another member serves than the elected one"
 
 
+class Trial:
+    """A world, its watch, and what was done to it."""
+
+    def __init__(self, world: PairWorld) -> None:
+        self.world, self.watch = world, Watch(world)
+        self.pass_time(Fault(0, "power", 0), Fault(1, "power", 1))
+
+    def pass_time(self, *faults: Fault, quiet_s: float = 0.0) -> None:
+        """Let faults happen, and then nothing for a while; check all the time."""
+        with self._explained():
+            for fault in faults:
+                self._advance(fault.after)
+                self.world.transcript.append(f"{self.world.now:7.2f} !! {fault}")
+                fault.strike(self.world)
+            self._advance(round(quiet_s / TICK_S))
+
+    def finish(self) -> None:
+        """Check what a quiet while leads to."""
+        with self._explained():
+            self._advance(round(QUIET_S / TICK_S))
+            changes = len(self.world.role_changes)
+            self._advance(round(STABLE_S / TICK_S))
+            assert len(self.world.role_changes) == changes, "roles change although nothing happens"
+            check_final(self.world)
+
+    def _advance(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.world.advance()
+            self.watch.look()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            error.add_note("\n".join(self.world.transcript[-60:]))
+            raise
+
+
 def run(world: PairWorld, faults: Sequence[Fault]) -> None:
     """Start both members, let the faults happen, and check all the time."""
-    watch = Watch(world)
-
-    def pass_time(ticks: int) -> None:
-        for _ in range(ticks):
-            world.advance()
-            watch.look()
-
-    try:
-        for fault in (Fault(0, "power", 0), Fault(1, "power", 1), *faults):
-            pass_time(fault.after)
-            world.transcript.append(f"{world.now:7.2f} !! {fault.name} {world.members[fault.member].node}")
-            fault.strike(world)
-        pass_time(round(QUIET_S / TICK_S))
-        changes = len(world.role_changes)
-        pass_time(round(STABLE_S / TICK_S))
-        assert len(world.role_changes) == changes, "roles change although nothing happens"
-        check_final(world)
-    except AssertionError as error:
-        error.add_note("\n".join(world.transcript[-60:]))
-        raise
+    trial = Trial(world)
+    trial.pass_time(*faults)
+    trial.finish()
 
 
 SETTLED = 60
@@ -278,6 +307,12 @@ SCENARIOS: dict[str, tuple[Fault, ...]] = {
         Fault(SETTLED, "heartbeats"),
         Fault(LONG, "zookeeper"),
         Fault(LONG, "zookeeper"),
+    ),
+    "the elected one dies in a partition, and ZooKeeper's restart lengthens its session": (
+        Fault(6, "heartbeats"),
+        Fault(0, "power", 1),
+        Fault(33, "zookeeper"),
+        Fault(0, "zookeeper"),
     ),
     "the one that stands aside restarts its daemon": (
         Fault(SETTLED, "heartbeats"),
@@ -331,7 +366,7 @@ def test_a_scenario_keeps_the_invariants(name: str, latency: int) -> None:
 delays = st.one_of(st.integers(0, 6), st.integers(0, 40), st.integers(60, 160))
 schedules = st.lists(
     st.one_of(
-        st.builds(Fault, delays, st.sampled_from(MEMBER_FAULTS), st.integers(0, 1)),
+        st.builds(Fault, delays, st.sampled_from(MEMBER_FAULTS), st.integers(0, 1), st.integers(0, 4)),
         st.builds(Fault, delays, st.sampled_from(POOL_FAULTS)),
     ),
     max_size=12,
@@ -362,3 +397,58 @@ def test_mode_strict_never_has_two_that_forward(
 ) -> None:
     """Whatever fails, with clocks that neither agree nor run alike."""
     run(PairWorld(TIMERS, tuple(latencies), tuple(first_looks), is_strict=True, clocks=clocks), schedule)
+
+
+class Pair(RuleBasedStateMachine):
+    """The same, fault by fault: hypothesis sees what the pair has become and may go on from there, and a rule applies
+    only where it does something. All the time is watched, and the end is judged after a quiet while.
+    """
+
+    @initialize(latencies=latencies, looks=first_looks, clocks=clocks, is_strict=st.booleans())
+    def begin(
+        self,
+        latencies: list[int],
+        looks: list[int],
+        clocks: tuple[tuple[float, float], tuple[float, float]],
+        *,
+        is_strict: bool,
+    ) -> None:
+        """Both members start."""
+        self.trial = Trial(PairWorld(TIMERS, tuple(latencies), tuple(looks), is_strict=is_strict, clocks=clocks))
+
+    @rule(after=delays, name=st.sampled_from(MEMBER_FAULTS), member=st.integers(0, 1), deeds=st.integers(0, 4))
+    def member_fault(self, after: int, name: str, member: int, deeds: int) -> None:
+        """Something of one member breaks or works again."""
+        self.trial.pass_time(Fault(after, name, member, deeds))
+
+    @rule(after=delays, name=st.sampled_from(POOL_FAULTS))
+    def pool_fault(self, after: int, name: str) -> None:
+        """Something of both."""
+        self.trial.pass_time(Fault(after, name))
+
+    @precondition(lambda self: any(member.daemon is None for member in self.trial.world.members))
+    @rule(after=delays)
+    def daemons_return(self, after: int) -> None:
+        """systemd starts what has died."""
+        dead = [index for index, one in enumerate(self.trial.world.members) if one.is_powered and one.daemon is None]
+        self.trial.pass_time(*(Fault(after, "daemon", index) for index in dead))
+
+    @precondition(lambda self: not self.trial.world.zookeeper.is_up)
+    @rule(after=st.integers(60, 160))
+    def zookeeper_returns(self, after: int) -> None:
+        """After every session would have ended."""
+        self.trial.pass_time(Fault(after, "zookeeper"))
+
+    @rule()
+    def quiet(self) -> None:
+        """Nothing happens for so long that everything settles."""
+        self.trial.pass_time(quiet_s=QUIET_S)
+
+    def teardown(self) -> None:
+        """Judge the end."""
+        if hasattr(self, "trial"):
+            self.trial.finish()
+
+
+TestPair = Pair.TestCase
+TestPair.settings = settings(effort(20), stateful_step_count=15)

@@ -11,7 +11,7 @@ from proxypool.core.addressing import namespace_of, sync_device_of, tunnel_devic
 from proxypool.core.attachments import Rules
 from proxypool.core.detection import PROFILES, Profile
 from proxypool.core.keepalived import KeepalivedFacts, render
-from proxypool.core.model import PairSpec, Snapshot, validate_pair, validate_subnet
+from proxypool.core.model import PairSpec, Snapshot, SubnetSpec, validate_pair, validate_subnet
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
 from proxypool.core.scene import Address, Chain, Eni, Rule, Scene, Table, Tunnel
 from proxypool.core.sync_link import SYNC_NETWORK
@@ -148,3 +148,21 @@ def test_a_host_that_attaches_all_serves_no_two_subnets_that_overlap(pool: Snaps
         for other in chosen[index + 1 :]:
             pairs = ((left, right) for left in pool.subnets[one].cidrs for right in pool.subnets[other].cidrs)
             assert not any(left.overlaps(right) for left, right in pairs)
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(24, 32)), min_size=1, max_size=8))
+@effort(200)
+def test_a_host_that_attaches_all_chooses_as_if_each_were_compared_with_each(places: list[tuple[int, int]]) -> None:
+    """CIDRs of neighbouring networks and of the networks around them."""
+    subnets = {}
+    for number, (place, length) in enumerate(places):
+        cidr = IPv4Network((int(IPv4Address("172.16.0.0")) + place * 16, length), strict=False)
+        subnets[f"s{number}"] = SubnetSpec(id=f"s{number}", cidrs=(cidr,), key=number + 1)
+    chosen, told = list[str](), dict[str, str]()
+    for name, spec in subnets.items():
+        clash = next((other for other in chosen if spec.cidrs[0].overlaps(subnets[other].cidrs[0])), None)
+        if clash is None:
+            chosen.append(name)
+        else:
+            told[name] = f"its CIDRs overlap those of {clash}, which all instances of this host reach"
+    assert Rules(HOST_FACTS.instance_cidrs, subnets).everything() == (tuple(chosen), told)

@@ -19,7 +19,7 @@ from proxypool.core.scaling.exposition import parse
 from proxypool.core.scaling.model import Signal
 from proxypool.core.scaling.series import NodeSample, NodeSeries, Sample, Series
 from proxypool.core.scaling.signals import Signals
-from proxypool.daemons.usage import PortsSeen, Usage
+from proxypool.daemons.usage import Beginning, PortsSeen, Usage
 from tests.property.effort import effort
 from tests.unit.builders import pair
 
@@ -90,7 +90,7 @@ class World:
     nodes: list[Node] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nodes = [Node(name, Usage(self.now, self.now)) for name in ("n1", "n2")]
+        self.nodes = [Node(name, Usage(Beginning(self.now, self.now))) for name in ("n1", "n2")]
 
     def is_master(self, which: int) -> bool:
         return which == self.master
@@ -125,7 +125,7 @@ class World:
                 node.usage.begin(self.now, self.now)
 
     def restart(self, which: int) -> None:
-        self.nodes[which].usage = Usage(self.now, self.now)
+        self.nodes[which].usage = Usage(Beginning(self.now, self.now))
 
     def remake(self, which: int) -> None:
         """The namespace is made anew, and the daemon opens it."""

@@ -153,3 +153,16 @@ def test_an_endpoint_is_split_at_its_last_colon() -> None:
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not ADDRESS:PORT"):
         parse_endpoint(text, what="it")
+
+
+def test_what_a_node_can_carry_is_a_number_above_zero() -> None:
+    """Zero would make every pair on it full."""
+    text = NODE + "bandwidth_bytes_per_s = 125000000\npackets_per_s = 1000000\nnew_connections_per_s = 20000\n"
+    node = parse(text, what="proxypool.toml").node
+    assert node is not None
+    assert (node.bandwidth_bytes_per_s, node.packets_per_s, node.new_connections_per_s) == (
+        125_000_000,
+        1_000_000,
+        20_000,
+    )
+    assert "packets_per_s" in refusal(NODE + "packets_per_s = 0\n")

@@ -28,7 +28,7 @@ def test_five_percent_of_loss_end_no_living_master_in_half_an_hour_by_default() 
 
 
 @pytest.mark.parametrize(
-    ("pairs", "interval_ms"), [(0, 10), (1, 10), (20, 10), (21, 20), (40, 20), (41, 30), (100, 50), (200, 100)]
+    ("pairs", "interval_ms"), [(0, 10), (1, 10), (25, 10), (26, 20), (50, 20), (51, 30), (100, 40), (200, 80)]
 )
 def test_a_node_of_many_pairs_stretches_the_interval(pairs: int, interval_ms: int) -> None:
     found = PROFILES[Profile.BALANCED]
@@ -38,11 +38,11 @@ def test_a_node_of_many_pairs_stretches_the_interval(pairs: int, interval_ms: in
 
 def test_an_interval_that_is_long_enough_is_not_stretched() -> None:
     assert PROFILES[Profile.CONSERVATIVE].interval_ms(100) == 50
-    assert PROFILES[Profile.CONSERVATIVE].interval_ms(200) == 100
+    assert PROFILES[Profile.CONSERVATIVE].interval_ms(200) == 80
 
 
 def test_a_hundred_pairs_of_a_dead_node_are_noticed_within_a_quarter_of_a_second() -> None:
-    assert PROFILES[Profile.BALANCED].silence_ms(100) == 250
+    assert PROFILES[Profile.BALANCED].silence_ms(100) == 200
 
 
 def test_parts_of_a_profile_can_be_set() -> None:

@@ -26,10 +26,16 @@ from proxypool.core.role import PRIORITY_ASIDE, PRIORITY_ELECTED, PRIORITY_NORMA
 from tests.unit import builders as make
 
 PEER = IPv4Address("192.168.4.2")
-GATE = (
-    "/usr/bin/flock /run/proxypool/gates/s1 "
-    "/usr/bin/nsenter --net=/run/netns/pp-s1 /usr/sbin/sysctl -q -w net.ipv4.ip_forward="
-)
+INSIDE = "/usr/bin/nsenter --net=/run/netns/pp-s1 /bin/sh -c"
+
+
+def gate(value: int, more: str = "") -> str:
+    """The line that moves the gate. Looks first; the lock is not held while the egress address is announced."""
+    forwarding = "/proc/sys/net/ipv4/ip_forward"
+    write = f"exec 9>/run/proxypool/gates/s1; /usr/bin/flock 9; echo {value} >{forwarding} && exec 9>&-"
+    return f"{INSIDE} 'read is <{forwarding}; if [ $is != {value} ]; then {write}; fi{more}'"
+
+
 GOLDEN = f"""# Written by proxypool; changes are overwritten.
 track_file proxypool_s1_p1 {{
     file /run/proxypool/track/s1_p1
@@ -57,10 +63,10 @@ vrrp_instance proxypool/s1/p1 {{
     virtual_ipaddress {{
         192.168.4.100/32 dev eth0
     }}
-    notify_master "{GATE}1" root root
-    notify_backup "{GATE}0" root root
-    notify_fault "{GATE}0" root root
-    notify_stop "{GATE}0" root root
+    notify_master "{gate(1)}" root root
+    notify_backup "{gate(0)}" root root
+    notify_fault "{gate(0)}" root root
+    notify_stop "{gate(0)}" root root
 }}
 """
 
@@ -102,7 +108,7 @@ def test_the_havip_is_the_only_address_and_is_on_the_underlay() -> None:
 
 
 def test_every_state_moves_the_gate_even_without_the_daemon() -> None:
-    notify = dict(re.findall(r'^    notify_(\w+) ".*ip_forward=(\d)"', text(), re.MULTILINE))
+    notify = dict(re.findall(r'^    notify_(\w+) ".* echo (\d) >/proc/sys/net/ipv4/ip_forward', text(), re.MULTILINE))
     assert notify == {"master": "1", "backup": "0", "fault": "0", "stop": "0"}
 
 
@@ -113,12 +119,11 @@ def test_the_notify_lines_stay_in_the_subnets_namespace() -> None:
 def test_a_master_announces_its_egress_address_after_the_gate_is_open() -> None:
     """Once, and once more if the gate is still open a second later. The words stay within quotes of keepalived's kind."""
     egress = pair_text(make.keepalived_facts(), make.pair(egress="172.16.101.20"), PEER)
-    inside = "/usr/bin/nsenter --net=/run/netns/pp-s1"
-    announce = f"{inside} /usr/bin/arping -q -U -c 1 -w 1 -I eni0 172.16.101.20"
-    is_open = f"{inside} /usr/bin/grep -q 1 /proc/sys/net/ipv4/ip_forward"
-    line = f"""    notify_master "/bin/sh -c '{GATE}1 && {announce}; {is_open} && {announce}'" root root\n"""
+    announce = "/usr/bin/arping -q -U -c 1 -w 1 -I eni0 172.16.101.20"
+    more = f" && {announce}; read is </proc/sys/net/ipv4/ip_forward; [ $is = 1 ] && {announce}"
+    line = f"""    notify_master "{gate(1, more)}" root root\n"""
     assert line in egress
-    assert egress.replace(line, f'    notify_master "{GATE}1" root root\n') == text()
+    assert egress.replace(line, f'    notify_master "{gate(1)}" root root\n') == text()
 
 
 def test_the_track_files_value_is_the_priority() -> None:

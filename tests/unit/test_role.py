@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from proxypool.core.detection import PROFILES, Profile, detection_of
 from proxypool.core.role import (
     PRIORITY_ASIDE,
     PRIORITY_ELECTED,
@@ -725,6 +726,17 @@ class TestTimers:
     def test_without_the_servers_tick_it_is_the_longest_there_can_be(self) -> None:
         assert Timers.for_session(4.0) == Timers.for_session(4.0, 2.0)
         assert Timers() == Timers.for_session(4.0)
+
+    @pytest.mark.parametrize("profile", Profile)
+    def test_the_shipped_timers_of_vrrp_are_quicker_than_all_that_waits_for_them(self, profile: Profile) -> None:
+        assert Timers.for_session(4.0, detection_s=PROFILES[profile].longest_s) == Timers.for_session(4.0)
+
+    def test_slow_advertisements_are_waited_for(self) -> None:
+        """3 s and the skew pass before VRRP misses a master that announces itself once a second."""
+        slow = detection_of(Profile.BALANCED, advert_ms=1000, missing=3)
+        timers = Timers.for_session(4.0, detection_s=slow.longest_s)
+        assert slow.longest_s == 4.0
+        assert slow.longest_s < timers.silent_s < timers.tie_break_s
 
 
 class TestTransitions:

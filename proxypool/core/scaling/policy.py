@@ -33,8 +33,12 @@ class Parameters(Struct, frozen=True, kw_only=True):
 
     min_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 1
     max_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = MAX_PAIRS
-    target: Share = 0.94
+    target: Share = 0.95
     """How full the pairs may be with one of them lost."""
+    headroom: Annotated[float, Meta(ge=0.0, le=4.0)] = 0.2
+    """So much more than the load all pairs carry, none lost. Where there are many, one in reserve is little against
+    what a load of many pairs may do until others have come.
+    """
     panic_target: Share = 0.8
     """The same, while the load outruns the pairs: what has just jumped may jump again."""
     tolerance: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.08
@@ -115,25 +119,25 @@ def _ask(parameters: Parameters, observation: Observation) -> _Ask:
     fits = observation.active + observation.coming - 1
     largest, signal, is_complete = -1.0, None, bool(observation.load)
     for name, load in observation.load.items():
-        if load is None:
-            is_complete = False
-        elif load > largest:
-            largest, signal = load, name
+        is_complete = is_complete and load is not None
+        known = observation.at_least.get(name) if load is None else load
+        if known is not None and known > largest:
+            largest, signal = known, name
     is_panic = signal is not None and (observation.drops or largest > fits)
     target = min(parameters.panic_target, parameters.target) if is_panic else parameters.target
-    pairs = 0 if signal is None else _pairs(largest, target)
-    with_tolerance = _pairs(largest * (1 + parameters.tolerance), parameters.target)
+    pairs = 0 if signal is None else _pairs(parameters, largest, target)
+    with_tolerance = _pairs(parameters, largest * (1 + parameters.tolerance), parameters.target)
     need = max(pairs, with_tolerance) if is_complete else UNKNOWN
     per_signal = {
-        name: None if load is None else pairs if name is signal else _pairs(load, target)
+        name: None if load is None else pairs if name is signal else _pairs(parameters, load, target)
         for name, load in observation.load.items()
     }
     return _Ask(per_signal, signal, pairs, need, is_panic)
 
 
-def _pairs(load: float, target: float) -> int:
-    """Whole pairs that carry the load, and one in reserve."""
-    return math.ceil(load / target - EPSILON) + 1
+def _pairs(parameters: Parameters, load: float, target: float) -> int:
+    """Whole pairs that carry the load with one of them lost, and more of it with none."""
+    return max(math.ceil(load / target - EPSILON) + 1, math.ceil(load * (1 + parameters.headroom) - EPSILON))
 
 
 def _remembered(parameters: Parameters, history: History, observation: Observation, ask: _Ask) -> History:

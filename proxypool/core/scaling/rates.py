@@ -79,10 +79,10 @@ def follow(before: Track | None, sample: Sample, at: float, longest_s: float) ->
     if before is None or since != before.sample.get(Series.SINCE):
         return Track(sample, at - age, {})
     last = known(before.sample.get(Series.CLOCK))
-    if isinstance(last, Problem) or clock - last > longest_s:
+    if isinstance(last, Problem) or clock - last > longest_s or at - age - before.read_at > longest_s:
         return Track(sample, at - age, {})
     if clock <= last:
-        # The same look again, or one from before it, which says nothing new; only whose role it is may be newer.
+        # The same look again, or one from before it, which says nothing new; only how old the ports are may be newer.
         newest = sample if clock == last else before.sample
         return Track(newest, before.read_at, before.rates)
     return Track(sample, at - age, _rates(before.sample, sample, clock - last))

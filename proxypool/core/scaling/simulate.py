@@ -173,7 +173,9 @@ def _replay_kpa(loads: Sequence[Load], until: float, world: World) -> Outcome:
                 fleet.resize(min(pods + reserve, world.max_pairs))
             at += tick_s
             if not fleet.coming and not kpa.is_panicking:
-                at += tick_s * _idle_ticks(recent, kpa, fleet.serving - reserve, at, math.floor((end - at) / tick_s) + 1)
+                at += tick_s * _idle_ticks(
+                    recent, kpa, fleet.serving - reserve, at, math.floor((end - at) / tick_s) + 1
+                )
         fleet.advance(end)
     return _outcome(Rival.KPA.value, fleet)
 
@@ -197,8 +199,8 @@ def _idle_ticks(recent: Sequence[tuple[float, Load]], kpa: Kpa, pods: int, at: f
     Between two loads the means go from the one to the other, so the first tick that asks for another number can be
     searched for by halves. Where that is not so, or panic may begin, none is left out.
     """
-    loads = [load.pairs for _, load in recent]
-    if len(loads) > 2 or None in loads or max(loads) >= Kpa.target * (Kpa.panic_threshold * pods - 1):  # noqa: PLR2004
+    loads = [math.inf if load.pairs is None else load.pairs for _, load in recent]
+    if len(loads) > 2 or max(loads) >= Kpa.target * (Kpa.panic_threshold * pods - 1):  # noqa: PLR2004 - "between"
         return 0
 
     def asks_for_others(tick: int) -> bool:

@@ -86,7 +86,7 @@ class Baidu:
         place = place_of(intent.subnet)
         instance = _instance(node)
         card = call.have_card(_purpose(Kind.CARD, intent, node.id), place, instance, intent.request)
-        for vip, kind in self._vips_of(call, intent, place):
+        for vip, kind in self._vips_of(call, intent):
             call.bind(vip, {instance if kind == SERVER else card.eni_id}, kind)
         return self._member(call, node, place, card)
 
@@ -95,7 +95,7 @@ class Baidu:
         call = self._call(deadline_s)
         place = place_of(intent.subnet)
         cards = call.cloud.cards(place.vpc, _purpose(Kind.CARD, intent, node).name)
-        vips = self._vips_of(call, intent, place) if cards else []
+        vips = self._vips_of(call, intent) if cards else []
         for card in cards:
             for vip, kind in vips:
                 call.unbind(vip, {(card.instance_id or "") if kind == SERVER else card.eni_id})
@@ -104,7 +104,7 @@ class Baidu:
     def release_addresses(self, intent: Intent, deadline_s: float) -> None:
         """All HAVIPs of the pair: unbound, deleted."""
         call = self._call(deadline_s)
-        for vip, _ in self._vips_of(call, intent, place_of(intent.subnet)):
+        for vip, _ in self._vips_of(call, intent):
             call.remove_vip(vip)
 
     def held(self, pool: str, subnets: Iterable[SubnetSpec], deadline_s: float) -> tuple[Held, ...]:
@@ -122,12 +122,12 @@ class Baidu:
             if purpose is not None and purpose.pool == pool
         )
 
-    def _vips_of(self, call: Call, intent: Intent, place: Place) -> list[tuple[Vip, str]]:
+    def _vips_of(self, call: Call, intent: Intent) -> list[tuple[Vip, str]]:
         """The pair's floating addresses, with the kind of what they are bound to."""
         config = self._config
         found = [(vip, SERVER) for vip in call.vips(_purpose(Kind.HAVIP, intent), config.havip_vpc)]
         if config.egress:
-            found += [(vip, ENI) for vip in call.vips(_purpose(Kind.EGRESS, intent), place.vpc)]
+            found += [(vip, ENI) for vip in call.vips(_purpose(Kind.EGRESS, intent), place_of(intent.subnet).vpc)]
         return found
 
     def _call(self, deadline_s: float) -> Call:
