@@ -196,6 +196,7 @@ def test_a_call_that_hangs_holds_up_its_own_subnet_only(bench: Bench) -> None:
 
 
 def test_nodes_that_say_nothing_are_told_by_why() -> None:
+    answers: Mapping[str, NodeSample | Unread]
     answers = {"n1": NodeSample("n1", 1.0), "n2": Unread.NO_ADDRESS, "n3": Unread.TIMEOUT, "n4": Unread.NO_ADDRESS}
     assert NodesRead(answers).trouble == "what pairs use is not known of 3 of 4 nodes: 2 no-address, 1 timeout"
     assert NodesRead({"n1": NodeSample("n1", 1.0)}).trouble is None
