@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions
+from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions, Look
 from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.adapters.zookeeper.mirror import PoolMirror
 from proxypool.core.breaker import Breaker
@@ -25,7 +25,7 @@ from proxypool.core.scaling.documents import Action, ActionKind, Step, SubnetVer
 from proxypool.core.scaling.model import Decision, Signal
 from proxypool.core.scaling.placement import NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
-from proxypool.core.scaling.readiness import readiness
+from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
 from proxypool.core.scaling.records import active_pairs, record_of, verdict_of
 from proxypool.core.scaling.retry import ErrorKind
 from proxypool.core.scaling.rooms import rooms
@@ -234,8 +234,16 @@ class Rounds:
             return seen
         look = self.store.look(action.subnet, action.pair)
         if action.step is Step.READY:
-            return replace(seen, readiness=readiness(pair, look.statuses, look.hosts_zxid))
+            return replace(seen, readiness=self._readiness(pair, look, pairs))
         return replace(seen, left=connections_left(pair, look.statuses.values(), time.time()))
+
+    def _readiness(self, pair: PairSpec, look: Look, pairs: Mapping[str, PairSpec]) -> Readiness:
+        found = readiness(pair, look.statuses, look.hosts_zxid)
+        if found.is_ready:
+            return found
+        others = [other for other in pairs.values() if other.state is PairState.ACTIVE]
+        is_usual = any(is_silent(self.store.look(other.subnet, other.id).statuses) for other in others)
+        return readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=is_usual)
 
     def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
         used = self.signals.bandwidth_used(now)
