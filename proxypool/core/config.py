@@ -23,6 +23,8 @@ PATH_VARIABLE = "PROXYPOOL_CONFIG"
 NODE_METRICS = "127.0.0.1:9477"
 HOST_METRICS = "127.0.0.1:9478"
 CONTROLLER_METRICS = "127.0.0.1:9479"
+FROM_NODES = "nodes"
+"""The source of signals that needs nothing else."""
 Limit = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 T = TypeVar("T", bound=Struct)
@@ -99,8 +101,13 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Default: the host name."""
     interval_s: Annotated[float, Meta(ge=0.2, le=60.0)] = 2.0
     """From one look at the pool to the next."""
-    source: str = "nodes"
+    source: str = FROM_NODES
     """Where signals come from: `nodes`, whose `/metrics` are read, or the URL of a Prometheus server."""
+    source_token_file: str | None = None
+    """What is in it is sent to the Prometheus server as a bearer token."""
+    source_interval_s: Seconds | None = None
+    """How often the source reads the nodes: what is older than three times that is not known. Default: `interval_s`,
+    and 15 s for a Prometheus server."""
     placement: Spread = Spread.SPREAD
     """`spread`: new pairs go to the emptiest nodes; `pack`: to the fullest that have room."""
     node_pairs: Annotated[int, Meta(ge=1)] = 100
@@ -187,9 +194,19 @@ def parse(text: str, *, what: str) -> Config:
         raise InvalidInput(f"{what}: {error}") from error
     for server in config.zookeeper.hosts:
         parse_endpoint(server, what=f"{what}: zookeeper.hosts")
+    if config.controller is not None:
+        _require_source(config.controller.source, what)
     if config.metrics.listen is not None:
         parse_endpoint(config.metrics.listen, what=f"{what}: metrics.listen")
     return config
+
+
+def _require_source(source: str, what: str) -> None:
+    if source != FROM_NODES and not source.startswith(("http://", "https://")):
+        raise InvalidInput(
+            f'{what}: controller.source: {source!r} is neither "{FROM_NODES}" nor the http:// or https:// address of a '
+            "Prometheus"
+        )
 
 
 def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:

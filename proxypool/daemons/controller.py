@@ -12,13 +12,14 @@ import queue
 import socket
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from proxypool.adapters.prometheus_api import PrometheusApi
 from proxypool.adapters.scrape import Scraper
 from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
 from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
-from proxypool.core.config import CONTROLLER_METRICS, Config, ControllerConfig
+from proxypool.core.config import CONTROLLER_METRICS, FROM_NODES, Config, ControllerConfig
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
@@ -42,7 +43,8 @@ from proxypool.daemons.provider_calls import ProviderCalls
 from proxypool.daemons.scraping import Scraping, Source
 from proxypool.daemons.sweeping import Sweeping
 from proxypool.providers import registry
-from proxypool.providers.contract import PoolView
+from proxypool.providers.contract import PoolView, Provider
+from proxypool.providers.missing import MissingProvider
 from proxypool.telemetry import logs
 from proxypool.telemetry.controller_metrics import ControllerMetrics
 from proxypool.telemetry.server import MetricsServer
@@ -51,22 +53,18 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """How often what members publish is looked at while an action waits for it."""
+PROMETHEUS_INTERVAL_S = 15.0
 PAUSE = 0.25
 """From one round to the next, at the least, in intervals."""
 SETTLE_S = 0.05
 """And so soon after a change of the pool: changes come in bursts."""
-FROM_NODES = "nodes"
 
 
 class ControllerDaemon:
     """Wires it all together and runs the loop."""
 
     def __init__(self, config: Config, controller: ControllerConfig) -> None:
-        """Nothing is started.
-
-        Raises:
-            InvalidInput: there is no such provider, or its configuration is not valid.
-        """
+        """Nothing is started."""
         self.config, self.controller = config, controller
         self.name = controller.name or socket.gethostname()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -85,7 +83,7 @@ class ControllerDaemon:
         self.reporting = Reporting(self.name, self.session)
         self.metrics = ControllerMetrics(self.reporting.view)
         self.calls = ProviderCalls(
-            registry.create(config.provider, self._pool_view),
+            self._make_provider(),
             self.inbox.put,
             self.metrics.called,
             controller.call_deadline_s,
@@ -124,6 +122,14 @@ class ControllerDaemon:
         except ProxypoolError as error:
             self.problems.note("metrics", str(error))
             return None
+
+    def _make_provider(self) -> Provider:
+        """Without it no pair comes, but all the rest goes on, and it is told why."""
+        try:
+            return registry.create(self.config.provider, self._pool_view)
+        except InvalidInput as error:
+            self.problems.note("provider", str(error))
+            return MissingProvider(self.config.provider.name, str(error))
 
     # ---- what other threads ask ----------------------------------------------------------------------------------
 
@@ -178,15 +184,17 @@ class ControllerDaemon:
                 if self.rounds is not None:
                     # Who was not seen while it was away may have lived.
                     self.rounds.deaths = Deaths()
-            case NodesRead(answers) if self.rounds is not None:
-                self.rounds.read(answers)
+            case NodesRead() if self.rounds is not None:
+                self.problems.note("source", message.trouble)
+                self.rounds.read(message.answers)
             case ProviderAnswered(action, answer):
                 self.calls.done(action.subnet)
                 if self.rounds is not None:
-                    self.rounds.answered(action, answer, now)
+                    self.rounds.answered(action, answer)
+                    self._take_on(now, action.subnet)
             case HeldSeen(held) if self.rounds is not None:
                 rounds = self.rounds
-                self.sweeping.saw(held, rounds.snapshot.pairs, tuple(rounds.actions.values()), rounds.pool_now())
+                self.sweeping.saw(held, rounds.look().pairs, tuple(rounds.actions.values()), rounds.pool_now())
             case PoolChanged():
                 self._look_due = min(self._look_due, now + SETTLE_S)
             case TimePassed():
@@ -205,7 +213,7 @@ class ControllerDaemon:
                 store=self.store,
                 mirror=self.mirror,
                 calls=self.calls,
-                signals=Signals(stale_after(self.controller.interval_s)),
+                signals=Signals(stale_after(_source_interval_s(self.controller))),
                 metrics=self.metrics,
             )
             self.sweeping.lead(now)
@@ -217,8 +225,8 @@ class ControllerDaemon:
         try:
             if is_round:
                 self._round(now)
-            elif self.rounds is not None:
-                self.rounds.take_on(now)
+            else:
+                self._take_on(now, *(self.rounds.actions if self.rounds is not None else ()))
         finally:
             # What has arrived meanwhile has its turn too, however long a round takes.
             after = time.monotonic()
@@ -226,6 +234,12 @@ class ControllerDaemon:
             if is_round:
                 interval_s = self.controller.interval_s
                 self._round_due = max(now + interval_s, after + PAUSE * interval_s)
+
+    def _take_on(self, now: float, *subnets: str) -> None:
+        """Between two rounds; without ZooKeeper every write would wait in vain."""
+        if self.rounds is not None and self.session.state is Coordinator.CONNECTED:
+            for subnet in subnets:
+                self.rounds.advance(subnet, now)
 
     def _round(self, now: float) -> None:
         hosts = self.config.zookeeper.hosts
@@ -249,14 +263,20 @@ def _is_scaled(spec: SubnetSpec | None) -> bool:
 def _source(config: ControllerConfig) -> Source:
     if config.source == FROM_NODES:
         return Scraper(timeout_s=max(1.0, config.interval_s))
-    return PrometheusApi(config.source)
+    token_file = Path(config.source_token_file) if config.source_token_file is not None else None
+    return PrometheusApi(config.source, token_file=token_file)
+
+
+def _source_interval_s(config: ControllerConfig) -> float:
+    usual_s = config.interval_s if config.source == FROM_NODES else PROMETHEUS_INTERVAL_S
+    return usual_s if config.source_interval_s is None else config.source_interval_s
 
 
 def main(config: Config) -> int:
     """Entry of `proxypool run controller`.
 
     Raises:
-        InvalidInput: the configuration has no [controller] section, or names a provider that is not there.
+        InvalidInput: the configuration has no [controller] section.
     """
     if config.controller is None:
         raise InvalidInput("the configuration has no [controller] section: add one; it may be empty")

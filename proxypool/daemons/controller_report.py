@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import time
@@ -32,7 +33,7 @@ class Reporting:
 
     def view(self) -> ControllerView:
         """For the metrics."""
-        return self._view
+        return dataclasses.replace(self._view, is_zookeeper_connected=self._session.state is Coordinator.CONNECTED)
 
     def led_by(self, leader: Leader | None) -> None:
         """We lead from now on, or no longer."""
@@ -40,18 +41,16 @@ class Reporting:
         self._view = ControllerView(
             is_leader=leader is not None,
             epoch=leader.epoch if leader is not None else 0,
-            is_zookeeper_connected=self._session.state is Coordinator.CONNECTED,
         )
 
     def report(self, rounds: Rounds, problems: tuple[str, ...], round_s: float, provider: str) -> Report | None:
         """What is to be written after a round; None: nothing is new."""
         now = time.time()
-        malformed = tuple(f"document {path}: {why}" for path, why in sorted(rounds.snapshot.malformed.items()))
+        malformed = tuple(f"document {path}: {why}" for path, why in sorted(rounds.look().malformed.items()))
         actions = tuple(f"action of subnet {name}: {why}" for name, why in sorted(rounds.malformed.items()))
         self._view = ControllerView(
             is_leader=True,
             epoch=rounds.leader.epoch,
-            is_zookeeper_connected=self._session.state is Coordinator.CONNECTED,
             evaluated_at=now,
             actions=len(rounds.actions),
             malformed_documents=len(malformed) + len(actions),
@@ -74,7 +73,7 @@ class Reporting:
 
 
 def _sizes(rounds: Rounds) -> dict[str, SubnetSize]:
-    subnets = rounds.snapshot.subnets
+    subnets = rounds.look().subnets
     found = {}
     for name, verdict in rounds.verdicts.items():
         scaling = subnets[name].scaling if name in subnets else None

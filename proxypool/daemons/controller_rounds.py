@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions
+from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions, Look
 from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.adapters.zookeeper.mirror import PoolMirror
 from proxypool.core.breaker import Breaker
@@ -19,19 +19,20 @@ from proxypool.core.config import ControllerConfig
 from proxypool.core.draining import connections_left
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import PairSpec, PairState, Snapshot
-from proxypool.core.scaling.action import Answer, Deadlines, Failed, Seen, Turn, step
+from proxypool.core.scaling.action import step
 from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, Step, SubnetVerdict
+from proxypool.core.scaling.documents import Action, ActionKind, Step, SubnetVerdict
 from proxypool.core.scaling.model import Decision, Signal
 from proxypool.core.scaling.placement import NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
-from proxypool.core.scaling.readiness import readiness
+from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
 from proxypool.core.scaling.records import active_pairs, record_of, verdict_of
 from proxypool.core.scaling.retry import ErrorKind
 from proxypool.core.scaling.rooms import rooms
 from proxypool.core.scaling.series import Answer as NodeAnswer
 from proxypool.core.scaling.series import NodeSample
 from proxypool.core.scaling.signals import Signals
+from proxypool.core.scaling.turns import Answer, Deadlines, Failed, Seen, Turn
 from proxypool.daemons.patience import Patience
 from proxypool.daemons.provider_calls import Pool, ProviderCalls
 from proxypool.daemons.sizing import Sizing
@@ -79,9 +80,12 @@ class Rounds:
         """It has watched nothing yet."""
         self.sizing = Sizing(self.config.policy)
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """The pool, with all that we wrote."""
+    def look(self) -> Snapshot:
+        """The pool, with all that we wrote.
+
+        Raises:
+            TransientError: ZooKeeper does not answer.
+        """
         if self._is_behind:
             self.store.catch_up()
             self._is_behind = False
@@ -99,7 +103,7 @@ class Rounds:
             TransientError: ZooKeeper does not answer.
         """
         self._is_behind = True
-        snapshot = self.snapshot
+        snapshot = self.look()
         self._take(self.store.read())
         self.deaths = self.deaths.seen(tuple(snapshot.nodes), self.mirror.placing.nodes_alive, now)
         self.doubt = self.deaths.doubt({member.node for pair in snapshot.all_pairs() for member in pair.members})
@@ -141,22 +145,21 @@ class Rounds:
             if isinstance(answer, NodeSample):
                 self.signals.saw(answer)
 
-    def answered(self, action: Action, answer: Answer, now: float) -> None:
+    def answered(self, action: Action, answer: Answer) -> None:
         """The provider has answered; what an action asked for that stands elsewhere by now is dropped."""
         current = self.actions.get(action.subnet)
         if current is not None and (current.id, current.pair, current.step) == (action.id, action.pair, action.step):
             self._answers[action.subnet] = answer
-            self.advance(action.subnet, now)
 
     def advance(self, subnet: str, now: float) -> None:
-        """Take one action as far as it goes. What is wrong with it keeps no other one from going on.
+        """Take one action as far as it goes, if there is one. What is wrong with it keeps no other from going on.
 
         Raises:
             Deposed: another one leads.
         """
         try:
             for _ in range(MAX_TURNS):
-                if not self._turn(subnet, now):
+                if subnet not in self.actions or not self._turn(subnet, now):
                     return
         except Deposed:
             raise
@@ -203,15 +206,17 @@ class Rounds:
             log.info("%s: %s (%s): %s -> %s%s", label, action.kind, action.reason, action.step, after.step, why)
 
     def _is_needed(self, action: Action, pairs: Mapping[str, PairSpec], now: float) -> bool:
-        decision = self.decisions.get(action.subnet)
-        if decision is not None and decision.wanted > active_pairs(pairs.values()):
+        decision, waits = self.decisions.get(action.subnet), self.patience.waits(action.subnet, now)
+        if decision is not None and decision.wanted > active_pairs(pairs.values()) and ActionKind.ADD not in waits:
             return True
+        if ActionKind.REPLACE in waits:
+            return False
         dead = frozenset[str]() if self.doubt else self.deaths.dead(self.config.dead_after_s, now)
         active = (pair for pair in pairs.values() if pair.state is PairState.ACTIVE and pair.id != action.pair)
         return any(member.node in dead for pair in active for member in pair.members)
 
     def _seen(self, action: Action, now: float) -> Seen:
-        snapshot = self.snapshot
+        snapshot = self.look()
         pairs = snapshot.pairs.get(action.subnet, {})
         spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
         config = self.config
@@ -229,8 +234,16 @@ class Rounds:
             return seen
         look = self.store.look(action.subnet, action.pair)
         if action.step is Step.READY:
-            return replace(seen, readiness=readiness(pair, look.statuses, look.hosts_zxid))
+            return replace(seen, readiness=self._readiness(pair, look, pairs))
         return replace(seen, left=connections_left(pair, look.statuses.values(), time.time()))
+
+    def _readiness(self, pair: PairSpec, look: Look, pairs: Mapping[str, PairSpec]) -> Readiness:
+        found = readiness(pair, look.statuses, look.hosts_zxid)
+        if found.is_ready:
+            return found
+        others = [other for other in pairs.values() if other.state is PairState.ACTIVE]
+        is_usual = any(is_silent(self.store.look(other.subnet, other.id).statuses) for other in others)
+        return readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=is_usual)
 
     def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
         used = self.signals.bandwidth_used(now)
@@ -239,7 +252,7 @@ class Rounds:
     # ---- actions that begin --------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
-        snapshot, placing = self.snapshot, self.mirror.placing
+        snapshot, placing = self.look(), self.mirror.placing
         draining = frozenset(node for node, order in placing.orders.items() if order.draining_since is not None)
         nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, self.doubt)
         busy = {*self.actions, *self.malformed}

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from proxypool.core.addressing import KEY_RANGE
 from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.model import NodeSpec, SubnetSpec
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.documents import Action
+from proxypool.core.scaling.leaks import Thing
+from proxypool.core.scaling.placement import CardOffer
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -25,10 +29,6 @@ from proxypool.core.scaling.action import (
     ReleaseCard,
     Released,
 )
-from proxypool.core.scaling.documents import Action
-from proxypool.core.scaling.leaks import Thing
-from proxypool.core.scaling.placement import CardOffer
-from proxypool.core.scaling.retry import ErrorKind
 from proxypool.daemons.controller_messages import HeldSeen, Message, ProviderAnswered
 from proxypool.providers.contract import Intent, Provider, ProviderError
 

@@ -54,7 +54,7 @@ class Scraping:
                 if nodes:
                     self._post(NodesRead(self._source.read(nodes)))
             except ProxypoolError as error:
-                log.warning("what pairs use is not known: %s", error)
+                self._post(NodesRead({}, f"what pairs use is not known: {error}"))
             except Exception:
                 # The thread must live: without it nothing would ever be known again.
                 log.exception("cannot read what pairs use")

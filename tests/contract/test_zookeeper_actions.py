@@ -18,8 +18,8 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Record
 from proxypool.core.model import MemberSpec, PairState, Snapshot
 from proxypool.core.requests import PairRequest
-from proxypool.core.scaling.action import PutPair, RemovePair, SetState, Turn
 from proxypool.core.scaling.documents import Action, ActionKind, Report, Step
+from proxypool.core.scaling.turns import PutPair, RemovePair, SetState, Turn
 from tests.contract.conftest import Connect
 from tests.contract.zk import PoolClient, pair_request, wait_until
 

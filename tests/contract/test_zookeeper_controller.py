@@ -47,8 +47,8 @@ def nodes(empty: PoolClient, connect: Connect) -> Iterator[Nodes]:
 def start(shared_server: ZooKeeperServer, pool: str, tmp_path: Path) -> Iterator[Start]:
     made: list[Controller] = []
 
-    def begin(name: str = "c1") -> Controller:
-        made.append(Controller(shared_server, pool, tmp_path, name, free_port()))
+    def begin(name: str = "c1", more: str = "") -> Controller:
+        made.append(Controller(shared_server, pool, tmp_path, name, free_port(), more))
         return made[-1].start()
 
     yield begin
@@ -224,7 +224,24 @@ def test_a_bad_document_is_shown_and_stops_nothing(empty: PoolClient, nodes: Nod
     empty.make(f"{ACTIONS}/s3", b"nonsense")
     size(empty, 1)
     wait_until(lambda: active(empty) == 1, "a pair", 20.0)
-    wait_until(lambda: len(report(empty).problems) == 2, "both are told")
+
+    def told() -> set[str]:
+        return {name for name in ("s2", "s3") if any(name in problem for problem in report(empty).problems)}
+
+    wait_until(lambda: told() == {"s2", "s3"}, "both are told")
+
+
+def test_a_provider_that_is_not_there_is_told(empty: PoolClient, nodes: Nodes, start: Start) -> None:
+    """No pair comes, and the process goes on."""
+    size(empty, 1)
+    controller = start(more='[provider]\nname = "clowd"\n')
+    controller.wait_to_lead()
+    wait_until(lambda: empty.exists(REPORT) and report(empty).subnets["s1"].blocked, "it is told", 10.0)
+    assert "there is no provider 'clowd'" in report(empty).subnets["s1"].blocked
+    assert any("clowd" in problem for problem in report(empty).problems)
+    assert controller.process is not None
+    assert controller.process.poll() is None
+    assert pairs(empty) == []
 
 
 def test_zookeeper_may_go_and_come_back(

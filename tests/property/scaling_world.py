@@ -11,7 +11,15 @@ from msgspec.structs import replace
 from proxypool.core.breaker import Breaker
 from proxypool.core.draining import Left
 from proxypool.core.model import MemberSpec, PairSpec, PairState, SubnetSpec
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.action import step
+from proxypool.core.scaling.deaths import Deaths
+from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSpec
+from proxypool.core.scaling.placement import CardOffer, NodeRoom
+from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
+from proxypool.core.scaling.readiness import Readiness
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -29,15 +37,8 @@ from proxypool.core.scaling.action import (
     Seen,
     SetState,
     Write,
-    step,
 )
-from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, Step
-from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSpec
-from proxypool.core.scaling.placement import CardOffer, NodeRoom
-from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
-from proxypool.core.scaling.readiness import Readiness
-from proxypool.core.scaling.retry import ErrorKind
+from proxypool.daemons.patience import Patience
 
 PROVIDER = "fake"
 NODES = {f"n{at}": f"z{at % 5}" for at in range(10)}
@@ -111,7 +112,7 @@ class World:
     deaths: Deaths = field(default_factory=Deaths)
     answers: dict[str, Answer] = field(default_factory=dict)
     breaker: Breaker = field(default_factory=new_breaker)
-    fewest: dict[str, int] = field(default_factory=dict)
+    patience: Patience = field(default_factory=Patience)
 
     def add_subnet(self, name: str, least: int) -> None:
         """A subnet that is to be scaled."""
@@ -132,7 +133,7 @@ class World:
             self._round()
         except Crash:
             self.crash_in = None
-            self.deaths, self.answers, self.breaker = Deaths(), {}, new_breaker()
+            self.deaths, self.answers, self.breaker, self.patience = Deaths(), {}, new_breaker(), Patience()
 
     def _act(self) -> None:
         """Something lasting was done."""
@@ -151,7 +152,12 @@ class World:
         carriers = {m.node for pairs in self.pairs.values() for pair in pairs.values() for m in pair.members}
         nodes = Nodes(self.deaths.dead(DEAD_AFTER_S, self.now), frozenset(self.draining), self.deaths.doubt(carriers))
         subjects = [
-            Subject(spec, self.pairs[name], Decision(self.wanted[name], self.wanted[name], Cause.LOAD))
+            Subject(
+                spec,
+                self.pairs[name],
+                Decision(self.wanted[name], self.wanted[name], Cause.LOAD),
+                waits=self.patience.waits(name, self.now),
+            )
             for name, spec in self.subnets.items()
         ]
         found = plan(
@@ -178,6 +184,7 @@ class World:
                 self._write(action, turn.write)
                 del self.actions[subnet]
                 self.finished.append(turn.action)
+                self.patience.ended(turn.action, self.now)
                 self._act()
                 return
             if turn.action != action or turn.write is not None:
@@ -205,7 +212,8 @@ class World:
             readiness=Readiness(() if is_fit else ("not yet",), unfit),
             left=Left(0 if self.is_empty else 5),
             unreachable=frozenset(self.dead),
-            is_needed=self.wanted[action.subnet] > self.active(action.subnet),
+            is_needed=self.wanted[action.subnet] > self.active(action.subnet)
+            and ActionKind.ADD not in self.patience.waits(action.subnet, self.now),
             answer=self.answers.get(action.subnet),
         )
 

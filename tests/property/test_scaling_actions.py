@@ -6,9 +6,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from proxypool.core.model import PairState
+from proxypool.core.scaling.pairs import in_state
 from proxypool.core.scaling.retry import ErrorKind
 from tests.property.effort import effort
-from tests.property.scaling_world import NODES, World
+from tests.property.scaling_world import NODES, World, states
 
 ERRORS = st.sampled_from(list(ErrorKind))
 
@@ -52,6 +54,16 @@ class ScalingMachine(RuleBasedStateMachine):
     def node_is_drained_or_not(self, node: str) -> None:
         self.world.draining ^= {node}
 
+    @rule(subnet=st.integers(0, 1), number=st.integers(0, 3))
+    def operator_drains_or_undrains(self, subnet: int, number: int) -> None:
+        """Whatever the controller is doing to it."""
+        pairs = self.world.pairs[sorted(self.world.subnets)[subnet % len(self.world.subnets)]]
+        chosen = sorted(name for name, pair in pairs.items() if pair.state is not PairState.PREPARING)
+        if chosen:
+            name = chosen[number % len(chosen)]
+            is_active = pairs[name].state is PairState.ACTIVE
+            pairs[name] = in_state(pairs[name], PairState.DRAINING if is_active else PairState.ACTIVE, self.world.now)
+
     @rule(is_ready=st.booleans(), is_empty=st.booleans())
     def pairs_come_up_or_empty(self, *, is_ready: bool, is_empty: bool) -> None:
         self.world.is_ready, self.world.is_empty = is_ready, is_empty
@@ -78,7 +90,13 @@ class ScalingMachine(RuleBasedStateMachine):
         assert world.actions == {}
         assert world.held() == world.documented(), world.finished
         for name in world.subnets:
-            assert world.active(name) == world.wanted[name] == len(world.pairs[name]), (world.pairs, world.finished)
+            assert world.active(name) == world.wanted[name] == len(world.pairs[name]), (
+                name,
+                world.active(name),
+                world.wanted[name],
+                states(world.pairs[name]),
+                [(one.kind.value, one.reason, one.pair, one.error) for one in world.finished[-12:]],
+            )
 
 
 TestScalingActions = ScalingMachine.TestCase

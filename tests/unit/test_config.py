@@ -38,6 +38,22 @@ def test_a_nodes_file_needs_only_its_underlay() -> None:
     assert config.node.name is None
 
 
+def test_a_controllers_section_may_be_empty() -> None:
+    config = parse("[controller]\n", what="proxypool.toml")
+    assert config.controller is not None
+    assert (config.controller.interval_s, config.controller.source, config.controller.placement) == (
+        *(2.0, "nodes", "spread"),
+    )
+
+
+def test_a_source_of_signals_is_the_nodes_or_an_address() -> None:
+    assert refusal('[controller]\nsource = "prometheus:9090"\n') == (
+        "controller.source: 'prometheus:9090' is neither \"nodes\" nor the http:// or https:// address of a Prometheus"
+    )
+    config = parse('[controller]\nsource = "http://prometheus:9090"\n', what="proxypool.toml")
+    assert config.controller is not None
+
+
 def test_every_section_is_read() -> None:
     config = parse(
         """

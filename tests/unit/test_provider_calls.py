@@ -11,7 +11,11 @@ from ipaddress import IPv4Address
 import pytest
 
 from proxypool.core.model import MemberSpec, NodeSpec, SubnetSpec
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.placement import CardOffer
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.series import NodeSample, Unread
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -25,10 +29,7 @@ from proxypool.core.scaling.action import (
     ReleaseCard,
     Released,
 )
-from proxypool.core.scaling.documents import Action, ActionKind, Step
-from proxypool.core.scaling.placement import CardOffer
-from proxypool.core.scaling.retry import ErrorKind
-from proxypool.daemons.controller_messages import HeldSeen, Message, ProviderAnswered
+from proxypool.daemons.controller_messages import HeldSeen, Message, NodesRead, ProviderAnswered
 from proxypool.daemons.patience import Patience
 from proxypool.daemons.provider_calls import Pool, ProviderCalls
 from proxypool.daemons.sweeping import SWEEP_S, Sweeping
@@ -192,6 +193,14 @@ def test_a_call_that_hangs_holds_up_its_own_subnet_only(bench: Bench) -> None:
     assert isinstance(bench.inbox.get(timeout=5), ProviderAnswered)
     assert bench.inbox.empty()
     assert len(bench.provider.asked) == 1
+
+
+def test_nodes_that_say_nothing_are_told_by_why() -> None:
+    answers: Mapping[str, NodeSample | Unread]
+    answers = {"n1": NodeSample("n1", 1.0), "n2": Unread.NO_ADDRESS, "n3": Unread.TIMEOUT, "n4": Unread.NO_ADDRESS}
+    assert NodesRead(answers).trouble == "what pairs use is not known of 3 of 4 nodes: 2 no-address, 1 timeout"
+    assert NodesRead({"n1": NodeSample("n1", 1.0)}).trouble is None
+    assert NodesRead({}, "no server").trouble == "no server"
 
 
 def test_what_nothing_needs_is_released_when_it_is_found_twice(bench: Bench) -> None:

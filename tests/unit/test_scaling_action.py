@@ -10,7 +10,12 @@ from msgspec.structs import replace
 
 from proxypool.core.draining import Left
 from proxypool.core.model import MemberStatus, PairSpec, PairState
-from proxypool.core.scaling.action import (
+from proxypool.core.scaling.action import step
+from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.placement import CardOffer, NodeRoom
+from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.turns import (
     AcquireAddresses,
     AcquireCard,
     Answer,
@@ -28,12 +33,7 @@ from proxypool.core.scaling.action import (
     Seen,
     SetState,
     Turn,
-    step,
 )
-from proxypool.core.scaling.documents import Action, ActionKind, Step
-from proxypool.core.scaling.placement import CardOffer, NodeRoom
-from proxypool.core.scaling.readiness import Readiness, readiness
-from proxypool.core.scaling.retry import ErrorKind
 from tests.unit.builders import N1, N2, pair
 
 NOW = 1000.0
@@ -236,3 +236,12 @@ def test_a_pair_is_ready_when_both_members_are() -> None:
         },
     }.items():
         assert readiness(pair(), found, 7).missing == (what,)
+
+
+def test_a_customer_who_answers_no_probe_may_have_pairs_all_the_same() -> None:
+    """If a pair serves that was never answered; else it may be the new card that is wrong."""
+    good = {"n1": status("n1", "master", probe="unanswered"), "n2": status("n2", "backup", probe="unanswered")}
+    assert is_silent(good)
+    assert not is_silent({"n1": status("n1", "master"), "n2": good["n2"]})
+    assert not readiness(pair(), good, 7).is_ready
+    assert readiness(pair(), good, 7, is_silence_usual=True).is_ready

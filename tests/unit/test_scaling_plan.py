@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from proxypool.core.breaker import Breaker
 from proxypool.core.documents import encode
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
-from proxypool.core.scaling.action import SetState, Turn
 from proxypool.core.scaling.deaths import Deaths
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Placing, Report, Step
 from proxypool.core.scaling.leaks import leaks
@@ -15,6 +14,7 @@ from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSp
 from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
 from proxypool.core.scaling.records import MAX_REPORT_BYTES, cut, record_of, verdict_of
 from proxypool.core.scaling.rooms import rooms
+from proxypool.core.scaling.turns import SetState, Turn
 from tests.unit.builders import member, node, pair, subnet
 
 CLOCK = (1_800_000_000.0, 50.0)

@@ -36,10 +36,10 @@ from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.history import Record, name_of
 from proxypool.core.model import MemberStatus, PairSpec, PairState, validate_pair
-from proxypool.core.scaling.action import PutPair, RemovePair, SetState, Turn
-from proxypool.core.scaling.action import Write as PairWrite
 from proxypool.core.scaling.documents import Action, Report, Step
 from proxypool.core.scaling.pairs import in_state, new_pair, require_others
+from proxypool.core.scaling.turns import PutPair, RemovePair, SetState, Turn
+from proxypool.core.scaling.turns import Write as PairWrite
 
 ATTEMPTS = 5
 

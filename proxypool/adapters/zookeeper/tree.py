@@ -41,6 +41,7 @@ from proxypool.core.scaling.documents import Action, NodeOrders, Placing, Report
 T = TypeVar("T", bound=msgspec.Struct)
 log = logging.getLogger(__name__)
 _NOTHING = Placing()
+_OF_PLACING = frozenset({"alive", "orders", "spares"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class PoolTree:
         """What changed since the last snapshot."""
         self._snapshots = SnapshotMaker(self)
         self._held: Snapshot | None = None
+        self._placing: Placing | None = None
+        """None: it is no longer so."""
 
     def roots(self) -> list[Parts]:
         """Where reading begins."""
@@ -129,7 +132,8 @@ class PoolTree:
         old = self._entries.get(parts)
         if old is None or old.raw != node.data:
             now = self._entries[parts] = self._parse(parts, node.data, old)
-            if old is None or now.document is not old.document:
+            # Of a proof of life it matters that it is there: it changes with every beat of every machine.
+            if old is None or (now.document is not old.document and parts[-1] != "alive"):
                 self._touched.add(parts)
         wanted = self._below(parts)
         for container in containers_below(parts, self._extent):
@@ -200,6 +204,8 @@ class PoolTree:
         if is_too_new and self._held is not None:
             return msgspec.structs.replace(self._held, malformed=malformed)
         touched, self._touched = self._touched, set()
+        if any(parts[-1] in _OF_PLACING for parts in touched):
+            self._placing = None
         snapshot = self._snapshots.next(touched, malformed)
         if not is_too_new:
             self._held = snapshot
@@ -273,10 +279,13 @@ class PoolTree:
         return self._each("subnets", "spares", Spares)
 
     def placing(self) -> Placing:
-        """What there is for new pairs. Nothing, and at no cost, unless it is this tree's extent."""
+        """What there is for new pairs, as of the last snapshot. Nothing unless it is this tree's extent."""
         if self._extent is not Extent.PLACING:
             return _NOTHING
-        return Placing(nodes_alive=frozenset(self.alive("nodes")), orders=self.orders(), spares=self.spares())
+        if self._placing is None:
+            alive = frozenset(self.alive("nodes"))
+            self._placing = Placing(nodes_alive=alive, orders=self.orders(), spares=self.spares())
+        return self._placing
 
     def actions(self) -> Mapping[str, Action]:
         """Subnet -> what the controller is doing to it; with `Extent.SIZES` or `STATUS`."""

@@ -6,7 +6,7 @@ first. Nothing begins in a subnet that is paused or whose mode is off; what has 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -116,13 +116,14 @@ def plan(
         name = subject.spec.id
         if name in busy:
             continue
-        wish, why_not = _wish(subject, nodes)
-        if why_not:
-            blocked[name] = why_not
-        if wish is not None and wish.kind in subject.waits:
-            blocked[name] = subject.waits[wish.kind]
-        elif wish is not None:
-            wishes.append((wish.urgency, name, wish, subject))
+        for wish in _wishes(subject, nodes):
+            if isinstance(wish, str):
+                blocked.setdefault(name, wish)
+            elif wish.kind in subject.waits:
+                blocked.setdefault(name, subject.waits[wish.kind])
+            else:
+                wishes.append((wish.urgency, name, wish, subject))
+                break
     begin: list[Action] = []
     for _, name, wish, subject in sorted(wishes, key=lambda item: item[:2]):
         if len(busy) + len(begin) >= limits.max_actions:
@@ -137,31 +138,34 @@ def plan(
     return Plan(tuple(begin), blocked, breaker)
 
 
-def _wish(subject: Subject, nodes: Nodes) -> tuple[_Wish | None, str]:
-    """What a subnet needs most, and why something else is not done."""
+def _wishes(subject: Subject, nodes: Nodes) -> Iterator[_Wish | str]:
+    """What a subnet needs, most urgent first; or, as a sentence, why something is not done."""
     scaling = subject.spec.scaling
     if scaling is None or scaling.mode is ScalingMode.OFF:
-        return None, ""
+        return
     if scaling.paused_since is not None:
-        return None, f"paused: end it with `proxypool scale resume {subject.spec.id}`"
+        yield f"paused: end it with `proxypool scale resume {subject.spec.id}`"
+        return
     active = [pair for _, pair in sorted(subject.pairs.items()) if pair.state is PairState.ACTIVE]
     coming = [pair for pair in subject.pairs.values() if pair.state is PairState.PREPARING and pair.provider]
     if coming:
-        return _Wish(Urgency.LOAD, ActionKind.ADD, Reason.LEFT_OVER, coming[0]), ""
+        yield _Wish(Urgency.LOAD, ActionKind.ADD, Reason.LEFT_OVER, coming[0])
     if len(active) < scaling.min_pairs:
-        return _Wish(Urgency.TOO_FEW if active else Urgency.UNSERVED, ActionKind.ADD, Cause.MIN_PAIRS), ""
+        yield _Wish(Urgency.TOO_FEW if active else Urgency.UNSERVED, ActionKind.ADD, Cause.MIN_PAIRS)
     decision = subject.decision if scaling.mode is ScalingMode.ENFORCE else None
     leaving = _leaving(active, nodes)
     if leaving is not None and leaving.urgency is Urgency.UNSERVED:
-        return leaving, ""
+        yield leaving
     if decision is not None and decision.wanted > len(active):
-        urgency = Urgency.PANIC if decision.is_panic else Urgency.LOAD
-        return _Wish(urgency, ActionKind.ADD, decision.cause), ""
-    why_not = nodes.doubt if leaving is None and any(_on(pair, nodes.dead) for pair in active) else ""
-    if leaving is not None or why_not:
-        return leaving, why_not
+        yield _Wish(Urgency.PANIC if decision.is_panic else Urgency.LOAD, ActionKind.ADD, decision.cause)
+    if leaving is not None:
+        yield leaving
+    if nodes.doubt and any(_on(pair, nodes.dead) for pair in active):
+        yield nodes.doubt
     wanted = len(active) if decision is None else max(1, scaling.min_pairs, decision.wanted)
-    return _shrink(active, subject.pairs, wanted, decision.cause if decision else "", nodes), ""
+    fewer = _shrink(active, subject.pairs, wanted, decision.cause if decision else "", nodes)
+    if fewer is not None:
+        yield fewer
 
 
 def _on(pair: PairSpec, nodes: Collection[str]) -> int:

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from proxypool.core.documents import encode
 from proxypool.core.history import Kind, Record
 from proxypool.core.model import PairSpec, PairState
-from proxypool.core.scaling.action import SetState, Turn
 from proxypool.core.scaling.documents import ActionKind, Report, SubnetVerdict
 from proxypool.core.scaling.model import Decision, Signal
+from proxypool.core.scaling.turns import SetState, Turn
 
 MAX_REPORT_BYTES = 600_000
 """ZooKeeper takes a document of less than 1 MiB."""
@@ -29,12 +29,14 @@ def active_pairs(pairs: Iterable[PairSpec]) -> int:
 
 def record_of(turn: Turn, pairs: Mapping[str, PairSpec], by: str, now: float) -> Record | None:
     """The record of an action that is over with this turn; None of one that has changed nothing: no place was found for
-    a pair. `pairs`: all of the subnet, before the turn.
+    a pair, or a drain was put off. `pairs`: all of the subnet, before the turn.
 
     A replacement is told under the name of the pair that came.
     """
     action = turn.action
-    if action.error and not action.opened and action.havip is None and action.kind is not ActionKind.DRAIN:
+    is_drain = action.kind is ActionKind.DRAIN
+    has_changed = turn.write is not None or bool(action.opened) or (action.havip is not None and not is_drain)
+    if action.error and not has_changed:
         return None
     is_replaced = bool(action.opened) and action.opened != action.pair
     return Record(
