@@ -21,6 +21,7 @@ from proxypool.core.errors import InvalidInput, PermanentError, TransientError
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.series import Answer, NodeSample, NodeSeries, Series, Unread
 
+TIMEOUT_S = 5.0
 BATCH = 50
 """Nodes in one query: some 4 MB of answer with twenty members each."""
 MAX_BYTES = 64 << 20
@@ -51,7 +52,7 @@ _decode = msgspec.json.Decoder(_Reply).decode
 class PrometheusApi:
     """See the module's text. One thread at a time."""
 
-    def __init__(self, url: str, timeout_s: float = 5.0, token_file: Path | None = None) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, token_file: Path | None = None) -> None:
         """`url` of the server, with the path in front of `/api` if there is one; `timeout_s` for each query. The file's
         content is sent as a bearer token, and read every time, as tokens are replaced.
 

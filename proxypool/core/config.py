@@ -108,6 +108,9 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     source_interval_s: Seconds | None = None
     """How often the source reads the nodes: what is older than three times that is not known. Default: `interval_s`,
     and 15 s for a Prometheus server."""
+    source_timeout_s: Seconds | None = None
+    """How long a node, or each query of the Prometheus server, may take. Default: `interval_s`, at least 1 s; 5 s
+    for the server."""
     placement: Spread = Spread.SPREAD
     """`spread`: new pairs go to the emptiest nodes; `pack`: to the fullest that have room."""
     node_pairs: Annotated[int, Meta(ge=1)] = 100

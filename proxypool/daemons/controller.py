@@ -12,14 +12,11 @@ import queue
 import socket
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
-from proxypool.adapters.prometheus_api import PrometheusApi
-from proxypool.adapters.scrape import Scraper
 from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
 from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
-from proxypool.core.config import CONTROLLER_METRICS, FROM_NODES, Config, ControllerConfig
+from proxypool.core.config import CONTROLLER_METRICS, Config, ControllerConfig
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
@@ -40,7 +37,7 @@ from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls
-from proxypool.daemons.scraping import Scraping, Source
+from proxypool.daemons.scraping import Scraping, source_interval_s, source_of
 from proxypool.daemons.sweeping import Sweeping
 from proxypool.providers import registry
 from proxypool.providers.contract import PoolView, Provider
@@ -53,7 +50,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """How often what members publish is looked at while an action waits for it."""
-PROMETHEUS_INTERVAL_S = 15.0
 PAUSE = 0.25
 """From one round to the next, at the least, in intervals."""
 SETTLE_S = 0.05
@@ -89,7 +85,7 @@ class ControllerDaemon:
             controller.call_deadline_s,
         )
         self.sweeping = Sweeping(self.calls)
-        self.scraping = Scraping(_source(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
+        self.scraping = Scraping(source_of(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
         self._round_due = self._look_due = 0.0
 
     def run(self) -> int:
@@ -191,7 +187,7 @@ class ControllerDaemon:
                 self.calls.done(action.subnet)
                 if self.rounds is not None:
                     self.rounds.answered(action, answer)
-                    self._take_on(now, action.subnet)
+                    self._take_on(now, action.key)
             case HeldSeen(held) if self.rounds is not None:
                 rounds = self.rounds
                 self.sweeping.saw(held, rounds.look().pairs, tuple(rounds.actions.values()), rounds.pool_now())
@@ -213,7 +209,7 @@ class ControllerDaemon:
                 store=self.store,
                 mirror=self.mirror,
                 calls=self.calls,
-                signals=Signals(stale_after(_source_interval_s(self.controller))),
+                signals=Signals(stale_after(source_interval_s(self.controller))),
                 metrics=self.metrics,
             )
             self.sweeping.lead(now)
@@ -258,18 +254,6 @@ class ControllerDaemon:
 
 def _is_scaled(spec: SubnetSpec | None) -> bool:
     return spec is not None and spec.scaling is not None
-
-
-def _source(config: ControllerConfig) -> Source:
-    if config.source == FROM_NODES:
-        return Scraper(timeout_s=max(1.0, config.interval_s))
-    token_file = Path(config.source_token_file) if config.source_token_file is not None else None
-    return PrometheusApi(config.source, token_file=token_file)
-
-
-def _source_interval_s(config: ControllerConfig) -> float:
-    usual_s = config.interval_s if config.source == FROM_NODES else PROMETHEUS_INTERVAL_S
-    return usual_s if config.source_interval_s is None else config.source_interval_s
 
 
 def main(config: Config) -> int:

@@ -6,8 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
+from proxypool.adapters.prometheus_api import TIMEOUT_S, PrometheusApi
+from proxypool.adapters.scrape import Scraper
+from proxypool.core.config import FROM_NODES, ControllerConfig
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.series import Answer
@@ -15,12 +19,32 @@ from proxypool.daemons.controller_messages import Message, NodesRead
 
 log = logging.getLogger(__name__)
 
+PROMETHEUS_INTERVAL_S = 15.0
+
 
 class Source(Protocol):
     """Of samples: the nodes themselves, or a Prometheus server."""
 
     def read(self, nodes: Iterable[NodeSpec]) -> Mapping[str, Answer]:
         """A sample of each node, or why there is none. Blocking, for seconds at most."""
+
+
+def source_of(config: ControllerConfig) -> Source:
+    """What the configuration names.
+
+    Raises:
+        InvalidInput: neither the nodes nor the URL of a Prometheus server.
+    """
+    if config.source == FROM_NODES:
+        return Scraper(timeout_s=config.source_timeout_s or max(1.0, config.interval_s))
+    token_file = Path(config.source_token_file) if config.source_token_file is not None else None
+    return PrometheusApi(config.source, config.source_timeout_s or TIMEOUT_S, token_file)
+
+
+def source_interval_s(config: ControllerConfig) -> float:
+    """How often the source reads the nodes."""
+    usual_s = config.interval_s if config.source == FROM_NODES else PROMETHEUS_INTERVAL_S
+    return usual_s if config.source_interval_s is None else config.source_interval_s
 
 
 class Scraping:
