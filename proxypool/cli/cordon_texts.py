@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 from proxypool.cli.output import duration
-from proxypool.core.scaling.documents import Action
+from proxypool.core.scaling.documents import Action, by_subnet
 from proxypool.core.scaling.orders import Stay
 from proxypool.core.status import NodeReport
 
@@ -63,12 +63,17 @@ def _names(names: Collection[str]) -> str:
     return f"{first} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else first
 
 
-def progress_text(node: str, stays: Collection[Stay], actions: Mapping[str, Action]) -> str:
+def progress_text(node: str, stays: Collection[Stay], actions: Iterable[Action]) -> str:
     """`node-a: 3 pairs left to move; s1: replace at ready`."""
     moving = [stay for stay in stays if not stay.why]
     text = f"{node}: {len(moving)} pair{'' if len(moving) == 1 else 's'} left to move"
-    subnets = dict.fromkeys(stay.pair.subnet for stay in moving)
-    steps = [f"{name}: {actions[name].kind.value} at {actions[name].step.value}" for name in subnets if name in actions]
+    subnets = {stay.pair.subnet for stay in moving}
+    steps = [
+        f"{subnet}: {action.kind.value} at {action.step.value}"
+        for subnet, some in by_subnet(actions).items()
+        if subnet in subnets
+        for action in some
+    ]
     return "; ".join((text, *steps[:MAX_NAMES]))
 
 

@@ -106,18 +106,22 @@ def _held(subnet: SubnetScale) -> Iterator[str]:
 
 
 def _next(subnet: SubnetScale, controller: ControllerState, now: float) -> Iterator[str]:
-    if subnet.mode is None and subnet.action is None:
+    if subnet.mode is None and not subnet.actions:
         return
     found = outlook(subnet)
     stops = "" if controller.running else ", once a controller runs"
-    if subnet.action is not None:
-        yield from action_sentences(subnet.action, now)
+    for action in subnet.actions:
+        yield from action_sentences(action, now)
+    if subnet.actions and subnet.blocked and subnet.paused_since is None:
+        yield f"Nothing else can begin: {subnet.blocked}."
     if found.next in {Next.ADD, Next.DRAIN} and found.idle is None:
         yield f"Next: {_pairs(found.pairs)} {_COMES[found.next]}{stops}."
     elif found.next in {Next.ADD, Next.DRAIN}:
         yield f"{_pairs(found.pairs).capitalize()} would {_WOULD[found.next]}, but {_but(subnet, found.idle, now)}."
     elif found.next is Next.NOTHING:
         yield f"Next: nothing{_NOTHING.get(found.idle or '', '')}."
+    if subnet.waits:
+        yield f"What has not begun waits: {subnet.waits}."
     if subnet.paused_since is not None and found.idle is not Idle.PAUSED:
         yield (
             f"Scaling has been paused for {duration(now - subnet.paused_since)}: nothing new begins until "

@@ -145,8 +145,8 @@ def _rehearse(store: PoolStore, subnet: str | None, verb: str) -> None:
 
 
 def _goes_on(subnet: SubnetScale) -> str:
-    action = subnet.action
-    return f"; {action.kind.value} of {action.pair} is finished first" if action is not None else ""
+    begun = [f"{action.kind.value} of {action.pair}" for action in subnet.actions]
+    return f"; {' and '.join(begun)} {'is' if len(begun) == 1 else 'are'} finished first" if begun else ""
 
 
 def _say(changes: Sequence[Change], done: str, already: str) -> None:

@@ -93,12 +93,17 @@ def _busiest(subnet: SubnetScale) -> str:
 
 def _lines(subnet: SubnetScale, now: float, *, colour: bool) -> Iterator[str]:
     """What is being done, or why nothing can be: more than fits into a column."""
-    action = subnet.action
-    if action is not None:
+    for action in subnet.actions:
         line = f"{subnet.id}: {action_text(action, now)}"
         yield paint(line, Colour.WARN if is_stuck(action, now) else None, enabled=colour)
-    elif subnet.blocked and subnet.paused_since is None:
+    if subnet.blocked and subnet.paused_since is None:
         yield paint(f"{subnet.id}: blocked: {subnet.blocked}", Colour.WARN, enabled=colour)
+    elif subnet.waits:
+        yield f"{subnet.id}: waits: {subnet.waits}"
+
+
+def _why(action: Action) -> str:
+    return CAUSES.get(action.reason, action.reason)
 
 
 def action_text(action: Action, now: float) -> str:
@@ -164,7 +169,7 @@ def plan_text(status: ScaleStatus) -> str:
     line = controller_line(status.controller)
     parts = [line] if status.controller.is_old else []
     for subnet in status.subnets:
-        text = f"{subnet.id}: {_doing(subnet, status.at)}{';' if subnet.action else ':'} {_reason(subnet)}"
+        text = f"{subnet.id}: {_doing(subnet, status.at)}{';' if subnet.actions else ':'} {_reason(subnet)}"
         parts.append(
             textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         )
@@ -173,8 +178,8 @@ def plan_text(status: ScaleStatus) -> str:
 
 def _doing(subnet: SubnetScale, now: float) -> str:
     found = outlook(subnet)
-    if subnet.action is not None:
-        return f"go on with {action_text(subnet.action, now)}"
+    if subnet.actions:
+        return f"go on with {'; '.join(action_text(action, now) for action in subnet.actions)}"
     if found.next is Next.NOTHING:
         return "nothing"
     return f"{'would ' if found.idle else ''}{found.next.value} {_count(found.pairs, 'pair')}"
@@ -182,8 +187,9 @@ def _doing(subnet: SubnetScale, now: float) -> str:
 
 def _reason(subnet: SubnetScale) -> str:
     found = outlook(subnet)
-    if subnet.action is not None:
-        return f"it was begun because {CAUSES.get(subnet.action.reason, subnet.action.reason)}"
+    if subnet.actions:
+        begun = "it was" if len(subnet.actions) == 1 else "they were"
+        return f"{begun} begun because {' and '.join(dict.fromkeys(map(_why, subnet.actions)))}"
     parts = [idle_text(found, subnet)] if found.idle not in {None, Idle.AS_WANTED} else []
     if subnet.wanted is not None:
         busiest = subnet.busiest
@@ -239,8 +245,8 @@ def action_sentences(action: Action, now: float) -> Iterator[str]:
         verb = f"Pair {{pair}} is being made in place of {action.leaving}"
     elif action.kind is ActionKind.REPLACE and action.opened:
         verb = f"Pair {action.opened} has taken the place of {{pair}}, which is being drained and removed"
-    why = CAUSES.get(action.reason, action.reason)
-    yield f"{verb.format(pair=action.pair)}{_on_nodes(action)} for {duration(now - action.began)}, because {why}."
+    since = duration(now - action.began)
+    yield f"{verb.format(pair=action.pair)}{_on_nodes(action)} for {since}, because {_why(action)}."
     yield f"It stands at step {action.step.value} for {duration(now - action.step_since)}: {_STEPS[action.step]}."
     if action.error:
         tried = f", after {_count(action.attempts, 'attempt')}" if action.attempts else ""

@@ -26,7 +26,7 @@ def read_scale_status(store: PoolStore, subnet: str | None) -> ScaleStatus:
     """
     whole = scale_status(store.read_scaling(), time.time())
     if subnet is None:
-        return replace(whole, subnets=tuple(one for one in whole.subnets if one.mode is not None or one.action))
+        return replace(whole, subnets=tuple(one for one in whole.subnets if one.mode is not None or one.actions))
     from proxypool.adapters.zookeeper import NotFound
 
     found = tuple(one for one in whole.subnets if one.id == subnet)

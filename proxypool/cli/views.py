@@ -72,11 +72,11 @@ def drain_lines(status: PoolStatus) -> str:
 
 
 def scale_lines(status: PoolStatus) -> str:
-    """What the controller is doing, one subnet per line."""
+    """What the controller is doing, one action per line."""
     return "\n".join(
-        f"scaling {subnet.id}: {action_text(subnet.scale.action, status.at)}"
+        f"scaling {subnet.id}: {action_text(action, status.at)}"
         for subnet in status.subnets
-        if subnet.scale.action is not None
+        for action in subnet.scale.actions
     )
 
 

@@ -16,7 +16,7 @@ from proxypool.core.checks import Check, Code, Level, Member, check_node, check_
 from proxypool.core.draining import pair_left
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.checks import check_controller, check_scale
-from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares
+from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares, by_subnet
 from proxypool.core.scaling.overview import ControllerState, SubnetScale, controller_state, subnet_scale
 
 API_VERSION = "proxypool/v1"
@@ -37,8 +37,8 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """Node -> what an operator wants of it"""
     spares: Mapping[str, Spares] = field(default_factory=dict)
     """Subnet -> what the provider `spare` may use"""
-    actions: Mapping[str, Action] = field(default_factory=dict)
-    """Subnet -> what the controller is doing to it"""
+    actions: tuple[Action, ...] = ()
+    """What the controller is doing"""
     report: Report | None = None
     """What the leading controller wrote last"""
     controllers: int = 0
@@ -210,7 +210,11 @@ def assemble(view: PoolView, now: float) -> PoolStatus:
     """The status at wall time `now`."""
     snapshot = view.snapshot
     controller = controller_state(view.report, view.controllers, now)
-    subnets = tuple(_subnet(view, snapshot.subnets[name], controller, now) for name in sorted(snapshot.subnets))
+    actions = by_subnet(view.actions)
+    subnets = tuple(
+        _subnet(view, snapshot.subnets[name], actions.get(name, ()), controller, now)
+        for name in sorted(snapshot.subnets)
+    )
     nodes = _nodes(view, subnets)
     checks = [
         Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(path, why)) for path, why in snapshot.malformed.items()
@@ -241,10 +245,12 @@ def _malformed(path: str, why: str) -> str:
     return f"{why}: daemons go on with the last good version; write it again with `proxypool pool apply`, or remove it"
 
 
-def _subnet(view: PoolView, spec: SubnetSpec, controller: ControllerState, now: float) -> SubnetReport:
+def _subnet(
+    view: PoolView, spec: SubnetSpec, actions: tuple[Action, ...], controller: ControllerState, now: float
+) -> SubnetReport:
     found = view.snapshot.pairs.get(spec.id, {})
     pairs = tuple(_pair(view, found[name], now) for name in sorted(found))
-    scale = subnet_scale(spec.id, view.snapshot, view.report, view.actions.get(spec.id))
+    scale = subnet_scale(spec.id, view.snapshot, view.report, actions)
     checks = (
         *check_subnet(spec.id, found.values(), is_managed=scale.is_managed),
         *check_scale(scale, found.values(), controller, now),

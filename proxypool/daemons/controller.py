@@ -21,6 +21,7 @@ from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.deaths import Deaths
+from proxypool.core.scaling.documents import Key
 from proxypool.core.scaling.signals import Signals, stale_after
 from proxypool.daemons.controller_messages import (
     HeldSeen,
@@ -134,7 +135,7 @@ class ControllerDaemon:
         return PoolView(
             spares=self.mirror.placing.spares,
             pairs=self.mirror.snapshot.pairs,
-            actions=dict(rounds.actions) if rounds is not None else {},
+            actions=tuple(rounds.actions.values()) if rounds is not None else (),
         )
 
     def _nodes_to_read(self) -> Iterable[NodeSpec]:
@@ -184,7 +185,7 @@ class ControllerDaemon:
                 self.problems.note("source", message.trouble)
                 self.rounds.read(message.answers)
             case ProviderAnswered(action, answer):
-                self.calls.done(action.subnet)
+                self.calls.done(action)
                 if self.rounds is not None:
                     self.rounds.answered(action, answer)
                     self._take_on(now, action.key)
@@ -231,11 +232,11 @@ class ControllerDaemon:
                 interval_s = self.controller.interval_s
                 self._round_due = max(now + interval_s, after + PAUSE * interval_s)
 
-    def _take_on(self, now: float, *subnets: str) -> None:
+    def _take_on(self, now: float, *keys: Key) -> None:
         """Between two rounds; without ZooKeeper every write would wait in vain."""
         if self.rounds is not None and self.session.state is Coordinator.CONNECTED:
-            for subnet in subnets:
-                self.rounds.advance(subnet, now)
+            for key in keys:
+                self.rounds.advance(key, now)
 
     def _round(self, now: float) -> None:
         hosts = self.config.zookeeper.hosts

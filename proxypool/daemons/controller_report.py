@@ -74,6 +74,7 @@ class Reporting:
 
 def _sizes(rounds: Rounds) -> dict[str, SubnetSize]:
     subnets = rounds.look().subnets
+    failing = {action.subnet for action in rounds.actions.values() if action.error}
     found = {}
     for name, verdict in rounds.verdicts.items():
         scaling = subnets[name].scaling if name in subnets else None
@@ -83,7 +84,7 @@ def _sizes(rounds: Rounds) -> dict[str, SubnetSize]:
                 wanted=verdict.wanted,
                 least=scaling.min_pairs,
                 most=scaling.max_pairs,
-                is_blocked=bool(verdict.blocked),
+                is_blocked=bool(verdict.blocked) or name in failing,
                 load=verdict.load,
             )
     return found

@@ -21,10 +21,10 @@ from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import PairSpec, PairState, Snapshot
 from proxypool.core.scaling.action import step
 from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, ActionKind, Step, SubnetVerdict
+from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, SubnetVerdict, by_subnet, coming
 from proxypool.core.scaling.model import Decision, Signal
 from proxypool.core.scaling.placement import NodeRoom
-from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
+from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
 from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
 from proxypool.core.scaling.records import active_pairs, record_of, verdict_of
 from proxypool.core.scaling.retry import ErrorKind
@@ -59,9 +59,10 @@ class Rounds:
     calls: ProviderCalls
     signals: Signals
     metrics: ControllerMetrics
-    actions: dict[str, Action] = field(default_factory=dict)
-    """As written last, by subnet."""
+    actions: dict[Key, Action] = field(default_factory=dict)
+    """As written last."""
     malformed: Mapping[str, str] = field(default_factory=dict)
+    """Subnet -> why an action of it cannot be read: no other begins there."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
     verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Rounds:
     doubt: str = ""
     """Why members of dead nodes are not replaced now."""
     breaker: Breaker = field(default_factory=new_breaker)
-    _answers: dict[str, Answer] = field(default_factory=dict)
+    _answers: dict[Key, Answer] = field(default_factory=dict)
     _is_behind: bool = True
     """Whether the mirror may not have what we wrote last."""
 
@@ -112,8 +113,8 @@ class Rounds:
         self._begin(now)
 
     def _take(self, found: FoundActions) -> None:
-        for name in self.actions.keys() - found.actions.keys():
-            log.warning("the action of subnet %s was removed by somebody else", name)
+        for key in self.actions.keys() - found.actions.keys():
+            log.warning("%s/%s: the action was removed by somebody else", *key)
         self.actions, self.malformed = dict(found.actions), found.malformed
 
     def _decide(self, snapshot: Snapshot, now: float) -> None:
@@ -121,12 +122,12 @@ class Rounds:
         managed = {name: spec for name, spec in snapshot.subnets.items() if spec.scaling is not None}
         self.sizing.keep(managed)
         before, self.decisions, self.loads = self.decisions, {}, {}
+        actions = by_subnet(self.actions.values())
         for name, spec in managed.items():
             if spec.scaling is not None:
                 pairs = tuple(snapshot.pairs.get(name, {}).values())
                 load = self.signals.load_of(pairs, now)
-                action = self.actions.get(name)
-                decision = self.sizing.decide(name, spec.scaling, pairs, action, load, now)
+                decision = self.sizing.decide(name, spec.scaling, pairs, actions.get(name, ()), load, now)
                 self.decisions[name], self.loads[name] = decision, load.load
                 more = decision.wanted - active_pairs(pairs)
                 if more and (name not in before or before[name].wanted != decision.wanted):
@@ -136,8 +137,8 @@ class Rounds:
 
     def take_on(self, now: float) -> None:
         """Take every action as far as it goes."""
-        for subnet in tuple(self.actions):
-            self.advance(subnet, now)
+        for key in tuple(self.actions):
+            self.advance(key, now)
 
     def read(self, answers: Mapping[str, NodeAnswer]) -> None:
         """The nodes were asked what their pairs use."""
@@ -147,11 +148,11 @@ class Rounds:
 
     def answered(self, action: Action, answer: Answer) -> None:
         """The provider has answered; what an action asked for that stands elsewhere by now is dropped."""
-        current = self.actions.get(action.subnet)
+        current = self.actions.get(action.key)
         if current is not None and (current.id, current.pair, current.step) == (action.id, action.pair, action.step):
-            self._answers[action.subnet] = answer
+            self._answers[action.key] = answer
 
-    def advance(self, subnet: str, now: float) -> None:
+    def advance(self, key: Key, now: float) -> None:
         """Take one action as far as it goes, if there is one. What is wrong with it keeps no other from going on.
 
         Raises:
@@ -159,21 +160,21 @@ class Rounds:
         """
         try:
             for _ in range(MAX_TURNS):
-                if subnet not in self.actions or not self._turn(subnet, now):
+                if key not in self.actions or not self._turn(key, now):
                     return
         except Deposed:
             raise
         except TransientError as error:
             # It is read again, and tried again, in the next round.
-            log.info("%s: %s", subnet, error)
+            log.info("%s/%s: %s", *key, error)
         except Exception:
-            log.exception("%s: cannot go on with %s", subnet, self.actions.get(subnet))
+            log.exception("%s/%s: cannot go on with %s", *key, self.actions.get(key))
 
-    def _turn(self, subnet: str, now: float) -> bool:
+    def _turn(self, key: Key, now: float) -> bool:
         """One step; whether another one may follow."""
-        action = self.actions[subnet]
+        action = self.actions[key]
         turn = step(action, self._seen(action, now), time.time())
-        self._answers.pop(subnet, None)
+        self._answers.pop(key, None)
         if turn.action == action and turn.write is None:
             if turn.call is not None:
                 self.calls.ask(action, turn.call, self.pool_now())
@@ -181,12 +182,12 @@ class Rounds:
         try:
             self._commit(action, turn)
         except InvalidInput as error:
-            self._answers[subnet] = Failed(str(error), ErrorKind.REFUSED)
+            self._answers[key] = Failed(str(error), ErrorKind.REFUSED)
             return True
         if turn.action.step is not Step.DONE:
-            self.actions[subnet] = turn.action
+            self.actions[key] = turn.action
             return True
-        del self.actions[subnet]
+        del self.actions[key]
         self.store.prune_history()
         self.patience.ended(turn.action, now)
         self.metrics.ended(turn.action, time.time())
@@ -205,11 +206,9 @@ class Rounds:
             why = f": {after.error}" if after.error else ""
             log.info("%s: %s (%s): %s -> %s%s", label, action.kind, action.reason, action.step, after.step, why)
 
-    def _is_needed(self, action: Action, pairs: Mapping[str, PairSpec], now: float) -> bool:
-        decision, waits = self.decisions.get(action.subnet), self.patience.waits(action.subnet, now)
-        if decision is not None and decision.wanted > active_pairs(pairs.values()) and ActionKind.ADD not in waits:
-            return True
-        if ActionKind.REPLACE in waits:
+    def _is_in_the_way(self, action: Action, pairs: Mapping[str, PairSpec], now: float) -> bool:
+        """Whether a pair of a dead node is not replaced before this action is over."""
+        if ActionKind.REPLACE in self.patience.waits(action.subnet, now):
             return False
         dead = frozenset[str]() if self.doubt else self.deaths.dead(self.config.dead_after_s, now)
         active = (pair for pair in pairs.values() if pair.state is PairState.ACTIVE and pair.id != action.pair)
@@ -219,15 +218,19 @@ class Rounds:
         snapshot = self.look()
         pairs = snapshot.pairs.get(action.subnet, {})
         spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
-        config = self.config
+        config, decision = self.config, self.decisions.get(action.subnet)
+        others = tuple(one for one in self.actions.values() if one.subnet == action.subnet and one.key != action.key)
+        there = active_pairs(pairs.values()) + coming(others)
         seen = Seen(
             pairs=pairs,
             min_pairs=spec.scaling.min_pairs if spec is not None and spec.scaling is not None else 1,
             nodes=self._rooms(snapshot, now) if action.step is Step.PLACE else (),
             spread=config.placement,
             unreachable=frozenset(self.deaths.since),
-            is_needed=self._is_needed(action, pairs, now),
-            answer=self._answers.get(action.subnet),
+            others=others,
+            is_short=decision is not None and decision.wanted > there,
+            is_in_the_way=self._is_in_the_way(action, pairs, now),
+            answer=self._answers.get(action.key),
             deadlines=Deadlines(ready_s=config.ready_deadline_s, drain_s=config.drain_deadline_s),
         )
         if pair is None or action.step not in LOOKED_AT:
@@ -255,7 +258,6 @@ class Rounds:
         snapshot, placing = self.look(), self.mirror.placing
         draining = frozenset(node for node, order in placing.orders.items() if order.draining_since is not None)
         nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, self.doubt)
-        busy = {*self.actions, *self.malformed}
         subjects = [
             Subject(
                 spec,
@@ -267,26 +269,26 @@ class Rounds:
             for name, spec in snapshot.subnets.items()
             if spec.scaling is not None
         ]
+        readable = [subject for subject in subjects if subject.spec.id not in self.malformed]
         limits = Limits(self.config.max_actions, self.calls.provider)
-        found = plan(subjects, busy, nodes, limits, self.breaker, (time.time(), now))
+        found = plan(readable, self.actions.values(), nodes, limits, self.breaker, (time.time(), now))
         self.breaker = found.breaker
         for action in found.begin:
             self._start(action, now)
         self.problems = (self.doubt,) if self.doubt else ()
-        self._judge(subjects, found.blocked)
+        self._judge(subjects, found)
 
     def _start(self, action: Action, now: float) -> None:
         if not self.store.begin(self.leader, action):
             return
         log.info("%s/%s: %s begins: %s", action.subnet, action.pair, action.kind, action.reason)
-        self.actions[action.subnet] = action
-        self.advance(action.subnet, now)
+        self.actions[action.key] = action
+        self.advance(action.key, now)
 
-    def _judge(self, subjects: list[Subject], blocked: Mapping[str, str]) -> None:
+    def _judge(self, subjects: list[Subject], found: Plan) -> None:
         self.verdicts = {}
         for subject in subjects:
             name = subject.spec.id
-            action = self.actions.get(name)
-            why = self.malformed.get(name) or (action.error if action is not None else "") or blocked.get(name, "")
-            active = sum(pair.state is PairState.ACTIVE for pair in subject.pairs.values())
-            self.verdicts[name] = verdict_of(active, subject.decision, self.loads.get(name, {}), why)
+            why, waits = self.malformed.get(name) or found.blocked.get(name, ""), found.waits.get(name, "")
+            active, load = active_pairs(subject.pairs.values()), self.loads.get(name, {})
+            self.verdicts[name] = verdict_of(active, subject.decision, load, why, waits)

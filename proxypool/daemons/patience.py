@@ -23,8 +23,9 @@ class Patience:
         if not action.error or action.kind is ActionKind.DRAIN or action.opened:
             failed.pop(action.kind, None)
             return
-        _, last_s, _ = failed.get(action.kind, (0.0, 0.0, ""))
-        pause_s = min(LAST_S, max(FIRST_S, 2.0 * last_s))
+        until, last_s, _ = failed.get(action.kind, (0.0, 0.0, ""))
+        # What fails within a pause had begun before it: it is one failure.
+        pause_s = last_s if now < until else min(LAST_S, max(FIRST_S, 2.0 * last_s))
         failed[action.kind] = (now + pause_s, pause_s, action.error)
 
     def waits(self, subnet: str, now: float) -> Mapping[ActionKind, str]:

@@ -1,4 +1,4 @@
-"""Calls to the provider, on threads of their own: the main loop goes on, and a call that hangs holds up one subnet."""
+"""Calls to the provider, on threads of their own: the main loop goes on, and a call that hangs holds up one action."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxypool.core.addressing import KEY_RANGE
 from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.model import NodeSpec, SubnetSpec
-from proxypool.core.scaling.documents import Action
+from proxypool.core.scaling.documents import Action, Key
 from proxypool.core.scaling.leaks import Thing
 from proxypool.core.scaling.placement import CardOffer
 from proxypool.core.scaling.retry import ErrorKind
@@ -64,7 +64,7 @@ class ProviderCalls:
         """Nothing is started. `deadline_s`: of each call."""
         self._provider, self._post, self._count, self._deadline_s = provider, post, count, deadline_s
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._busy: set[str] = set()
+        self._busy: set[Key] = set()
         self._threads = [
             threading.Thread(target=self._run, name=f"provider-{number}", daemon=True) for number in range(THREADS)
         ]
@@ -84,15 +84,15 @@ class ProviderCalls:
         for _ in self._threads:
             self._jobs.put(None)
 
-    def is_busy(self, subnet: str) -> bool:
-        """Whether a call for this subnet is under way."""
-        return subnet in self._busy
+    def is_busy(self, action: Action) -> bool:
+        """Whether a call for this action is under way."""
+        return action.key in self._busy
 
     def ask(self, action: Action, call: Call, pool: Pool) -> None:
-        """Begin a call, unless one for this subnet is under way."""
-        if action.subnet in self._busy:
+        """Begin a call, unless one for this action is under way."""
+        if action.key in self._busy:
             return
-        self._busy.add(action.subnet)
+        self._busy.add(action.key)
 
         def job() -> None:
             answer = self._answer(action, call, pool)
@@ -100,9 +100,9 @@ class ProviderCalls:
 
         self._jobs.put(job)
 
-    def done(self, subnet: str) -> None:
+    def done(self, action: Action) -> None:
         """The answer has arrived."""
-        self._busy.discard(subnet)
+        self._busy.discard(action.key)
 
     def ask_held(self, pool: Pool) -> None:
         """Ask for everything that is held."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from msgspec.structs import replace
 
 from proxypool.core.model import PairSpec, PairState
-from proxypool.core.scaling.documents import Action, ActionKind
+from proxypool.core.scaling.documents import Action, coming
 from proxypool.core.scaling.model import Decision, Observation, ScalingSpec
 from proxypool.core.scaling.policy import History, Parameters, decide
 from proxypool.core.scaling.records import active_pairs
@@ -27,18 +27,18 @@ class Sizing:
         subnet: str,
         scaling: ScalingSpec,
         pairs: Collection[PairSpec],
-        action: Action | None,
+        actions: Collection[Action],
         load: SubnetLoad,
         now: float,
     ) -> Decision:
-        """The policy's word on a subnet. `now`: monotonic seconds."""
+        """The policy's word on a subnet. `actions`: what is done to it. `now`: monotonic seconds."""
         parameters = replace(
             self._parameters, min_pairs=scaling.min_pairs, max_pairs=max(scaling.min_pairs, scaling.max_pairs)
         )
         observation = Observation(
             now=now,
             active=active_pairs(pairs),
-            coming=int(action is not None and action.kind is ActionKind.ADD and not action.opened),
+            coming=coming(actions),
             draining=sum(pair.state is PairState.DRAINING for pair in pairs),
             load=load.load,
             at_least=load.at_least,

@@ -1,8 +1,8 @@
 """What a provider does for the controller: cards in customers' subnets, HaVips and egress addresses.
 
 Providers are found by entry point: see `registry` and docs/providers.md. Calls block, on threads of the controller's,
-several at a time for different subnets; each is given a deadline. Every call is idempotent: asked again for the same
-intent it answers the same and makes nothing twice, also by another controller after a crash in the middle. What is
+several at a time, also for pairs of one subnet; each is given a deadline. Every call is idempotent: asked again for the
+same intent it answers the same and makes nothing twice, also by another controller after a crash in the middle. What is
 released again is already released. No call is on the path of a failover.
 """
 
@@ -114,8 +114,8 @@ class PoolView:
     """By subnet."""
     pairs: Mapping[str, Mapping[str, PairSpec]] = field(default_factory=dict)
     """subnet -> pair id -> spec, of all providers and none."""
-    actions: Mapping[str, Action] = field(default_factory=dict)
-    """Those under way, by subnet."""
+    actions: tuple[Action, ...] = ()
+    """Those under way."""
 
 
 class Provider(Protocol):

@@ -1,7 +1,7 @@
 """The provider `spare`: cards and addresses that are already in the pool and wait to be used.
 
 An operator lists them in the subnet's document `spares`; what a pair or an action names is taken. So nothing is kept
-here but what was answered and is in no document yet: two subnets that ask at the same time never get the same address.
+here but what was answered and is in no document yet: two pairs that ask at the same time never get the same.
 """
 
 from __future__ import annotations
@@ -133,13 +133,11 @@ class Spare:
     def _stock(self) -> _Stock:
         """The pool as it is now; forgets what documents tell by now."""
         view = self._view()
+        under_way = {(action.subnet, action.pair) for action in view.actions}
         for key, given in list(self._given.items()):
-            subnet, pair = key
-            action = view.actions.get(subnet)
-            is_under_way = action is not None and action.pair == pair
-            if given.was_seen and not is_under_way:
+            if given.was_seen and key not in under_way:
                 del self._given[key]
-            given.was_seen = given.was_seen or is_under_way
+            given.was_seen = given.was_seen or key in under_way
         return _Stock(view, self._given)
 
 
@@ -155,7 +153,7 @@ class _Stock:
                 key = (pair.subnet, pair.id)
                 self.providers[key] = pair.provider
                 self._note(key, pair.havip, pair.egress_address, pair.members)
-        for action in view.actions.values():
+        for action in view.actions:
             key = (action.subnet, action.pair)
             if action.provider:
                 self.providers[key] = action.provider

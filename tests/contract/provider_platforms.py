@@ -102,7 +102,7 @@ class SparePlatform:
         return registry.create(ProviderConfig(name="spare"), self._view)
 
     def _view(self) -> PoolView:
-        return PoolView(spares={} if self._is_empty else self._spares, actions=dict(self._actions))
+        return PoolView(spares={} if self._is_empty else self._spares, actions=tuple(self._actions.values()))
 
     def note(self, subnet: str, pair: str, cards: Iterable[MemberSpec], addresses: Addresses | None) -> None:
         key = f"{subnet}/{pair}"

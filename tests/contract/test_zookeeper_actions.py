@@ -13,7 +13,7 @@ from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.errors import Conflict
 from proxypool.adapters.zookeeper.layout import ACTIONS, REPORT, action_suffix
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
-from proxypool.core.documents import decode
+from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Record
 from proxypool.core.model import MemberSpec, PairState, Snapshot
@@ -68,10 +68,23 @@ def state(client: PoolClient, pair: str) -> PairState | None:
 
 
 def test_an_action_begins_once(controller: Controller) -> None:
-    """A subnet has one at a time; it is read as it was written."""
+    """A pair has one at a time, a subnet several; they are read as they were written."""
     assert controller.store.begin(controller.leader, ADD)
     assert not controller.store.begin(controller.leader, replace(ADD, id="2-s1"))
-    assert controller.store.read().actions == {"s1": ADD}
+    other = replace(ADD, pair="p-newer")
+    assert controller.store.begin(controller.leader, other)
+    assert controller.store.read().actions == {("s1", "p-new"): ADD, ("s1", "p-newer"): other}
+
+
+def test_an_action_that_gets_another_pair_stays_where_it_is(controller: Controller, operator: PoolClient) -> None:
+    """As one that fails on a node does, and goes on with others under another name."""
+    controller.store.begin(controller.leader, ADD)
+    anew = replace(ADD, pair="p-other", first="p-new")
+    controller.store.advance(controller.leader, Turn(anew))
+    assert controller.store.read().actions == {("s1", "p-new"): anew}
+    assert operator.store.read_scaling().actions == (anew,)
+    controller.store.advance(controller.leader, Turn(replace(anew, step=Step.DONE)))
+    assert controller.store.read().actions == {}
 
 
 def test_a_pair_and_its_action_are_written_together(controller: Controller, operator: PoolClient) -> None:
@@ -82,7 +95,7 @@ def test_a_pair_and_its_action_are_written_together(controller: Controller, oper
     made = operator.store.read_snapshot().pairs["s1"]["p-new"]
     assert (made.state, made.provider, made.members) == (PairState.PREPARING, "fake", ADD.members)
     assert operator.exists("subnets/s1/pairs/p-new/election")
-    assert controller.store.read().actions == {"s1": after}
+    assert controller.store.read().actions == {ADD.key: after}
 
 
 def test_what_an_operator_could_not_write_is_refused(controller: Controller) -> None:
@@ -91,7 +104,7 @@ def test_what_an_operator_could_not_write_is_refused(controller: Controller) -> 
     taken = replace(ADD, havip=pair_request(1).havip)
     with pytest.raises(InvalidInput, match="in use by pair s1/p1"):
         controller.store.advance(controller.leader, Turn(taken, PutPair()))
-    assert controller.store.read().actions == {"s1": ADD}
+    assert controller.store.read().actions == {ADD.key: ADD}
 
 
 def test_a_state_changes_only_while_enough_others_are_active(controller: Controller, operator: PoolClient) -> None:
@@ -162,7 +175,7 @@ def test_a_deposed_leader_writes_nothing(controller: Controller, operator: PoolC
     ):
         with pytest.raises(Deposed):
             act()
-    assert controller.store.read().actions == {"s1": ADD}
+    assert controller.store.read().actions == {ADD.key: ADD}
     assert state(operator, "p-new") is None
     assert not operator.exists(REPORT)
 
@@ -180,16 +193,18 @@ def test_an_action_that_is_over_becomes_a_record(controller: Controller, operato
 def test_an_action_that_cannot_be_read_stops_no_other(controller: Controller, operator: PoolClient) -> None:
     """It is named, and left alone."""
     controller.store.begin(controller.leader, ADD)
-    operator.make(f"{ACTIONS}/s2", b"{}")
+    operator.make(f"{ACTIONS}/s2_p1", b"{}")
+    operator.make(f"{ACTIONS}/s3_p1", encode(ADD))
     found = controller.store.read()
-    assert found.actions == {"s1": ADD}
-    assert list(found.malformed) == ["s2"]
+    assert found.actions == {ADD.key: ADD}
+    assert list(found.malformed) == ["s2", "s3"]
+    assert found.malformed["s3"].endswith("/s3_p1 is about pair s1/p-new")
 
 
 def test_an_action_that_somebody_removed_is_not_written_again(controller: Controller, operator: PoolClient) -> None:
     """And what it would have done to a pair is not done."""
     controller.store.begin(controller.leader, ADD)
-    operator.delete(action_suffix("s1"))
+    operator.delete(action_suffix(ADD.key))
     with pytest.raises(Conflict, match="removed by somebody else"):
         controller.store.advance(controller.leader, Turn(ADD, PutPair()))
     assert state(operator, "p-new") is None

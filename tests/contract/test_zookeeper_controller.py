@@ -21,7 +21,7 @@ from proxypool.core.scaling.documents import Report
 from proxypool.core.scaling.model import ScalingMode
 from proxypool.core.scaling.requests import ScalingRequest
 from tests.contract.conftest import Connect
-from tests.contract.controllers import LIMIT, Controller, Nodes, spares
+from tests.contract.controllers import LIMIT, NODES, Controller, Nodes, spares
 from tests.contract.zk import PoolClient, ZooKeeperServer, free_port, subnet_request, wait_until
 
 Start = Callable[..., Controller]
@@ -122,6 +122,43 @@ def test_no_host_is_sent_to_a_pair_that_is_not_ready(empty: PoolClient, nodes: N
     assert [pair.state for pair in pairs(empty)] == [PairState.PREPARING]
     nodes.is_ready = True
     wait_until(is_settled(empty, 1), "it is opened")
+
+
+def test_pairs_are_added_together(empty: PoolClient, nodes: Nodes, start: Start) -> None:
+    """Three that are missing are all prepared before the first is opened; no node is in two of them, and nobody's
+    HaVip or card is another's.
+    """
+    nodes.is_ready = False
+    size(empty, 3)
+    start()
+    wait_until(lambda: len(pairs(empty)) == 3, "three pairs come", 30.0)
+    assert {pair.state for pair in pairs(empty)} == {PairState.PREPARING}
+    assert sorted(actions(empty)) == sorted(f"s1_{pair.id}" for pair in pairs(empty))
+    told = report(empty).subnets["s1"]
+    assert (told.active, told.wanted, told.blocked, told.waits) == (0, 3, "", "")
+    nodes.is_ready = True
+    wait_until(is_settled(empty, 3), "all are open")
+    assert {member.node for pair in pairs(empty) for member in pair.members} == set(NODES)
+    assert len({pair.havip for pair in pairs(empty)}) == 3
+    assert [(one.pairs_before, one.pairs_after) for one in records(empty)] == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_pairs_come_while_another_one_drains(empty: PoolClient, nodes: Nodes, start: Start) -> None:
+    """Its connections may last for an hour; the load that grows meanwhile does not wait for them."""
+    nodes.connections = 7
+    size(empty, 2)
+    start()
+    wait_until(is_settled(empty, 2), "two pairs", 30.0)
+    leaving, _ = pairs(empty)
+    size(empty, 1)
+    empty.store.drain_pair("s1", leaving.id, time.time())
+    wait_until(lambda: actions(empty) == (f"s1_{leaving.id}",), "its removal is under way")
+    size(empty, 2)
+    wait_until(lambda: active(empty) == 2 and len(actions(empty)) == 1, "another one has come", 20.0)
+    assert state(empty, leaving.id) is PairState.DRAINING
+    nodes.connections = 0
+    wait_until(is_settled(empty, 2), "the first one is gone")
+    assert leaving.id not in {pair.id for pair in pairs(empty)}
 
 
 def test_the_load_adds_pairs(empty: PoolClient, nodes: Nodes, start: Start) -> None:

@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from proxypool.adapters.zookeeper import Extent, NotFound, PoolHistory, PoolMirror, PoolSession
+from proxypool.adapters.zookeeper.layout import action_suffix
 from proxypool.cli.main import app
 from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.documents import encode
+from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Record
 from proxypool.core.model import Alive, MemberSpec, NodeSpec, PairState, Snapshot
@@ -202,12 +204,12 @@ def test_spares_are_added_once_and_not_removed_while_they_are_used(operator: Poo
         edits.remove_spares("s1", {card_of("node-a", "eni1")}, ())
     for suffix in ("controller", "controller/actions"):
         operator.make(suffix)
-    operator.make("controller/actions/s1", encode(an_action(havip=SPARES.havips[0], members=SPARES.members[:1])))
+    operator.make(action_suffix(("s1", "p2")), encode(an_action(havip=SPARES.havips[0], members=SPARES.members[:1])))
     with pytest.raises(InvalidInput, match=r"address 192.168.4.200 is in use by add of s1/p2"):
         edits.remove_spares("s1", (), SPARES.havips)
     with pytest.raises(InvalidInput, match="no spare of subnet s1"):
         edits.remove_spares("s1", {card_of("node-z", "eni1")}, ())
-    operator.delete("controller/actions/s1")
+    operator.delete(action_suffix(("s1", "p2")))
     edits.remove_spares("s1", {card_of("node-c", "eni9")}, SPARES.havips)
     left, _ = edits.spares("s1")["s1"]
     assert [member.node for member in left.members] == ["node-d", "node-a", "node-b"]
@@ -303,12 +305,13 @@ def test_nodes_and_hosts_are_not_woken_by_scaling(nodes: PoolClient, follow: Fol
 def test_the_view_has_what_the_controller_says_and_does(nodes: PoolClient) -> None:
     """And reading sizes alone has it too, without the rest."""
     controller(nodes, s1=SubnetVerdict(active=1, wanted=2, asked=2, cause="load"))
-    nodes.make("controller/actions/s1", encode(an_action()))
+    for pair in ("p2", "p3"):
+        nodes.make(action_suffix(("s1", pair)), encode(an_action(pair=pair)))
     view, sizes = nodes.store.read_view(), nodes.store.read_scaling()
     assert (view.controllers, sizes.controllers) == (1, 1)
     assert view.report == sizes.report
     assert view.actions == sizes.actions
-    assert view.actions["s1"].step is Step.READY
+    assert [(one.pair, one.step) for one in view.actions] == [("p2", Step.READY), ("p3", Step.READY)]
     assert set(sizes.snapshot.pairs["s1"]) == {"p1"}
     assert not sizes.snapshot.nodes
 
@@ -317,7 +320,7 @@ def test_the_view_has_what_the_controller_says_and_does(nodes: PoolClient) -> No
     ("suffix", "hint"),
     [
         ("controller/report", "remove it, or upgrade"),
-        ("controller/actions/s1", "remove it, or upgrade"),
+        ("controller/actions/s1_p2", "remove it, or upgrade"),
         ("nodes/node-a/orders", "proxypool node cordon"),
         ("subnets/s1/spares", "proxypool pool apply"),
     ],
@@ -482,13 +485,26 @@ def test_history_shows_changes_of_size_and_of_masters(operator: PoolClient, cli:
     assert len(json.loads(cli("scale", "history", "-o", "json"))["items"]) == 3
 
 
+def test_a_subnet_stays_while_something_is_done_to_it(operator: PoolClient, cli: Callable[..., str]) -> None:
+    """What an action acquires would be for a subnet that is gone. Its name says enough, if it cannot be read."""
+    controller(operator)
+    operator.store.remove_pair("s1", "p1", frozenset(Risk))
+    operator.make(action_suffix(("s1", "p2")), b"{")
+    operator.make(action_suffix(("s10", "p3")), encode(an_action()))
+    told = cli("subnet", "remove", "s1", "--yes", code=1)
+    assert "the controller is at work on subnet s1 (pair p2)" in told
+    assert "`proxypool scale set s1 --mode off`" in told
+    operator.delete(action_suffix(("s1", "p2")))
+    assert cli("subnet", "remove", "s1", "--yes") == "removed subnet s1\n"
+
+
 def test_a_pair_that_is_being_prepared(operator: PoolClient, cli: Callable[..., str]) -> None:
     """It is shown as that, is no fault while somebody works on it, and can be removed without a risk."""
     operator.make("subnets/s1/hosts/host1")
     document = json.loads(operator.get("subnets/s1/pairs/p1"))
     operator.put("subnets/s1/pairs/p1", json.dumps({**document, "state": "preparing", "provider": "spare"}).encode())
     controller(operator)
-    operator.make("controller/actions/s1", encode(an_action(pair="p1")))
+    operator.make(action_suffix(("s1", "p1")), encode(an_action(pair="p1")))
     status = cli("status")
     assert "PP001" not in status
     assert "PP017 no-active-pair s1: no pair is active yet" in status
@@ -496,7 +512,7 @@ def test_a_pair_that_is_being_prepared(operator: PoolClient, cli: Callable[..., 
     assert "provider:" in cli("pair", "show", "s1", "p1")
     assert cli("pair", "undrain", "s1", "p1") == "pair s1/p1 is not draining\n"
     assert operator.store.read_snapshot().pairs["s1"]["p1"].state is PairState.PREPARING
-    operator.delete("controller/actions/s1")
+    operator.delete(action_suffix(("s1", "p1")))
     assert "PP024 scaling-stuck s1/p1: is being prepared and nobody works on it" in cli("status")
     assert "it is being prepared: it has no connections" in cli("pair", "remove", "s1", "p1", "--dry-run")
     assert cli("pair", "remove", "s1", "p1", "--yes") == "removed pair s1/p1\n"

@@ -71,7 +71,7 @@ def wait_size(lab: Lab, wanted: Callable[[dict[str, Any]], bool], within_s: floa
 
 def is_still(size: dict[str, Any]) -> bool:
     """Nothing comes or goes."""
-    return size["action"] is None and not size["coming"] and not size["draining"]
+    return not size["actions"] and not size["coming"] and not size["draining"]
 
 
 def leader(lab: Lab) -> str:

@@ -13,7 +13,7 @@ from proxypool.core.draining import Left
 from proxypool.core.model import MemberSpec, PairSpec, PairState, SubnetSpec
 from proxypool.core.scaling.action import step
 from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, coming
 from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSpec
 from proxypool.core.scaling.placement import CardOffer, NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
@@ -97,7 +97,7 @@ class World:
 
     subnets: dict[str, SubnetSpec] = field(default_factory=dict)
     pairs: dict[str, dict[str, PairSpec]] = field(default_factory=dict)
-    actions: dict[str, Action] = field(default_factory=dict)
+    actions: dict[Key, Action] = field(default_factory=dict)
     finished: list[Action] = field(default_factory=list)
     provider: FakeProvider = field(default_factory=FakeProvider)
     dead: set[str] = field(default_factory=set)
@@ -110,7 +110,7 @@ class World:
     """After so many more acts (commits, calls) the process ends."""
     now: float = 1_800_000_000.0
     deaths: Deaths = field(default_factory=Deaths)
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[Key, Answer] = field(default_factory=dict)
     breaker: Breaker = field(default_factory=new_breaker)
     patience: Patience = field(default_factory=Patience)
 
@@ -144,8 +144,8 @@ class World:
 
     def _round(self) -> None:
         self.deaths = self.deaths.seen(list(NODES), set(NODES) - self.dead, self.now)
-        for subnet in list(self.actions):
-            self._advance(subnet)
+        for key in list(self.actions):
+            self._advance(key)
         self._begin()
 
     def _begin(self) -> None:
@@ -162,7 +162,7 @@ class World:
         ]
         found = plan(
             subjects,
-            set(self.actions),
+            self.actions.values(),
             nodes,
             Limits(4, PROVIDER),
             self.breaker,
@@ -170,19 +170,25 @@ class World:
         )
         self.breaker = found.breaker
         for action in found.begin:
-            assert action.subnet not in self.actions, "one action a subnet"
-            self.actions[action.subnet] = action
+            assert action.key not in self.actions, "one action in one place"
+            others = self._others(action)
+            assert action.kind is ActionKind.ADD or not others, "drains and replacements begin alone"
+            self.actions[action.key] = action
             self._act()
-            self._advance(action.subnet)
+            self._advance(action.key)
 
-    def _advance(self, subnet: str) -> None:
+    def _others(self, action: Action) -> tuple[Action, ...]:
+        return tuple(one for one in self.actions.values() if one.subnet == action.subnet and one.key != action.key)
+
+    def _advance(self, key: Key) -> None:
         for _ in range(40):
-            action = self.actions[subnet]
+            action = self.actions[key]
             turn = step(action, self._seen(action), self.now)
-            self.answers.pop(subnet, None)
+            assert turn.action.key == key, "its place does not change"
+            self.answers.pop(key, None)
             if turn.action.step is Step.DONE:
                 self._write(action, turn.write)
-                del self.actions[subnet]
+                del self.actions[key]
                 self.finished.append(turn.action)
                 self.patience.ended(turn.action, self.now)
                 self._act()
@@ -190,15 +196,15 @@ class World:
             if turn.action != action or turn.write is not None:
                 if not self._write(action, turn.write):
                     return
-                self.actions[subnet] = turn.action
+                self.actions[key] = turn.action
                 self._act()
                 continue
             if turn.call is None:
                 return
-            answer = self.provider.call(subnet, action.pair, turn.call)
+            answer = self.provider.call(action.subnet, action.pair, turn.call)
             self._act()
-            self.answers[subnet] = answer
-        raise AssertionError(f"{self.actions[subnet]} turns for ever")
+            self.answers[key] = answer
+        raise AssertionError(f"{self.actions[key]} turns for ever")
 
     def _seen(self, action: Action) -> Seen:
         pair = self.pairs[action.subnet].get(action.pair)
@@ -212,10 +218,25 @@ class World:
             readiness=Readiness(() if is_fit else ("not yet",), unfit),
             left=Left(0 if self.is_empty else 5),
             unreachable=frozenset(self.dead),
-            is_needed=self.wanted[action.subnet] > self.active(action.subnet)
-            and ActionKind.ADD not in self.patience.waits(action.subnet, self.now),
-            answer=self.answers.get(action.subnet),
+            others=self._others(action),
+            is_short=self.wanted[action.subnet] > self.active(action.subnet) + coming(self._others(action)),
+            is_in_the_way=bool(self._dead_pairs(action)),
+            answer=self.answers.get(action.key),
         )
+
+    def _dead_pairs(self, action: Action) -> list[str]:
+        """Pairs besides the action's own that a replacement would be begun for."""
+        carriers = {m.node for pairs in self.pairs.values() for pair in pairs.values() for m in pair.members}
+        dead = frozenset[str]() if self.deaths.doubt(carriers) else self.deaths.dead(DEAD_AFTER_S, self.now)
+        if ActionKind.REPLACE in self.patience.waits(action.subnet, self.now):
+            return []
+        return [
+            name
+            for name, pair in self.pairs[action.subnet].items()
+            if name != action.pair
+            and pair.state is PairState.ACTIVE
+            and any(member.node in dead for member in pair.members)
+        ]
 
     def _rooms(self) -> tuple[NodeRoom, ...]:
         count = dict.fromkeys(NODES, 0)
@@ -233,6 +254,8 @@ class World:
         match write:
             case PutPair():
                 assert action.havip is not None
+                taken = {member.node for pair in pairs.values() for member in pair.members}
+                assert not taken & {member.node for member in action.members}, "a node in two pairs of a subnet"
                 pairs[action.pair] = PairSpec(
                     id=action.pair,
                     subnet=action.subnet,

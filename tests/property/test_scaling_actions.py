@@ -35,7 +35,7 @@ class ScalingMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.world.now += seconds
 
-    @rule(subnet=st.integers(0, 1), wanted=st.integers(1, 3))
+    @rule(subnet=st.integers(0, 1), wanted=st.integers(1, 4))
     def load(self, subnet: int, wanted: int) -> None:
         name = sorted(self.world.subnets)[subnet % len(self.world.subnets)]
         scaling = self.world.subnets[name].scaling
@@ -67,6 +67,17 @@ class ScalingMachine(RuleBasedStateMachine):
     @rule(is_ready=st.booleans(), is_empty=st.booleans())
     def pairs_come_up_or_empty(self, *, is_ready: bool, is_empty: bool) -> None:
         self.world.is_ready, self.world.is_empty = is_ready, is_empty
+
+    @invariant()
+    def no_node_is_chosen_twice(self) -> None:
+        """By pairs and actions of one subnet; in the middle of an action its own pair is one with it."""
+        for subnet, pairs in self.world.pairs.items():
+            users = {name: {member.node for member in pair.members} for name, pair in pairs.items()}
+            for action in self.world.actions.values():
+                if action.subnet == subnet:
+                    users.setdefault(action.pair, set()).update(action.nodes)
+            chosen = [node for nodes in users.values() for node in nodes]
+            assert len(chosen) == len(set(chosen)), users
 
     @invariant()
     def nothing_acquired_is_unknown(self) -> None:

@@ -51,7 +51,7 @@ def status_of(*pairs: PairSpec, roles: dict[str, str], action: Action | None = A
                 )
     documents = snapshot(pairs=pairs, hosts=[host()], elections={"s1/p1": candidates("n1", "n2")})
     alive = {name: host_alive() for name in ("n1", "n2", "n3", "n4")}
-    actions = {} if action is None else {"s1": action}
+    actions = () if action is None else (action,)
     return assemble(PoolView(pool="p", snapshot=documents, statuses=published, nodes_alive=alive, actions=actions), NOW)
 
 

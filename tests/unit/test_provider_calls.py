@@ -1,4 +1,4 @@
-"""Calls to the provider: what its errors mean, and that one subnet has one call at a time."""
+"""Calls to the provider: what its errors mean, and that one action has one call at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
 
 import pytest
+from msgspec.structs import replace
 
 from proxypool.core.model import MemberSpec, NodeSpec, SubnetSpec
 from proxypool.core.scaling.documents import Action, ActionKind, Step
@@ -113,7 +114,7 @@ class Bench:
         self.calls.ask(ACTION, call, pool)
         message = self.inbox.get(timeout=5)
         assert isinstance(message, ProviderAnswered)
-        self.calls.done("s1")
+        self.calls.done(ACTION)
         return message.answer
 
     def next_release(self) -> tuple[object, ...]:
@@ -183,12 +184,13 @@ def test_a_subnet_that_is_gone_gets_its_cards_released(bench: Bench) -> None:
     assert bench.provider.asked == [("release", "s1", "p1", "n1")]
 
 
-def test_a_call_that_hangs_holds_up_its_own_subnet_only(bench: Bench) -> None:
+def test_a_call_that_hangs_holds_up_its_own_action_only(bench: Bench) -> None:
+    """Not the subnet's others."""
     bench.provider.may_answer.clear()
     bench.calls.ask(ACTION, AskOffers(), POOL)
     bench.calls.ask(ACTION, AskOffers(), POOL)
-    assert bench.calls.is_busy("s1")
-    assert not bench.calls.is_busy("s2")
+    assert bench.calls.is_busy(ACTION)
+    assert not bench.calls.is_busy(replace(ACTION, pair="p2"))
     bench.provider.may_answer.set()
     assert isinstance(bench.inbox.get(timeout=5), ProviderAnswered)
     assert bench.inbox.empty()
@@ -224,7 +226,7 @@ def test_what_nothing_needs_is_released_when_it_is_found_twice(bench: Bench) -> 
 def test_after_a_failure_a_subnet_is_left_alone_longer_each_time() -> None:
     """Until something succeeds. Other kinds of actions do not wait."""
     patience = Patience()
-    failed = Action(**{name: getattr(ACTION, name) for name in ACTION.__struct_fields__} | {"error": "no room"})
+    failed = replace(ACTION, error="no room")
     patience.ended(failed, 0.0)
     assert patience.waits("s1", 5.0) == {ActionKind.ADD: "no room (tried again in 5 s)"}
     assert patience.waits("s1", 10.0) == patience.waits("s2", 5.0) == {}
@@ -233,3 +235,13 @@ def test_after_a_failure_a_subnet_is_left_alone_longer_each_time() -> None:
     patience.ended(ACTION, 30.0)
     patience.ended(failed, 40.0)
     assert patience.waits("s1", 50.0) == {}
+
+
+def test_what_fails_together_is_one_failure() -> None:
+    """Five pairs that find no room do not make the sixth wait for minutes."""
+    patience = Patience()
+    failed = replace(ACTION, error="no room")
+    for _ in range(5):
+        patience.ended(failed, 0.0)
+    assert patience.waits("s1", 5.0) == {ActionKind.ADD: "no room (tried again in 5 s)"}
+    assert patience.waits("s1", 10.0) == {}

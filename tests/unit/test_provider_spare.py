@@ -61,7 +61,7 @@ class Pool:
         self.view = replace(self.view, pairs=by_subnet)
 
     def act(self, *actions: Action) -> None:
-        self.view = replace(self.view, actions={one.subnet: one for one in actions})
+        self.view = replace(self.view, actions=actions)
 
     def spare(self) -> Spare:
         return Spare(lambda: self.view)

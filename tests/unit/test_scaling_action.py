@@ -183,15 +183,39 @@ def test_a_member_that_cannot_be_reached_keeps_its_pair_until_the_deadline() -> 
 def test_a_draining_pair_is_opened_again_when_the_load_asks_for_it() -> None:
     """There is nothing quicker."""
     start = action(Step.WAIT, ActionKind.DRAIN, **ACQUIRED)
-    turn = step(start, seen(ours(PairState.DRAINING), OTHER, is_needed=True), NOW)
+    turn = step(start, seen(ours(PairState.DRAINING), OTHER, is_short=True), NOW)
     assert (turn.action.step, turn.write) == (Step.DONE, SetState("p1", PairState.ACTIVE))
 
 
 def test_a_pair_of_a_dead_node_is_not_opened_again() -> None:
-    """The action steps aside, so that a new pair can come."""
-    start = action(Step.WAIT, ActionKind.REPLACE, opened="p9", **ACQUIRED)
-    turn = step(replace(start, reason="dead-node"), seen(ours(PairState.DRAINING), OTHER, is_needed=True), NOW)
+    """The action steps aside for another replacement; pairs that the load asks for come beside it."""
+    start = replace(action(Step.WAIT, ActionKind.REPLACE, opened="p9", **ACQUIRED), reason="dead-node")
+    assert step(start, seen(ours(PairState.DRAINING), OTHER, is_short=True, left=Left(5)), NOW) == Turn(start)
+    turn = step(start, seen(ours(PairState.DRAINING), OTHER, is_in_the_way=True), NOW)
     assert (turn.action.step, turn.write) == (Step.DONE, None)
+
+
+def test_a_node_is_in_one_pair_of_a_subnet() -> None:
+    """Also of those that others have only chosen."""
+    rooms = tuple(NodeRoom(f"n{number}") for number in range(1, 7))
+    offers = Offered({room.name: CardOffer(None) for room in rooms})
+    other = replace(action(Step.ACQUIRE, nodes=("n3", "n4")), pair="p9")
+    turn = step(action(Step.PLACE), Seen({"p2": OTHER}, nodes=rooms, others=(other,), answer=offers), NOW)
+    assert set(turn.action.nodes) == {"n5", "n6"}
+    turn = step(action(Step.PLACE), Seen({"p2": OTHER}, nodes=rooms[:5], others=(other,), answer=offers), NOW)
+    assert "2 serving the subnet already, 2 with another pair of the subnet on its way" in turn.action.error
+
+
+def test_an_action_keeps_its_place_when_its_pair_gets_another_name() -> None:
+    """And the name is nobody else's."""
+    start = action(Step.AGAIN, provider="", refused=("n2",))
+    first = step(start, seen(), NOW).action
+    assert (start.key, first.key) == (("s1", "p1"), ("s1", "p1"))
+    rival = step(replace(start, pair="p8"), seen(others=(first,)), NOW).action
+    assert len({"p1", "p8", first.pair, rival.pair}) == 4
+    assert step(replace(first, step=Step.AGAIN), seen(), NOW).action.key == ("s1", "p1")
+    replacing = action(Step.OPEN, ActionKind.REPLACE, leaving="p2", **ACQUIRED)
+    assert step(replacing, seen(ours(PairState.PREPARING), OTHER), NOW).action.key == ("s1", "p1")
 
 
 def test_the_last_active_pair_is_not_drained() -> None:

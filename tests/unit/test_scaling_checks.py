@@ -60,7 +60,7 @@ def checks(
         snapshot=documents(scaling),
         statuses={"s1/p1": served},
         nodes_alive={"n1": alive, "n2": alive},
-        actions={"s1": action} if action else {},
+        actions=(action,) if action else (),
         report=report if age_s >= 0 else None,
         controllers=controllers,
     )

@@ -40,11 +40,11 @@ def subject(spec: SubnetSpec, *pairs: PairSpec, wanted: int | None = None, **fie
 def planned(
     *subjects: Subject,
     nodes: Nodes = NOBODY,
-    busy: tuple[str, ...] = (),
+    actions: tuple[Action, ...] = (),
     limits: Limits | None = None,
     breaker: Breaker | None = None,
 ) -> Plan:
-    return plan(subjects, busy, nodes, limits or Limits(), breaker or new_breaker(), CLOCK)
+    return plan(subjects, actions, nodes, limits or Limits(), breaker or new_breaker(), CLOCK)
 
 
 def begun(found: Plan) -> list[tuple[str, str, str, Step]]:
@@ -70,11 +70,70 @@ def test_the_load_is_followed_in_mode_enforce_only() -> None:
     assert begun(planned(subject(observed, P1, wanted=2), subject(observed, P1, P2, wanted=1))) == []
 
 
-def test_nothing_begins_while_a_subnet_is_paused_or_has_an_action() -> None:
+def test_nothing_begins_while_a_subnet_is_paused() -> None:
     spec = scaled(least=2, paused_since=1.0)
     found = planned(subject(spec, P1))
     assert (begun(found), found.blocked["s1"]) == ([], "paused: end it with `proxypool scale resume s1`")
-    assert begun(planned(subject(scaled(least=2), P1), busy=("s1",))) == []
+
+
+def test_all_pairs_that_are_missing_are_added_together() -> None:
+    """As many as are wanted beyond those that there are and that are coming, each under a name of its own."""
+    found = planned(subject(scaled(), P1, wanted=5))
+    assert begun(found) == [("s1", "add", "load", Step.PLACE)] * 4
+    assert len({one.pair for one in found.begin}) == len({one.id for one in found.begin}) == 4
+    assert (found.blocked, found.waits) == ({}, {})
+    again = planned(subject(scaled(), P1, wanted=5), actions=found.begin)
+    assert begun(again) == []
+    more = planned(subject(scaled(), P1, wanted=6), actions=found.begin)
+    assert [one.pair in {other.pair for other in found.begin} for one in more.begin] == [False]
+    first, *others = begun(planned(subject(scaled(least=3), wanted=4)))
+    assert (first, others) == (
+        ("s1", "add", "min-pairs", Step.PLACE),
+        [first, first, ("s1", "add", "load", Step.PLACE)],
+    )
+
+
+def test_no_more_begin_than_the_pool_allows_and_every_subnet_gets_one_first() -> None:
+    subjects = (subject(scaled("s1"), P1, wanted=5), subject(scaled("s2"), P1, wanted=2))
+    found = planned(*subjects, limits=Limits(max_actions=4), actions=(_action(subnet="s9"),))
+    assert [one.subnet for one in found.begin] == ["s1", "s2", "s1"]
+    assert found.waits == {"s1": "4 actions are under way in the pool: its turn comes after them"}
+    assert found.blocked == {}
+
+
+def test_pairs_are_added_beside_a_drain_or_a_replacement() -> None:
+    """Either may take an hour."""
+    going = of_nodes("p3", "n5", "n6", PairState.DRAINING)
+    for kind, at in ((ActionKind.DRAIN, Step.WAIT), (ActionKind.REPLACE, Step.READY)):
+        beside = _action(kind=kind, step=at, pair="p3")
+        found = planned(subject(scaled(), P1, going, wanted=3), actions=(beside,))
+        assert begun(found) == [("s1", "add", "load", Step.PLACE)] * 2
+
+
+def test_drains_and_replacements_begin_alone() -> None:
+    """Not beside a pair that comes, nor beside each other."""
+    nodes = Nodes(dead=frozenset({"n1"}))
+    for kind in ActionKind:
+        beside = _action(kind=kind, step=Step.ACQUIRE, pair="p9")
+        assert begun(planned(subject(scaled(), P1, P2, wanted=1), actions=(beside,))) == []
+        assert begun(planned(subject(scaled(), P1, P2), nodes=nodes, actions=(beside,))) == []
+    short = subject(scaled(), P1, P2, wanted=3)
+    assert [one.kind for one in planned(short, nodes=nodes).begin] == [ActionKind.ADD]
+
+
+def test_drains_that_wait_keep_no_pair_from_coming() -> None:
+    """Only other drains: connections may take an hour to end, and a subnet that nobody serves has not that long."""
+    waiting = tuple(
+        _action(kind=ActionKind.DRAIN, step=Step.WAIT, subnet=f"t{number}", pair="p1") for number in range(3)
+    )
+    subjects = (subject(scaled("s1"), P1, P2, wanted=1), subject(scaled("s4")))
+    found = planned(*subjects, actions=waiting, limits=Limits(max_actions=3))
+    assert [one.subnet for one in found.begin] == ["s4"]
+    assert "its turn comes" in found.waits["s1"]
+    assert [one.subnet for one in planned(*subjects, actions=waiting, limits=Limits(max_actions=5)).begin] == [
+        "s4",
+        "s1",
+    ]
 
 
 def test_what_an_operator_made_goes_last() -> None:
@@ -118,7 +177,8 @@ def test_replacements_begin_one_after_the_other() -> None:
     subjects = [subject(scaled(f"s{number}"), P1) for number in range(9)]
     found = planned(*subjects, nodes=nodes, limits=Limits(max_actions=100))
     assert len(found.begin) == 4
-    assert "one after the other" in found.blocked["s8"]
+    assert "one after the other" in found.waits["s8"]
+    assert found.blocked == {}
     assert plan(subjects, (), nodes, Limits(), found.breaker, (CLOCK[0], CLOCK[1] + 10.0)).begin[0].subnet == "s0"
 
 
@@ -130,9 +190,9 @@ def test_what_is_most_urgent_comes_first() -> None:
         subject(scaled("s3", least=2), P1),
         subject(scaled("s4")),
     )
-    found = planned(*subjects, busy=("s9",), limits=Limits(max_actions=3))
+    found = planned(*subjects, actions=(_action(subnet="s9"),), limits=Limits(max_actions=3))
     assert [one.subnet for one in found.begin] == ["s4", "s3"]
-    assert found.blocked["s1"] == "3 actions are under way in the pool: its turn comes after them"
+    assert found.waits["s1"] == "3 actions are under way in the pool: its turn comes after them"
 
 
 def test_what_failed_is_not_begun_again_at_once_and_nothing_else_waits_for_it() -> None:
@@ -151,6 +211,8 @@ def test_pairs_without_an_action_are_taken_up() -> None:
     going = of_nodes("p3", "n5", "n6", PairState.DRAINING)
     assert begun(planned(subject(scaled(), P1, going))) == [("s1", "drain", "left-over", Step.DRAIN)]
     assert begun(planned(subject(scaled(), P1, replace(going, provider="")))) == []
+    worked_on = _action(kind=ActionKind.REPLACE, step=Step.READY, pair="p3", leaving="p1")
+    assert begun(planned(subject(scaled(), P1, coming, wanted=1), actions=(worked_on,))) == []
 
 
 def test_a_node_is_dead_after_it_was_not_seen_for_long_enough() -> None:
@@ -211,6 +273,15 @@ def test_a_record_tells_what_became_of_an_action() -> None:
     assert record is not None
     assert (record.kind, record.pair, record.note, record.pairs_after) == ("replace", "p2", "in place of pair p1", 1)
     assert record_of(Turn(_action(step=Step.DONE, error="no room")), {}, "c1", 130.0) is None
+
+
+def test_pairs_that_come_together_are_counted_one_by_one() -> None:
+    """Whichever is opened first."""
+    over = _action(step=Step.DONE, opened="p3", pair="p3", pairs_before=1)
+    there = {"p1": P1, "p2": P2, "p3": of_nodes("p3", "n5", "n6", PairState.PREPARING)}
+    record = record_of(Turn(over, SetState("p3", PairState.ACTIVE)), there, "c1", 130.0)
+    assert record is not None
+    assert (record.pairs_before, record.pairs_after) == (2, 3)
 
 
 def test_a_report_that_is_too_large_tells_what_is_out_of_the_ordinary() -> None:

@@ -102,7 +102,7 @@ def test_spares_that_are_there_are_there_once() -> None:
 def test_who_uses_what() -> None:
     """The subnet's pairs, and the action under way."""
     used = pair("p2", members=CARDS, havip=str(HAVIP), egress=str(EGRESS))
-    users = taken("s1", snapshot(pairs=[used]), None)
+    users = taken("s1", snapshot(pairs=[used]), ())
     assert users.cards[card_of("n3", "Eth9")] == "s1/p2"
     assert users.addresses == {HAVIP: "s1/p2", EGRESS: "s1/p2"}
     action = Action(
@@ -116,8 +116,8 @@ def test_who_uses_what() -> None:
         step_since=0.0,
         members=CARDS,
     )
-    assert taken("s1", snapshot(), action).cards[card_of("n4", "eth9")] == "add of s1/p3"
-    assert taken("s2", snapshot(pairs=[used]), None).cards == {}
+    assert taken("s1", snapshot(), (action,)).cards[card_of("n4", "eth9")] == "add of s1/p3"
+    assert taken("s2", snapshot(pairs=[used]), ()).cards == {}
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_what_a_pair_of_the_subnet_uses_may_be_among_its_spares() -> None:
 
 def test_a_spare_in_use_stays() -> None:
     """Until its pair is gone; what is no spare is a mistake."""
-    nobody = taken("s1", snapshot(), None)
+    nobody = taken("s1", snapshot(), ())
     left = without_spares(SPARES, {card_of("n3", "ETH9")}, (HAVIP, EGRESS), nobody, "s1")
     assert left == Spares(members=CARDS[1:])
-    users = taken("s1", snapshot(pairs=[pair("p2", members=CARDS, havip=str(HAVIP))]), None)
+    users = taken("s1", snapshot(pairs=[pair("p2", members=CARDS, havip=str(HAVIP))]), ())
     with pytest.raises(InvalidInput, match="card eth9 of node n3 is in use by s1/p2"):
         without_spares(SPARES, {card_of("n3", "eth9")}, (), users, "s1")
     with pytest.raises(InvalidInput, match=r"address 10\.0\.0\.1 is no spare of subnet s1"):

@@ -54,7 +54,7 @@ GROWING = SubnetScale(
     cause="load",
     signal="conntrack",
     load={"conntrack": 1.62, "bytes": 0.4, "ports": None},
-    action=ADDING,
+    actions=(ADDING,),
 )
 HELD = SubnetScale(
     id="s2",
@@ -228,7 +228,7 @@ def test_the_plan() -> None:
 
 def test_the_plan_of_a_subnet_that_nobody_has_looked_at() -> None:
     """As it was only just given a size, or scaling is off."""
-    new = replace(GROWING, action=None, wanted=None, asked=None, cause=None, signal=None, load={})
+    new = replace(GROWING, actions=(), wanted=None, asked=None, cause=None, signal=None, load={})
     off = replace(new, id="s2", mode="off")
     assert plan_text(replace(ALL, subnets=(new, off))).splitlines() == [
         "s1: nothing: the controller's report says nothing of it",
@@ -265,9 +265,9 @@ def test_explain_says_first_that_it_may_be_old(state: ControllerState, first: st
         (replace(PAUSED, wanted=3), "for 5m: end that with `proxypool scale resume s3`."),
         (replace(HELD, mode="off"), "Next: nothing, as scaling is off."),
         (replace(HELD, mode="enforce", held=()), "1 pair will be drained, and removed when no connection is left."),
-        (replace(GROWING, action=None), "Next: nothing, it has what it should have."),
-        (replace(GROWING, action=None, active=0, coming=0, cause="min-pairs", wanted=1), "Next: 1 pair will be added."),
-        (replace(GROWING, action=None, wanted=None), "the controller's report says nothing of it."),
+        (replace(GROWING, actions=()), "Next: nothing, it has what it should have."),
+        (replace(GROWING, actions=(), active=0, coming=0, cause="min-pairs", wanted=1), "Next: 1 pair will be added."),
+        (replace(GROWING, actions=(), wanted=None), "the controller's report says nothing of it."),
     ],
 )
 def test_explain_ends_with_what_comes_next(subnet: SubnetScale, last: str) -> None:
@@ -309,7 +309,7 @@ def test_an_action_that_fails_says_so() -> None:
 
 def test_what_the_policy_did_not_decide_is_left_out() -> None:
     """A subnet without a decision has no cause."""
-    new = replace(GROWING, active=0, coming=0, cause=None, asked=None, signal=None, load={}, action=None)
+    new = replace(GROWING, active=0, coming=0, cause=None, asked=None, signal=None, load={}, actions=())
     text = explanation(new, CONTROLLER, NOW)
     assert text.startswith("Subnet s1 has no active pair. ")
     assert "Why:" not in text
@@ -378,7 +378,7 @@ def test_draining_a_node_says_what_moves_and_what_stays() -> None:
 def test_how_far_a_nodes_drain_is() -> None:
     """Progress, the end, and the end of patience."""
     stays = stays_on("n1", POOL)
-    assert progress_text("n1", stays, {"s1": ADDING}) == "n1: 1 pair left to move; s1: add at ready"
+    assert progress_text("n1", stays, (ADDING,)) == "n1: 1 pair left to move; s1: add at ready"
     assert drained_text("n1", stays[1:], 7.2) == (
         "node n1 is drained: no pair that moves is left after 7 s; s2/p1, s3/p1, s4/p1 stay, and are not the "
         "controller's to move"

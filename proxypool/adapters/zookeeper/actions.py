@@ -20,6 +20,7 @@ from proxypool.adapters.zookeeper.layout import (
     ACTIONS,
     REPORT,
     Facet,
+    action_subnet,
     action_suffix,
     pair_suffix,
     record_suffix,
@@ -29,6 +30,7 @@ from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.adapters.zookeeper.listing import RawListing
 from proxypool.adapters.zookeeper.members import read_statuses
 from proxypool.adapters.zookeeper.mirror import PoolMirror
+from proxypool.adapters.zookeeper.parsing import require_place
 from proxypool.adapters.zookeeper.reading import Node, read_all, read_children, read_nodes, read_subtree
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
@@ -36,7 +38,7 @@ from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.history import Record, name_of
 from proxypool.core.model import MemberStatus, PairSpec, PairState, validate_pair
-from proxypool.core.scaling.documents import Action, Report, Step
+from proxypool.core.scaling.documents import Action, Key, Report, Step
 from proxypool.core.scaling.pairs import in_state, new_pair, require_others
 from proxypool.core.scaling.turns import PutPair, RemovePair, SetState, Turn
 from proxypool.core.scaling.turns import Write as PairWrite
@@ -50,11 +52,11 @@ class Deposed(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class FoundActions:
-    """Those under way, by subnet."""
+    """Those under way."""
 
-    actions: Mapping[str, Action]
+    actions: Mapping[Key, Action]
     malformed: Mapping[str, str]
-    """Subnet -> why its action cannot be read: nothing is done to it."""
+    """Subnet -> why an action of it cannot be read: no other begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +93,18 @@ class ActionStore:
     def read(self) -> FoundActions:
         """All actions as they are now."""
         (names,) = read_children(self._session, (self._layout.path(ACTIONS),))
-        paths = [self._layout.path(action_suffix(name)) for name in names or ()]
-        actions: dict[str, Action] = {}
+        paths = [self._layout.path(f"{ACTIONS}/{name}") for name in names or ()]
+        actions: dict[Key, Action] = {}
         malformed: dict[str, str] = {}
         for name, path, node in zip(names or (), paths, read_nodes(self._session, paths), strict=True):
             if node is None:
                 continue
             try:
-                actions[name] = _action(node.data, name, path)
+                action = require_place(decode(node.data, Action, what=path), name, path)
             except InvalidInput as error:
-                malformed[name] = str(error)
+                malformed[action_subnet(name)] = str(error)
+            else:
+                actions[action.key] = action
         return FoundActions(actions, malformed)
 
     def look(self, subnet: str, pair: str) -> Look:
@@ -113,13 +117,13 @@ class ActionStore:
         return Look(statuses, listing.pzxid if isinstance(listing, RawListing) else 0)
 
     def begin(self, leader: Leader, action: Action) -> bool:
-        """Write a new action; whether the subnet had none.
+        """Write a new action; whether there was none in its place.
 
         Raises:
             Deposed: we lead no longer.
         """
         try:
-            path = self._layout.path(action_suffix(action.subnet))
+            path = self._layout.path(action_suffix(action.key))
             commit(self._session, (leader.fence, Create(path, encode(action))))
         except NodeExistsError:
             return False
@@ -136,13 +140,13 @@ class ActionStore:
             Conflict: others changed the same again and again, or the action is gone.
             InvalidInput: the pair cannot be so.
         """
-        path = self._layout.path(action_suffix(turn.action.subnet))
+        path = self._layout.path(action_suffix(turn.action.key))
         for _ in range(ATTEMPTS):
             version = self._editor.version() if turn.write is not None else None
             pair = self._pair_writes(turn.action, turn.write) if turn.write is not None else []
             (old,) = read_nodes(self._session, (path,))
             if old is None:
-                raise Conflict(f"the action of subnet {turn.action.subnet} was removed by somebody else")
+                raise Conflict(f"the action at {path} was removed by somebody else")
             last: Sequence[Write] = [SetData(path, encode(turn.action, old.data), old.version)]
             if turn.action.step is Step.DONE:
                 last = [Delete(path, old.version), *([self._creation(record)] if record is not None else [])]
@@ -207,13 +211,6 @@ class ActionStore:
                 continue
             return
         raise Conflict(f"{path} is made and removed by others again and again")
-
-
-def _action(data: bytes, subnet: str, path: str) -> Action:
-    action = decode(data, Action, what=path)
-    if action.subnet != subnet:
-        raise InvalidInput(f"{path} has subnet {action.subnet!r} instead of {subnet!r}")
-    return action
 
 
 def _pair(found: Node | None, path: str) -> PairSpec:

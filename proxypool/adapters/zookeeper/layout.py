@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
+from proxypool.core.scaling.documents import Key
+
 LAYOUT_VERSION = 1
 CANDIDATE_DIGITS = 10
 """ZooKeeper appends this many to the name of a sequential node."""
@@ -87,9 +89,14 @@ ACTIONS = "controller/actions"
 """Parent of the actions under way."""
 
 
-def action_suffix(subnet: str) -> str:
-    """Action."""
-    return f"{ACTIONS}/{subnet}"
+def action_suffix(key: Key) -> str:
+    """Action. No name has a `_`."""
+    return f"{ACTIONS}/{'_'.join(key)}"
+
+
+def action_subnet(name: str) -> str:
+    """Of which subnet an action is, by its name among the actions."""
+    return name.partition("_")[0]
 
 
 HISTORY = "history"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, Parts
+from proxypool.adapters.zookeeper.layout import ACTIONS, LAYOUT_VERSION, Parts, action_suffix
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
@@ -64,7 +64,7 @@ def _of_scaling(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
         case ("controller", "report"):
             return decode(raw, Report, what=path)
         case ("controller", "actions", name):
-            return _named(decode(raw, Action, what=path), path, subnet=name)
+            return require_place(decode(raw, Action, what=path), name, path)
         case _:
             raise InvalidInput(f"{path} is none of proxypool's documents")
 
@@ -79,6 +79,17 @@ def _version(raw: bytes, path: str) -> LayoutVersion:
             f"this one knows layout {LAYOUT_VERSION}: upgrade it"
         )
     return LayoutVersion(int(major))
+
+
+def require_place(action: Action, name: str, path: str) -> Action:
+    """The action, if it is where it belongs: one that was copied must not be about another pair.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if action_suffix(action.key) != f"{ACTIONS}/{name}":
+        raise InvalidInput(f"{path} is about pair {'/'.join(action.key)}")
+    return action
 
 
 def _named(document: T, path: str, **names: str) -> T:

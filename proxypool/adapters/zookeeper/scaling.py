@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from msgspec.structs import replace
@@ -17,14 +17,14 @@ from proxypool.adapters.zookeeper.changes import (
 )
 from proxypool.adapters.zookeeper.editing import PoolEditor
 from proxypool.adapters.zookeeper.errors import NotFound
-from proxypool.adapters.zookeeper.layout import Extent, action_suffix, node_orders_suffix, node_suffix
+from proxypool.adapters.zookeeper.layout import ACTIONS, Extent, action_subnet, node_orders_suffix, node_suffix
 from proxypool.adapters.zookeeper.reading import read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Snapshot, SubnetSpec
-from proxypool.core.scaling.documents import Action, NodeOrders, Spares
+from proxypool.core.scaling.documents import Action, NodeOrders, Spares, by_subnet
 from proxypool.core.scaling.model import ScalingSpec
 from proxypool.core.scaling.orders import cordoned, draining, uncordoned
 from proxypool.core.scaling.requests import (
@@ -160,7 +160,7 @@ class ScalingEdits:
 
         def plan(tree: PoolTree) -> Sequence[Change]:
             require_subnet(tree, subnet)
-            users = taken(subnet, tree.snapshot(), self._action(subnet))
+            users = taken(subnet, tree.snapshot(), self._actions((subnet,)).get(subnet, ()))
             left = without_spares(_readable(tree, subnet), cards, addresses, users, subnet)
             return (spares_change(tree, subnet, left),)
 
@@ -177,16 +177,19 @@ class ScalingEdits:
         tree = self._editor.read(Extent.PLACING)
         if subnet is not None:
             require_subnet(tree, subnet)
-            found: Iterable[tuple[str, Spares]] = ((subnet, _readable(tree, subnet)),)
+            found: Collection[tuple[str, Spares]] = ((subnet, _readable(tree, subnet)),)
         else:
             found = tree.spares().items()
-        snapshot = tree.snapshot()
-        return {name: (spares, taken(name, snapshot, self._action(name))) for name, spares in found}
+        snapshot, actions = tree.snapshot(), self._actions([name for name, _ in found])
+        return {name: (spares, taken(name, snapshot, actions.get(name, ()))) for name, spares in found}
 
-    def _action(self, subnet: str) -> Action | None:
-        path = self._session.layout.path(action_suffix(subnet))
-        (node,) = read_nodes(self._session, (path,))
-        return decode(node.data, Action, what=path) if node is not None else None
+    def _actions(self, subnets: Collection[str]) -> Mapping[str, tuple[Action, ...]]:
+        """Those under way in these subnets."""
+        layout = self._session.layout
+        (names,) = read_children(self._session, (layout.path(ACTIONS),))
+        paths = [layout.path(f"{ACTIONS}/{name}") for name in names or () if action_subnet(name) in subnets]
+        nodes = zip(paths, read_nodes(self._session, paths), strict=True)
+        return by_subnet(decode(node.data, Action, what=path) for path, node in nodes if node is not None)
 
 
 def _sized(tree: PoolTree, subnet: str, request: ScalingRequest, made: list[ScalingSpec]) -> Change:

@@ -287,9 +287,9 @@ class PoolTree:
             self._placing = Placing(nodes_alive=alive, orders=self.orders(), spares=self.spares())
         return self._placing
 
-    def actions(self) -> Mapping[str, Action]:
-        """Subnet -> what the controller is doing to it; with `Extent.SIZES` or `STATUS`."""
-        return dict(self.documents(("controller", "actions"), Action))
+    def actions(self) -> tuple[Action, ...]:
+        """What the controller is doing; with `Extent.SIZES` or `STATUS`."""
+        return tuple(action for _, action in self.documents(("controller", "actions"), Action))
 
     def report(self) -> Report | None:
         """What the leading controller wrote last; as `actions`."""

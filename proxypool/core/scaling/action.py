@@ -99,7 +99,12 @@ def _place(action: Action, seen: Seen, now: float) -> Turn:
     if not isinstance(seen.answer, Offered):
         return Turn(action, call=AskOffers())
     serving = {member.node for pair in seen.pairs.values() for member in pair.members}
-    barred = dict.fromkeys(serving, "serving the subnet already") | dict.fromkeys(action.refused, "that failed before")
+    chosen = {node for other in seen.others for node in other.nodes}
+    barred = (
+        dict.fromkeys(chosen, "with another pair of the subnet on its way")
+        | dict.fromkeys(serving, "serving the subnet already")
+        | dict.fromkeys(action.refused, "that failed before")
+    )
     found = place(action.subnet, seen.nodes, seen.answer.offers, barred=barred, spread=seen.spread)
     if isinstance(found, NoPlace):
         return Turn(_give_up(action, found.why, now))
@@ -150,8 +155,13 @@ def _open(action: Action, seen: Seen, now: float) -> Turn:
     action = replace(action, opened=action.pair)
     if not action.leaving:
         return Turn(_enter(action, Step.DONE, now), write=write)
-    leaves = {"pair": action.leaving, "leaving": "", "nodes": (), "members": (), "havip": None, "egress_address": None}
-    return Turn(_enter(action, Step.DRAIN, now, **leaves), write=write)
+    return Turn(_enter(action, Step.DRAIN, now, leaving="", **_about(action, action.leaving)), write=write)
+
+
+def _about(action: Action, pair: str) -> dict[str, object]:
+    """It is about another pair from now on, of which it has nothing yet."""
+    empty = {"nodes": (), "members": (), "havip": None, "egress_address": None}
+    return {"pair": pair, "first": action.first or action.pair, **empty}
 
 
 # ---- a pair goes -----------------------------------------------------------------------------------------------------
@@ -190,22 +200,19 @@ def _wait(action: Action, seen: Seen, now: float) -> Turn:
         return Turn(_enter(action, Step.RELEASE, now))
     if pair.state is not PairState.DRAINING:
         return Turn(_enter(action, Step.DONE, now, error=f"somebody else made the pair {pair.state}"))
-    if seen.is_needed:
-        return _put_off(action, now)
+    is_of_the_load = action.kind is ActionKind.DRAIN and action.reason in set(Cause)
+    if is_of_the_load and (seen.is_short or seen.is_in_the_way):
+        why = "it was needed again while it drained"
+        return Turn(_enter(action, Step.DONE, now, error=why), write=SetState(action.pair, PairState.ACTIVE))
+    if seen.is_in_the_way:
+        # The pair stays draining, until there is time for it.
+        return Turn(_enter(action, Step.DONE, now, error="put off while it drained: a replacement is more urgent"))
     began = pair.draining_since if pair.draining_since is not None else action.step_since
     # Until then the other member keeps an unreachable one from claiming a HaVip that may soon be somebody else's.
     is_empty = seen.left.count == 0 and not any(member.node in seen.unreachable for member in pair.members)
     if is_empty or now - began >= seen.deadlines.drain_s:
         return Turn(_enter(action, Step.REMOVE, now))
     return Turn(action)
-
-
-def _put_off(action: Action, now: float) -> Turn:
-    """A pair that only the load let go is opened again; another stays draining, until there is time for it."""
-    if action.kind is ActionKind.DRAIN and action.reason in set(Cause):
-        why = "it was needed again while it drained"
-        return Turn(_enter(action, Step.DONE, now, error=why), write=SetState(action.pair, PairState.ACTIVE))
-    return Turn(_enter(action, Step.DONE, now, error="put off while it drained: something else is more urgent"))
 
 
 def _remove(action: Action, seen: Seen, now: float) -> Turn:
@@ -230,8 +237,8 @@ def _again(action: Action, seen: Seen, now: float) -> Turn:
     """With another name: to the provider the same pair again would be the one that is just going."""
 
     def anew() -> Action:
-        empty = {"nodes": (), "members": (), "havip": None, "egress_address": None}
-        return _enter(action, Step.PLACE, now, pair=pair_name(now, seen.pairs), **empty)
+        taken = action.names.union(seen.pairs, *(other.names for other in seen.others))
+        return _enter(action, Step.PLACE, now, **_about(action, pair_name(now, taken)))
 
     return _take_away(action, seen, now, anew)
 

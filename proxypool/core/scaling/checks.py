@@ -43,7 +43,7 @@ def check_scale(
     subnet: SubnetScale, pairs: Iterable[PairSpec], controller: ControllerState, now: float
 ) -> Iterator[Check]:
     """What keeps a subnet from its size. What the report says counts only while it is fresh."""
-    yield from _check_action(subnet, pairs, now)
+    yield from _check_actions(subnet, pairs, now)
     if not subnet.is_managed:
         return
     if subnet.paused_since is not None:
@@ -63,13 +63,14 @@ def check_scale(
             f"its load asks for {subnet.asked} pairs and {subnet.max_pairs} are allowed: allow more with "
             f"`proxypool scale set {subnet.id} --max N`",
         )
-    if subnet.blocked and subnet.action is None:
+    if subnet.blocked:
         yield Check.of(Code.SCALING_STUCK, subnet.id, f"its size cannot be changed: {subnet.blocked}")
 
 
-def _check_action(subnet: SubnetScale, pairs: Iterable[PairSpec], now: float) -> Iterator[Check]:
-    action = subnet.action
-    if action is not None and is_stuck(action, now):
+def _check_actions(subnet: SubnetScale, pairs: Iterable[PairSpec], now: float) -> Iterator[Check]:
+    for action in subnet.actions:
+        if not is_stuck(action, now):
+            continue
         yield Check.of(
             Code.SCALING_STUCK,
             f"{subnet.id}/{action.pair}",
@@ -77,8 +78,9 @@ def _check_action(subnet: SubnetScale, pairs: Iterable[PairSpec], now: float) ->
             f"{f', {action.attempts} attempts' if action.attempts else ''}: "
             f"{action.error or 'see the log of the controller'}",
         )
+    named = frozenset[str]().union(*(action.names for action in subnet.actions))
     for pair in pairs:
-        if pair.state is PairState.PREPARING and (action is None or action.pair != pair.id):
+        if pair.state is PairState.PREPARING and pair.id not in named:
             yield Check.of(
                 Code.SCALING_STUCK,
                 f"{pair.subnet}/{pair.id}",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
 from msgspec import Struct, field
 
 from proxypool.core.model import Document, MemberSpec, Name
+
+Key: TypeAlias = tuple[str, str]
+"""Of an action: subnet, and the pair that it began with."""
 
 
 class ActionKind(StrEnum):
@@ -39,13 +43,14 @@ class Step(StrEnum):
 
 
 class Action(Document, frozen=True, kw_only=True):
-    """What is being done to one subnet; `controller/actions/<subnet>`."""
+    """What is being done to one pair of a subnet; `controller/actions/<subnet>_<pair>`."""
 
     id: str
-    """Unique in the pool: `<began in ms>-<subnet>`."""
+    """Unique in the pool: `<began in ms>-<subnet>-<pair>`."""
     kind: ActionKind
     subnet: Name
     pair: Name
+    """That comes or goes now."""
     step: Step
     reason: str
     """Why, as one of `Cause`'s values, or `dead-node`, `node-drain`."""
@@ -58,6 +63,8 @@ class Action(Document, frozen=True, kw_only=True):
     pairs_before: int = 0
     nodes: tuple[Name, ...] = ()
     """On which cards are acquired, or still to be released."""
+    first: str = ""
+    """The pair that it began with, once it is about another one: its place does not change."""
     opened: str = ""
     """The pair that it opened."""
     leaving: str = ""
@@ -75,6 +82,29 @@ class Action(Document, frozen=True, kw_only=True):
     """Of the last attempt; at the end: why it was given up."""
     refused: tuple[Name, ...] = ()
     """Nodes that the provider would not give a card on, or that did not bring the pair up."""
+
+    @property
+    def key(self) -> Key:
+        """Its place among the actions of the pool."""
+        return self.subnet, self.first or self.pair
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Pairs that it is, was, or will be about: none of these names is free."""
+        return frozenset(name for name in (self.pair, self.first, self.opened, self.leaving) if name)
+
+
+def by_subnet(actions: Iterable[Action]) -> Mapping[str, tuple[Action, ...]]:
+    """The actions of each subnet that has some, oldest first."""
+    found: dict[str, list[Action]] = {}
+    for action in sorted(actions, key=lambda one: (one.began, one.key)):
+        found.setdefault(action.subnet, []).append(action)
+    return {subnet: tuple(some) for subnet, some in found.items()}
+
+
+def coming(actions: Iterable[Action]) -> int:
+    """How many pairs are being added. Of a replacement none: another one goes for it."""
+    return sum(action.kind is ActionKind.ADD and not action.opened for action in actions)
 
 
 class NodeOrders(Document, frozen=True, kw_only=True):
@@ -122,7 +152,9 @@ class SubnetVerdict(Struct, frozen=True, kw_only=True):
     load: Mapping[str, float | None] = field(default_factory=dict)
     """In pairs, by signal; None: not known."""
     blocked: str = ""
-    """Why an action cannot begin or go on: no node with room, a provider's error."""
+    """Why an action that it needs cannot begin: no node with room, a provider's error."""
+    waits: str = ""
+    """Why one has not begun that will do so by itself: its turn comes."""
 
 
 class Report(Document, frozen=True, kw_only=True):

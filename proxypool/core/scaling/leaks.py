@@ -15,7 +15,7 @@ def leaks(
     held: Iterable[Thing], pairs: Mapping[str, Mapping[str, PairSpec]], actions: Collection[Action]
 ) -> frozenset[Thing]:
     """Those that no pair has, and no action is about."""
-    under_way = {(action.subnet, name) for action in actions for name in (action.pair, action.opened, action.leaving)}
+    under_way = {(action.subnet, name) for action in actions for name in action.names}
     found = set()
     for subnet, pair, node in held:
         spec = pairs.get(subnet, {}).get(pair)

@@ -26,6 +26,6 @@ def _base36(number: int) -> str:
     return text or "0"
 
 
-def action_id(now: float, subnet: str) -> str:
+def action_id(now: float, subnet: str, pair: str) -> str:
     """Id of an action that begins at wall time `now`."""
-    return f"{int(now * 1000)}-{subnet}"
+    return f"{int(now * 1000)}-{subnet}-{pair}"

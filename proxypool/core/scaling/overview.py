@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from proxypool.core.model import PairState, Snapshot
-from proxypool.core.scaling.documents import Action, Report
+from proxypool.core.scaling.documents import Action, Report, by_subnet
 from proxypool.core.scaling.model import Cause, ScalingMode
 
 API_VERSION = "proxypool/v1"
@@ -68,7 +68,11 @@ class SubnetScale(Struct, frozen=True, kw_only=True):
     load: Mapping[str, float | None] = field(default_factory=dict)
     """In pairs, by signal; None: not known."""
     blocked: str = ""
-    action: Action | None = None
+    """Why an action that it needs cannot begin."""
+    waits: str = ""
+    """Why one has not begun that will do so by itself."""
+    actions: tuple[Action, ...] = ()
+    """What is being done to its pairs, oldest first."""
 
     @property
     def is_managed(self) -> bool:
@@ -90,7 +94,7 @@ class ScalingView(Struct, frozen=True, kw_only=True):
     pool: str
     snapshot: Snapshot
     """Subnets and pairs; the rest may be left out."""
-    actions: Mapping[str, Action] = field(default_factory=dict)
+    actions: tuple[Action, ...] = ()
     report: Report | None = None
     controllers: int = 0
     """So many run."""
@@ -123,8 +127,8 @@ def controller_state(report: Report | None, running: int, now: float) -> Control
     )
 
 
-def subnet_scale(subnet: str, snapshot: Snapshot, report: Report | None, action: Action | None) -> SubnetScale:
-    """One subnet of the pool."""
+def subnet_scale(subnet: str, snapshot: Snapshot, report: Report | None, actions: tuple[Action, ...]) -> SubnetScale:
+    """One subnet of the pool. `actions`: its own."""
     scaling = snapshot.subnets[subnet].scaling
     states = [pair.state for pair in snapshot.pairs.get(subnet, {}).values()]
     known = SubnetScale(
@@ -136,7 +140,7 @@ def subnet_scale(subnet: str, snapshot: Snapshot, report: Report | None, action:
         active=states.count(PairState.ACTIVE),
         coming=states.count(PairState.PREPARING),
         draining=states.count(PairState.DRAINING),
-        action=action,
+        actions=actions,
     )
     verdict = report.subnets.get(subnet) if report is not None and scaling is not None else None
     if verdict is None:
@@ -151,17 +155,18 @@ def subnet_scale(subnet: str, snapshot: Snapshot, report: Report | None, action:
         is_panic=verdict.is_panic,
         load=verdict.load,
         blocked=verdict.blocked,
+        waits=verdict.waits,
     )
 
 
 def scale_status(view: ScalingView, now: float) -> ScaleStatus:
     """All subnets at wall time `now`, those that are not managed too."""
-    names = sorted(view.snapshot.subnets)
+    names, actions = sorted(view.snapshot.subnets), by_subnet(view.actions)
     return ScaleStatus(
         pool=view.pool,
         at=now,
         controller=controller_state(view.report, view.controllers, now),
-        subnets=tuple(subnet_scale(name, view.snapshot, view.report, view.actions.get(name)) for name in names),
+        subnets=tuple(subnet_scale(name, view.snapshot, view.report, actions.get(name, ())) for name in names),
     )
 
 
@@ -172,7 +177,7 @@ class Next(StrEnum):
     ADD = "add"
     DRAIN = "drain"
     CONTINUE = "continue"
-    """An action is under way."""
+    """Actions are under way."""
 
 
 class Idle(StrEnum):
@@ -201,7 +206,7 @@ class Outlook(Struct, frozen=True, kw_only=True):
 
 def outlook(subnet: SubnetScale) -> Outlook:
     """What the controller would do now, by its last report."""
-    if subnet.action is not None:
+    if subnet.actions:
         return Outlook(subnet=subnet.id, next=Next.CONTINUE)
     if subnet.mode is None:
         return Outlook(subnet=subnet.id, next=Next.NOTHING, idle=Idle.UNMANAGED)

@@ -1,18 +1,19 @@
 """Which actions begin now. Pure.
 
-At most one for each subnet, so many at a time in the pool, and replacements at a limited pace; what is most urgent
-first. Nothing begins in a subnet that is paused or whose mode is off; what has begun is finished all the same.
+What is most urgent first, so many at a time in the pool, and replacements at a limited pace. Pairs are added beside
+whatever else is done to their subnet, all that are missing together; a drain or a replacement begins only where nothing
+is under way. Nothing begins in a subnet that is paused or whose mode is off; what has begun is finished all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 from proxypool.core.breaker import Breaker
 from proxypool.core.model import MemberSpec, PairSpec, PairState, SubnetSpec
-from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.scaling.documents import Action, ActionKind, Step, by_subnet, coming
 from proxypool.core.scaling.model import Cause, Decision, ScalingMode
 from proxypool.core.scaling.naming import action_id, pair_name
 
@@ -72,6 +73,7 @@ class Limits:
     """Of the whole pool."""
 
     max_actions: int = 8
+    """At the same time. A drain that waits for connections to end keeps no pair from coming, only other drains."""
     provider: str = "spare"
     """Whose name new pairs bear."""
 
@@ -82,7 +84,9 @@ class Plan:
 
     begin: tuple[Action, ...]
     blocked: Mapping[str, str]
-    """Subnet -> why an action that it needs does not begin."""
+    """Subnet -> why an action that it needs cannot begin."""
+    waits: Mapping[str, str]
+    """Subnet -> why one does not begin yet, but will by itself."""
     breaker: Breaker
 
 
@@ -102,43 +106,57 @@ def new_breaker() -> Breaker:
 
 def plan(
     subjects: Iterable[Subject],
-    busy: Collection[str],
+    actions: Collection[Action],
     nodes: Nodes,
     limits: Limits,
     breaker: Breaker,
     clock: tuple[float, float],
 ) -> Plan:
-    """Actions to begin. `busy`: subnets that have one. `clock`: wall time and monotonic time."""
+    """Actions to begin. `actions`: those under way. `clock`: wall time and monotonic time."""
     now, monotonic = clock
-    wishes: list[tuple[Urgency, str, _Wish, Subject]] = []
+    under_way = by_subnet(actions)
     blocked: dict[str, str] = {}
+    waits: dict[str, str] = {}
+    wishes: list[tuple[Urgency, int, str, _Wish, Subject]] = []
     for subject in subjects:
         name = subject.spec.id
-        if name in busy:
-            continue
-        for wish in _wishes(subject, nodes):
-            if isinstance(wish, str):
-                blocked.setdefault(name, wish)
-            elif wish.kind in subject.waits:
-                blocked.setdefault(name, subject.waits[wish.kind])
-            else:
-                wishes.append((wish.urgency, name, wish, subject))
-                break
+        chosen, why_not = _chosen(subject, under_way.get(name, ()), nodes)
+        if why_not:
+            blocked[name] = why_not
+        # Every subnet gets its first pair before any gets its second.
+        wishes += [(wish.urgency, at, name, wish, subject) for at, wish in enumerate(chosen)]
     begin: list[Action] = []
-    for _, name, wish, subject in sorted(wishes, key=lambda item: item[:2]):
-        if len(busy) + len(begin) >= limits.max_actions:
-            blocked[name] = f"{limits.max_actions} actions are under way in the pool: its turn comes after them"
+    working = sum(action.step is not Step.WAIT for action in actions)
+    for _, _, name, wish, subject in sorted(wishes, key=lambda item: item[:3]):
+        busy = len(actions) if wish.kind is ActionKind.DRAIN else working
+        if busy + len(begin) >= limits.max_actions:
+            waits[name] = f"{limits.max_actions} actions are under way in the pool: its turn comes after them"
             continue
         if wish.kind is ActionKind.REPLACE:
             breaker, is_allowed = breaker.take(monotonic)
             if not is_allowed:
-                blocked[name] = "replacements begin one after the other: its turn comes soon"
+                waits[name] = "replacements begin one after the other: its turn comes soon"
                 continue
-        begin.append(_action(wish, subject, limits.provider, now))
-    return Plan(tuple(begin), blocked, breaker)
+        rivals = [*under_way.get(name, ()), *(action for action in begin if action.subnet == name)]
+        begin.append(_action(wish, subject, rivals, limits.provider, now))
+    return Plan(tuple(begin), blocked, waits, breaker)
 
 
-def _wishes(subject: Subject, nodes: Nodes) -> Iterator[_Wish | str]:
+def _chosen(subject: Subject, under_way: Sequence[Action], nodes: Nodes) -> tuple[Sequence[_Wish], str]:
+    """What may begin in a subnet together, most urgent first; and why the most urgent of the rest cannot."""
+    chosen: list[_Wish] = []
+    why_not = ""
+    for wish in _wishes(subject, under_way, nodes):
+        if isinstance(wish, str):
+            why_not = why_not or wish
+        elif wish.kind in subject.waits:
+            why_not = why_not or subject.waits[wish.kind]
+        elif wish.kind is ActionKind.ADD or not (under_way or chosen):
+            chosen.append(wish)
+    return chosen, why_not
+
+
+def _wishes(subject: Subject, under_way: Sequence[Action], nodes: Nodes) -> Iterator[_Wish | str]:
     """What a subnet needs, most urgent first; or, as a sentence, why something is not done."""
     scaling = subject.spec.scaling
     if scaling is None or scaling.mode is ScalingMode.OFF:
@@ -147,17 +165,19 @@ def _wishes(subject: Subject, nodes: Nodes) -> Iterator[_Wish | str]:
         yield f"paused: end it with `proxypool scale resume {subject.spec.id}`"
         return
     active = [pair for _, pair in sorted(subject.pairs.items()) if pair.state is PairState.ACTIVE]
-    coming = [pair for pair in subject.pairs.values() if pair.state is PairState.PREPARING and pair.provider]
-    if coming:
-        yield _Wish(Urgency.LOAD, ActionKind.ADD, Reason.LEFT_OVER, coming[0])
-    if len(active) < scaling.min_pairs:
-        yield _Wish(Urgency.TOO_FEW if active else Urgency.UNSERVED, ActionKind.ADD, Cause.MIN_PAIRS)
+    left_over = _left_over(subject, under_way)
+    for pair in left_over:
+        yield _Wish(Urgency.LOAD, ActionKind.ADD, Reason.LEFT_OVER, pair)
+    there = len(active) + len(left_over) + coming(under_way)
+    for number in range(there, scaling.min_pairs):
+        yield _Wish(Urgency.TOO_FEW if number else Urgency.UNSERVED, ActionKind.ADD, Cause.MIN_PAIRS)
     decision = subject.decision if scaling.mode is ScalingMode.ENFORCE else None
     leaving = _leaving(active, nodes)
     if leaving is not None and leaving.urgency is Urgency.UNSERVED:
         yield leaving
-    if decision is not None and decision.wanted > len(active):
-        yield _Wish(Urgency.PANIC if decision.is_panic else Urgency.LOAD, ActionKind.ADD, decision.cause)
+    if decision is not None:
+        for _ in range(max(there, scaling.min_pairs), decision.wanted):
+            yield _Wish(Urgency.PANIC if decision.is_panic else Urgency.LOAD, ActionKind.ADD, decision.cause)
     if leaving is not None:
         yield leaving
     if nodes.doubt and any(_on(pair, nodes.dead) for pair in active):
@@ -166,6 +186,16 @@ def _wishes(subject: Subject, nodes: Nodes) -> Iterator[_Wish | str]:
     fewer = _shrink(active, subject.pairs, wanted, decision.cause if decision else "", nodes)
     if fewer is not None:
         yield fewer
+
+
+def _left_over(subject: Subject, under_way: Sequence[Action]) -> Sequence[PairSpec]:
+    """Pairs that are being prepared, and nobody works on them."""
+    named = frozenset[str]().union(*(action.names for action in under_way))
+    return [
+        pair
+        for name, pair in sorted(subject.pairs.items())
+        if pair.state is PairState.PREPARING and pair.provider and name not in named
+    ]
 
 
 def _on(pair: PairSpec, nodes: Collection[str]) -> int:
@@ -199,18 +229,21 @@ def _shrink(
     return _Wish(Urgency.DRAIN, ActionKind.DRAIN, cause, victim)
 
 
-def _action(wish: _Wish, subject: Subject, provider: str, now: float) -> Action:
+def _action(wish: _Wish, subject: Subject, rivals: Iterable[Action], provider: str, now: float) -> Action:
+    """`rivals`: the subnet's other actions, whose names are taken."""
     active = sum(pair.state is PairState.ACTIVE for pair in subject.pairs.values())
     comes_anew = wish.kind is not ActionKind.DRAIN and wish.reason != Reason.LEFT_OVER
     members: tuple[MemberSpec, ...] = ()
     if wish.kind is ActionKind.ADD and wish.pair is not None:
         members, provider = wish.pair.members, wish.pair.provider
+    taken = frozenset(subject.pairs).union(*(action.names for action in rivals))
+    name = pair_name(now, taken) if comes_anew or wish.pair is None else wish.pair.id
     step = Step.PLACE if comes_anew else Step.DRAIN if wish.kind is ActionKind.DRAIN else Step.READY
     return Action(
-        id=action_id(now, subject.spec.id),
+        id=action_id(now, subject.spec.id, name),
         kind=wish.kind,
         subnet=subject.spec.id,
-        pair=pair_name(now, subject.pairs) if comes_anew or wish.pair is None else wish.pair.id,
+        pair=name,
         step=step,
         reason=str(wish.reason),
         began=now,

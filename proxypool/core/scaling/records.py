@@ -31,13 +31,15 @@ def record_of(turn: Turn, pairs: Mapping[str, PairSpec], by: str, now: float) ->
     """The record of an action that is over with this turn; None of one that has changed nothing: no place was found for
     a pair, or a drain was put off. `pairs`: all of the subnet, before the turn.
 
-    A replacement is told under the name of the pair that came.
+    A replacement is told under the name of the pair that came. Before an add is right before it: others that began
+    with it may have come first.
     """
     action = turn.action
     is_drain = action.kind is ActionKind.DRAIN
     has_changed = turn.write is not None or bool(action.opened) or (action.havip is not None and not is_drain)
     if action.error and not has_changed:
         return None
+    others = active_pairs(pair for name, pair in pairs.items() if name != action.pair)
     is_replaced = bool(action.opened) and action.opened != action.pair
     return Record(
         kind=_KINDS[action.kind].value,
@@ -48,7 +50,7 @@ def record_of(turn: Turn, pairs: Mapping[str, PairSpec], by: str, now: float) ->
         note=f"in place of pair {action.pair}" if is_replaced else "",
         by=by,
         signals=action.signals,
-        pairs_before=action.pairs_before,
+        pairs_before=others if action.kind is ActionKind.ADD else action.pairs_before,
         pairs_after=active_pairs(_after(turn, pairs)),
         took_s=round(max(0.0, now - action.began), 3),
         error=action.error,
@@ -62,11 +64,11 @@ def _after(turn: Turn, pairs: Mapping[str, PairSpec]) -> Iterator[PairSpec]:
 
 
 def verdict_of(
-    active: int, decision: Decision | None, load: Mapping[Signal, float | None], blocked: str
+    active: int, decision: Decision | None, load: Mapping[Signal, float | None], blocked: str, waits: str = ""
 ) -> SubnetVerdict:
     """What the leader thinks of a subnet."""
     if decision is None:
-        return SubnetVerdict(active=active, wanted=active, asked=0, cause="", blocked=blocked)
+        return SubnetVerdict(active=active, wanted=active, asked=0, cause="", blocked=blocked, waits=waits)
     return SubnetVerdict(
         active=active,
         wanted=decision.wanted,
@@ -77,6 +79,7 @@ def verdict_of(
         is_panic=decision.is_panic,
         load={signal.value: None if value is None else round(value, 4) for signal, value in load.items()},
         blocked=blocked,
+        waits=waits,
     )
 
 

@@ -77,13 +77,13 @@ class Taken(Struct, frozen=True):
     addresses: Mapping[IPv4Address, str]
 
 
-def taken(subnet: str, snapshot: Snapshot, action: Action | None) -> Taken:
-    """What the pairs of a subnet, and the action under way, use."""
+def taken(subnet: str, snapshot: Snapshot, actions: Iterable[Action]) -> Taken:
+    """What the pairs of a subnet, and its actions under way, use."""
     cards: dict[Card, str] = {}
     addresses: dict[IPv4Address, str] = {}
-    users: list[tuple[str, PairSpec | Action]] = []
-    if action is not None:
-        users.append((f"{action.kind.value} of {subnet}/{action.pair}", action))
+    users: list[tuple[str, PairSpec | Action]] = [
+        (f"{action.kind.value} of {subnet}/{action.pair}", action) for action in actions
+    ]
     users += [(f"{subnet}/{pair.id}", pair) for pair in snapshot.pairs.get(subnet, {}).values()]
     for name, user in users:
         cards |= {card_of(member.node, member.eni): name for member in user.members}

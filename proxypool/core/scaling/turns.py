@@ -150,8 +150,12 @@ class Seen:
     """Connections of the pair that drains."""
     unreachable: frozenset[str] = frozenset()
     """Registered nodes that are not alive: cut off from ZooKeeper, they may still answer for a pair's HaVip."""
-    is_needed: bool = False
-    """Whether the subnet needs something more urgent than the end of a drain: another pair, or a replacement."""
+    others: tuple[Action, ...] = ()
+    """The subnet's other actions: neither their nodes nor their names are free."""
+    is_short: bool = False
+    """Whether the subnet needs more pairs than it has and than are coming."""
+    is_in_the_way: bool = False
+    """Whether a pair of a dead node is not replaced before this action is over."""
     answer: Answer | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
 
