@@ -12,9 +12,17 @@ from kazoo.exceptions import NodeExistsError
 from proxypool.adapters.zookeeper.changes import Change, pair_change, pool_changes, require_pair, require_subnet
 from proxypool.adapters.zookeeper.editing import PoolEditor
 from proxypool.adapters.zookeeper.errors import NotFound
-from proxypool.adapters.zookeeper.layout import HISTORY, LAYOUT_VERSION, Extent, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.layout import (
+    ACTIONS,
+    HISTORY,
+    LAYOUT_VERSION,
+    Extent,
+    action_subnet,
+    pair_suffix,
+    subnet_suffix,
+)
 from proxypool.adapters.zookeeper.members import read_pair
-from proxypool.adapters.zookeeper.reading import read_nodes, read_subtree
+from proxypool.adapters.zookeeper.reading import read_children, read_nodes, read_subtree
 from proxypool.adapters.zookeeper.registry import TUNNEL_ADDRESSES
 from proxypool.adapters.zookeeper.scaling import ScalingEdits
 from proxypool.adapters.zookeeper.session import PoolSession
@@ -189,7 +197,7 @@ class PoolStore:
 
         Raises:
             NotFound: there is no such subnet.
-            InvalidInput: it has pairs.
+            InvalidInput: it has pairs, or the controller is at work on some.
         """
 
         def change(tree: PoolTree) -> Sequence[Change]:
@@ -200,9 +208,20 @@ class PoolStore:
                     f"subnet {subnet} still has the pairs {', '.join(pairs)}: "
                     f"remove them first with `proxypool pair remove {subnet} {pairs[0]}`"
                 )
+            self._require_idle(subnet)
             return (self._removal("subnet", subnet, subnet_suffix(subnet)),)
 
         self._editor.edit(change)
+
+    def _require_idle(self, subnet: str) -> None:
+        (names,) = read_children(self._session, (self._layout.path(ACTIONS),))
+        about = [name.partition("_")[2] for name in names or () if action_subnet(name) == subnet]
+        if about:
+            raise InvalidInput(
+                f"the controller is at work on subnet {subnet} (pair {', '.join(about)}): have it begin nothing else "
+                f"with `proxypool scale set {subnet} --mode off`, and wait until `proxypool scale status {subnet}` "
+                "shows that it is done"
+            )
 
     def drain_pair(self, subnet: str, pair: str, at: float, accepted: Collection[Risk] = ()) -> Change:
         """Have hosts send the pair no new connections, from wall time `at` on. A pair that drains already is unchanged.
