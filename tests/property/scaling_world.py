@@ -106,6 +106,8 @@ class World:
     is_ready: bool = True
     is_empty: bool = True
     """Whether draining pairs have no connections left."""
+    is_slow: bool = False
+    """Whether the provider's answers come a round later, so that the actions of a subnet go on in turn."""
     crash_in: int | None = None
     """After so many more acts (commits, calls) the process ends."""
     now: float = 1_800_000_000.0
@@ -204,6 +206,8 @@ class World:
             answer = self.provider.call(action.subnet, action.pair, turn.call)
             self._act()
             self.answers[key] = answer
+            if self.is_slow:
+                return
         raise AssertionError(f"{self.actions[key]} turns for ever")
 
     def _seen(self, action: Action) -> Seen:

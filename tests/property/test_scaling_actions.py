@@ -64,6 +64,10 @@ class ScalingMachine(RuleBasedStateMachine):
             is_active = pairs[name].state is PairState.ACTIVE
             pairs[name] = in_state(pairs[name], PairState.DRAINING if is_active else PairState.ACTIVE, self.world.now)
 
+    @rule(is_slow=st.booleans())
+    def provider_takes_its_time(self, *, is_slow: bool) -> None:
+        self.world.is_slow = is_slow
+
     @rule(is_ready=st.booleans(), is_empty=st.booleans())
     def pairs_come_up_or_empty(self, *, is_ready: bool, is_empty: bool) -> None:
         self.world.is_ready, self.world.is_empty = is_ready, is_empty
@@ -94,6 +98,7 @@ class ScalingMachine(RuleBasedStateMachine):
         world.draining.clear()
         world.provider.failures.clear()
         world.is_ready = world.is_empty = True
+        world.is_slow = False
         for _ in range(100):
             world.crash_in = None
             world.round()
