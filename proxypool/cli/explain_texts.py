@@ -113,7 +113,7 @@ def _next(subnet: SubnetScale, controller: ControllerState, now: float) -> Itera
     for action in subnet.actions:
         yield from action_sentences(action, now)
     if subnet.actions and subnet.blocked and subnet.paused_since is None:
-        yield f"Nothing else can begin: {subnet.blocked}."
+        yield f"What else is needed cannot begin: {subnet.blocked}."
     if found.next in {Next.ADD, Next.DRAIN} and found.idle is None:
         yield f"Next: {_pairs(found.pairs)} {_COMES[found.next]}{stops}."
     elif found.next in {Next.ADD, Next.DRAIN}:
@@ -121,7 +121,7 @@ def _next(subnet: SubnetScale, controller: ControllerState, now: float) -> Itera
     elif found.next is Next.NOTHING:
         yield f"Next: nothing{_NOTHING.get(found.idle or '', '')}."
     if subnet.waits:
-        yield f"What has not begun waits: {subnet.waits}."
+        yield f"What else is needed waits: {subnet.waits}."
     if subnet.paused_since is not None and found.idle is not Idle.PAUSED:
         yield (
             f"Scaling has been paused for {duration(now - subnet.paused_since)}: nothing new begins until "

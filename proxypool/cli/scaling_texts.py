@@ -189,8 +189,9 @@ def _reason(subnet: SubnetScale) -> str:
     found = outlook(subnet)
     if subnet.actions:
         begun = "it was" if len(subnet.actions) == 1 else "they were"
-        return f"{begun} begun because {' and '.join(dict.fromkeys(map(_why, subnet.actions)))}"
-    parts = [idle_text(found, subnet)] if found.idle not in {None, Idle.AS_WANTED} else []
+        text = f"{begun} begun because {' and '.join(dict.fromkeys(map(_why, subnet.actions)))}"
+        return "; ".join((text, *_held_up(subnet)))
+    parts = [idle_text(found, subnet)] if found.idle not in {None, Idle.AS_WANTED} else [*_held_up(subnet)]
     if subnet.wanted is not None:
         busiest = subnet.busiest
         load = f"{busiest[0]} at {busiest[1]:.2f} pairs" if busiest else ""
@@ -200,6 +201,14 @@ def _reason(subnet: SubnetScale) -> str:
             if text
         ]
     return "; ".join(parts)
+
+
+def _held_up(subnet: SubnetScale) -> Iterator[str]:
+    """Why something else has not begun."""
+    if subnet.blocked and subnet.paused_since is None:
+        yield f"what else is needed cannot begin: {subnet.blocked}"
+    if subnet.waits:
+        yield f"what else is needed waits: {subnet.waits}"
 
 
 def idle_text(found: Outlook, subnet: SubnetScale) -> str:

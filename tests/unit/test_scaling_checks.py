@@ -132,6 +132,13 @@ def test_an_action_that_does_not_go_on(action: Action, is_stuck: bool) -> None: 
         assert found[0].message.endswith("3 attempts: quota")
 
 
+def test_what_waits_for_its_turn_is_no_finding() -> None:
+    """It begins by itself. What cannot is told also while another action is under way, as a drain may be for an hour."""
+    assert checks(verdict=replace(CALM, waits="its turn comes")) == []
+    draining = replace(ACTION, kind=ActionKind.DRAIN, step=Step.WAIT)
+    assert told(checks(verdict=replace(CALM, blocked="no node"), action=draining)) == [("PP024", "s1")]
+
+
 def test_a_stuck_action_is_told_although_no_controller_runs() -> None:
     """And in a subnet that is not managed any more."""
     assert told(checks(action=ACTION, controllers=0)) == [("PP021", "controller"), ("PP024", "s1/p2")]

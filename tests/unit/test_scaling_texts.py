@@ -307,6 +307,30 @@ def test_an_action_that_fails_says_so() -> None:
     assert next(action_sentences(leaving, NOW)).startswith("Pair p3 has taken the place of p1, which is being drained")
 
 
+def test_several_actions_of_a_subnet_are_told_one_by_one() -> None:
+    """And what cannot begin beside them, or waits for its turn."""
+    draining = replace(ADDING, kind=ActionKind.DRAIN, pair="p1", step=Step.WAIT, reason="left-over")
+    busy = replace(GROWING, actions=(draining, ADDING), blocked="no node with room")
+    lines = status_text(replace(ALL, subnets=(busy,)), wide=False, colour=False).splitlines()[-3:]
+    assert lines == [
+        "s1: drain p1: wait for 12s",
+        "s1: add p3 on node-a and node-c: ready for 12s",
+        "s1: blocked: no node with room",
+    ]
+    assert " ".join(plan_text(replace(ALL, subnets=(busy,))).split()) == (
+        "s1: go on with drain p1: wait for 12s; add p3 on node-a and node-c: ready for 12s; they were begun because a "
+        "pair was left half made, or half gone and that is what its load asks for; what else is needed cannot begin: no node with room"
+    )
+    text = " ".join(explanation(busy, CONTROLLER, NOW).split())
+    assert "Pair p1 is being drained" in text
+    assert "Pair p3 is being added" in text
+    assert text.endswith("What else is needed cannot begin: no node with room.")
+    turn = replace(busy, blocked="", waits="its turn comes")
+    assert status_text(replace(ALL, subnets=(turn,)), wide=False, colour=False).endswith("s1: waits: its turn comes")
+    for found in (plan_text(replace(ALL, subnets=(turn,))), explanation(turn, CONTROLLER, NOW)):
+        assert "hat else is needed waits: its turn comes" in " ".join(found.split())
+
+
 def test_what_the_policy_did_not_decide_is_left_out() -> None:
     """A subnet without a decision has no cause."""
     new = replace(GROWING, active=0, coming=0, cause=None, asked=None, signal=None, load={}, actions=())
