@@ -242,11 +242,13 @@ class Rounds:
 
     def _readiness(self, pair: PairSpec, look: Look, pairs: Mapping[str, PairSpec]) -> Readiness:
         found = readiness(pair, look.statuses, look.hosts_zxid)
-        if found.is_ready:
+        with_silence = readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=True)
+        if found == with_silence:
+            # Several pairs may be on their way, and many active: those are looked at only if it matters.
             return found
         others = [other for other in pairs.values() if other.state is PairState.ACTIVE]
         is_usual = any(is_silent(self.store.look(other.subnet, other.id).statuses) for other in others)
-        return readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=is_usual)
+        return with_silence if is_usual else found
 
     def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
         used = self.signals.bandwidth_used(now)

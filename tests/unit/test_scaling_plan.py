@@ -99,6 +99,8 @@ def test_no_more_begin_than_the_pool_allows_and_every_subnet_gets_one_first() ->
     assert [one.subnet for one in found.begin] == ["s1", "s2", "s1"]
     assert found.waits == {"s1": "4 actions are under way in the pool: its turn comes after them"}
     assert found.blocked == {}
+    more = planned(*subjects, limits=Limits(max_actions=3), actions=found.begin[::2])
+    assert [one.subnet for one in more.begin] == ["s2"]
 
 
 def test_pairs_are_added_beside_a_drain_or_a_replacement() -> None:

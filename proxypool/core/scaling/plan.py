@@ -120,11 +120,12 @@ def plan(
     wishes: list[tuple[Urgency, int, str, _Wish, Subject]] = []
     for subject in subjects:
         name = subject.spec.id
-        chosen, why_not = _chosen(subject, under_way.get(name, ()), nodes)
+        mine = under_way.get(name, ())
+        chosen, why_not = _chosen(subject, mine, nodes)
         if why_not:
             blocked[name] = why_not
         # Every subnet gets its first pair before any gets its second.
-        wishes += [(wish.urgency, at, name, wish, subject) for at, wish in enumerate(chosen)]
+        wishes += [(wish.urgency, at, name, wish, subject) for at, wish in enumerate(chosen, coming(mine))]
     begin: list[Action] = []
     working = sum(action.step is not Step.WAIT for action in actions)
     for _, _, name, wish, subject in sorted(wishes, key=lambda item: item[:3]):
