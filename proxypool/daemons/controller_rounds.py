@@ -62,6 +62,8 @@ class Rounds:
     actions: dict[str, Action] = field(default_factory=dict)
     """As written last, by subnet."""
     malformed: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Subnets in which nothing begins, as not all is known of them, and why."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
     verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
@@ -104,17 +106,18 @@ class Rounds:
         """
         self._is_behind = True
         snapshot = self.look()
-        self._take(self.store.read())
+        self._take(self.store.read(), snapshot)
         self.deaths = self.deaths.seen(tuple(snapshot.nodes), self.mirror.placing.nodes_alive, now)
         self.doubt = self.deaths.doubt({member.node for pair in snapshot.all_pairs() for member in pair.members})
         self._decide(snapshot, now)
         self.take_on(now)
         self._begin(now)
 
-    def _take(self, found: FoundActions) -> None:
+    def _take(self, found: FoundActions, snapshot: Snapshot) -> None:
         for name in self.actions.keys() - found.actions.keys():
             log.warning("the action of subnet %s was removed by somebody else", name)
         self.actions, self.malformed = dict(found.actions), found.malformed
+        self.unreadable = {**self.store.unreadable(snapshot), **found.malformed}
 
     def _decide(self, snapshot: Snapshot, now: float) -> None:
         self.signals.keep(snapshot.nodes)
@@ -255,7 +258,7 @@ class Rounds:
         snapshot, placing = self.look(), self.mirror.placing
         draining = frozenset(node for node, order in placing.orders.items() if order.draining_since is not None)
         nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, self.doubt)
-        busy = {*self.actions, *self.malformed}
+        busy = {*self.actions, *self.unreadable}
         subjects = [
             Subject(
                 spec,
@@ -287,6 +290,6 @@ class Rounds:
         for subject in subjects:
             name = subject.spec.id
             action = self.actions.get(name)
-            why = self.malformed.get(name) or (action.error if action is not None else "") or blocked.get(name, "")
+            why = self.unreadable.get(name) or (action.error if action is not None else "") or blocked.get(name, "")
             active = sum(pair.state is PairState.ACTIVE for pair in subject.pairs.values())
             self.verdicts[name] = verdict_of(active, subject.decision, self.loads.get(name, {}), why)
