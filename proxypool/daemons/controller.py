@@ -191,6 +191,9 @@ class ControllerDaemon:
                     self._take_on(now, action.key)
             case HeldSeen(held) if self.rounds is not None:
                 rounds = self.rounds
+                if rounds.look().malformed or rounds.malformed:
+                    # What is not needed by what is known may be by what cannot be read.
+                    return
                 self.sweeping.saw(held, rounds.look().pairs, tuple(rounds.actions.values()), rounds.pool_now())
             case PoolChanged():
                 self._look_due = min(self._look_due, now + SETTLE_S)

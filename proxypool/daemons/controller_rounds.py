@@ -62,7 +62,9 @@ class Rounds:
     actions: dict[Key, Action] = field(default_factory=dict)
     """As written last."""
     malformed: Mapping[str, str] = field(default_factory=dict)
-    """Subnet -> why an action of it cannot be read: no other begins there."""
+    """Subnet -> why an action of it cannot be read."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Subnets in which nothing begins, as not all is known of them, and why."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
     verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
@@ -105,17 +107,18 @@ class Rounds:
         """
         self._is_behind = True
         snapshot = self.look()
-        self._take(self.store.read())
+        self._take(self.store.read(), snapshot)
         self.deaths = self.deaths.seen(tuple(snapshot.nodes), self.mirror.placing.nodes_alive, now)
         self.doubt = self.deaths.doubt({member.node for pair in snapshot.all_pairs() for member in pair.members})
         self._decide(snapshot, now)
         self.take_on(now)
         self._begin(now)
 
-    def _take(self, found: FoundActions) -> None:
+    def _take(self, found: FoundActions, snapshot: Snapshot) -> None:
         for key in self.actions.keys() - found.actions.keys():
             log.warning("%s/%s: the action was removed by somebody else", *key)
         self.actions, self.malformed = dict(found.actions), found.malformed
+        self.unreadable = {**self.store.unreadable(snapshot), **found.malformed}
 
     def _decide(self, snapshot: Snapshot, now: float) -> None:
         self.signals.keep(snapshot.nodes)
@@ -271,7 +274,7 @@ class Rounds:
             for name, spec in snapshot.subnets.items()
             if spec.scaling is not None
         ]
-        readable = [subject for subject in subjects if subject.spec.id not in self.malformed]
+        readable = [subject for subject in subjects if subject.spec.id not in self.unreadable]
         limits = Limits(self.config.max_actions, self.calls.provider)
         found = plan(readable, self.actions.values(), nodes, limits, self.breaker, (time.time(), now))
         self.breaker = found.breaker
@@ -291,6 +294,6 @@ class Rounds:
         self.verdicts = {}
         for subject in subjects:
             name = subject.spec.id
-            why, waits = self.malformed.get(name) or found.blocked.get(name, ""), found.waits.get(name, "")
+            why, waits = self.unreadable.get(name) or found.blocked.get(name, ""), found.waits.get(name, "")
             active, load = active_pairs(subject.pairs.values()), self.loads.get(name, {})
             self.verdicts[name] = verdict_of(active, subject.decision, load, why, waits)

@@ -254,11 +254,13 @@ def test_nothing_leaks_whenever_it_is_killed(empty: PoolClient, nodes: Nodes, st
 
 
 def test_a_bad_document_is_shown_and_stops_nothing(empty: PoolClient, nodes: Nodes, start: Start) -> None:
-    """Neither a subnet's nor an action's."""
-    empty.store.apply(PoolRequest(subnets=(subnet_request(2), subnet_request(3))))
+    """Neither a subnet's nor an action's. Where a pair cannot be read none is added."""
+    empty.store.apply(PoolRequest(subnets=(subnet_request(2), subnet_request(3), subnet_request(4))))
     start().wait_to_lead()
     empty.put("subnets/s2", b"{")
     empty.make(f"{ACTIONS}/s3", b"nonsense")
+    empty.make("subnets/s4/pairs/p1", b"unreadable")
+    empty.store.scaling.set("s4", ScalingRequest(min_pairs=1))
     size(empty, 1)
     wait_until(lambda: active(empty) == 1, "a pair", 20.0)
 
@@ -266,6 +268,7 @@ def test_a_bad_document_is_shown_and_stops_nothing(empty: PoolClient, nodes: Nod
         return {name for name in ("s2", "s3") if any(name in problem for problem in report(empty).problems)}
 
     wait_until(lambda: told() == {"s2", "s3"}, "both are told")
+    assert "subnets/s4/pairs/p1" in report(empty).subnets["s4"].blocked
 
 
 def test_a_provider_that_is_not_there_is_told(empty: PoolClient, nodes: Nodes, start: Start) -> None:

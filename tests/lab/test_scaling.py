@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ OVERLOAD = 2.3
 """In pairs: with one in reserve that takes four."""
 ADDED_WITHIN_S = 10.0
 """From the beginning of an overload."""
+UNREACHABLE = 6
+"""Exit code of a command that does not reach ZooKeeper: its servers elect a leader."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,12 @@ def wait_size(lab: Lab, wanted: Callable[[dict[str, Any]], bool], within_s: floa
     seen: list[dict[str, Any]] = [{}]
 
     def look() -> dict[str, Any]:
-        seen[0] = scale(lab)
+        try:
+            seen[0] = scale(lab)
+        except subprocess.CalledProcessError as error:
+            if error.returncode != UNREACHABLE:
+                raise
+            return {}
         return seen[0] if wanted(seen[0]) else {}
 
     return wait_until(look, within_s, lambda: f"{what}; it is {seen[0]}", interval_s=0.2)
@@ -129,9 +137,10 @@ def test_pairs_come_with_the_load_and_go_when_it_is_over(
             took_s = time.monotonic() - began
             measured("added after ms", took_s * 1e3)
             assert took_s < ADDED_WITHIN_S * PATIENCE
+            # What a new pair bears is not known before it was looked at twice.
+            size = wait_size(scaled, lambda size: size["load"]["connections"] is not None, 10.0, "a load that is known")
             assert (size["signal"], size["asked"]) == ("connections", 4), size
             assert size["load"]["connections"] == pytest.approx(OVERLOAD, rel=0.25)
-            time.sleep(2.0)
             sources = load.result()["sources"]
         assert len(sources) == 4, "each pair has its share of the new connections"
         assert before["active"] == 2
@@ -146,11 +155,13 @@ def test_pairs_come_with_the_load_and_go_when_it_is_over(
     assert all(not record["error"] for record in records), records
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.5])
+@pytest.mark.parametrize(
+    "after_s", [0.3, pytest.param(0.0, marks=pytest.mark.long), pytest.param(1.5, marks=pytest.mark.long)]
+)
 def test_a_controller_that_is_killed_in_the_middle_changes_nothing(
     scaled: Lab, subnet: SubnetPlan, after_s: float
 ) -> None:
-    """Of an add and of a drain: another one goes on where it stood. Then ZooKeeper's leader dies as well."""
+    """Of an add and of a drain: another one goes on where it stood."""
     wait_size(scaled, is_still, 4 * STABLE_S, "rest")
     start = scale(scaled)["active"]
     with long_lived(scaled, subnet):
@@ -158,7 +169,7 @@ def test_a_controller_that_is_killed_in_the_middle_changes_nothing(
         time.sleep(after_s)
         dead = kill_leader(scaled)
         wait_size(scaled, lambda size: size["active"] >= 3 and is_still(size), 60.0, "three pairs")
-        assert leader(scaled) != dead
+        wait_until(lambda: leader(scaled) != dead, 15.0, "another leader")
         scaled.machine(dead).start("daemon")
         scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "1", timeout=30 * PATIENCE)
         wait_size(scaled, lambda size: bool(size["draining"]), 4 * STABLE_S, "a pair that drains")
@@ -169,6 +180,7 @@ def test_a_controller_that_is_killed_in_the_middle_changes_nothing(
     wait_until(lambda: not left_over(scaled, subnet), 20.0, lambda: f"nothing left over: {left_over(scaled, subnet)}")
 
 
+@pytest.mark.long
 def test_the_leader_of_zookeeper_dies_during_an_add(scaled: Lab, subnet: SubnetPlan) -> None:
     """The add is finished by whoever leads then."""
     wait_size(scaled, is_still, 4 * STABLE_S, "rest")

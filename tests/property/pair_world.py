@@ -13,6 +13,8 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
   also by its own clock, because no server tells it so while none answers.
 - A daemon's restart keeps track file, keepalived, gate and session; a power cycle keeps nothing.
 - A daemon may die in the middle of what an event makes it do, after any of it.
+  One that dies between opening the gate for a claim and asking for the claim leaves the gate open on a backup until it
+  is back: some 50 us in which a process must be killed, and without the HaVip no packet comes (`is_left_open`).
 - A stopped daemon or keepalived (SIGSTOP) does nothing, and goes on with what it knew: a daemon first works off what was
   in its inbox, a keepalived that was master goes on being it until it hears a better one.
 - Each machine has a clock of its own, with another origin and a rate that is off by up to a hundredth.
@@ -293,6 +295,11 @@ class Member:
     @property
     def runs_vrrp(self) -> bool:
         return self.vrrp is not Vrrp.STOP
+
+    @property
+    def is_left_open(self) -> bool:
+        """Whether its gate was opened for a claim that a daemon did not live to ask for."""
+        return self.gate and self.daemon is None and self.vrrp is Vrrp.BACKUP
 
     @property
     def can_claim(self) -> bool:

@@ -126,7 +126,7 @@ class Watch:
         self._check_aside()
 
     def _check_dual(self) -> None:
-        open_at = [member for member in self.world.members if self.world.forwards(member)]
+        open_at = [one for one in self.world.members if self.world.forwards(one) and not one.is_left_open]
         if self.world.is_strict:
             assert len(open_at) <= 1, "two members forward in mode strict"
         dual_s = self._lasts("dual", len(open_at) > 1)
@@ -192,7 +192,7 @@ def check_final(world: PairWorld) -> None:
     """The state after a quiet while."""
     powered = [member for member in world.members if member.is_powered]
     claimants = [member for member in powered if member.can_claim]
-    open_at = [member for member in world.members if world.forwards(member)]
+    open_at = [member for member in world.members if world.forwards(member) and not member.is_left_open]
     have_daemons = all(member.daemon is not None and not member.is_daemon_stopped for member in powered)
     have_keepalived = not any(member.is_keepalived_stopped for member in powered)
     have_zookeeper = world.zookeeper.is_up and not any(member.is_cut for member in powered)
@@ -338,6 +338,11 @@ SCENARIOS: dict[str, tuple[Fault, ...]] = {
         Fault(SETTLED, "switchover", 1),
         Fault(SETTLED, "daemon", 1),
         Fault(3, "switchover", 0),
+    ),
+    "the chosen one's daemon dies in the middle of the switchover": (
+        Fault(SETTLED, "daemon in the middle", 1, 1),
+        Fault(0, "switchover", 1),
+        Fault(LONG, "daemon", 1),
     ),
     "a switchover in a partition": (Fault(SETTLED, "heartbeats"), Fault(30, "switchover", 1)),
     "a paused master becomes unfit and is resumed": (

@@ -37,7 +37,7 @@ from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write,
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.history import Record, name_of
-from proxypool.core.model import MemberStatus, PairSpec, PairState, validate_pair
+from proxypool.core.model import MemberStatus, PairSpec, PairState, Snapshot, validate_pair
 from proxypool.core.scaling.documents import Action, Key, Report, Step
 from proxypool.core.scaling.pairs import in_state, new_pair, require_others
 from proxypool.core.scaling.turns import PutPair, RemovePair, SetState, Turn
@@ -84,6 +84,11 @@ class ActionStore:
         """Wait until the mirror has all that was written before now."""
         self._editor.version()
         self._mirror.current(self._session.timeout_s)
+
+    def unreadable(self, snapshot: Snapshot) -> Mapping[str, str]:
+        """Subnets of which not everything could be read, and why: there may be more pairs than are known."""
+        found = {self._layout.parts(path): why for path, why in snapshot.malformed.items()}
+        return {parts[1]: why for parts, why in found.items() if parts[0] == "subnets"}
 
     def prune_history(self) -> None:
         """Keep the log at its size; see `history`."""
