@@ -155,9 +155,8 @@ def test_pairs_come_with_the_load_and_go_when_it_is_over(
     assert all(not record["error"] for record in records), records
 
 
-@pytest.mark.parametrize(
-    "after_s", [0.3, pytest.param(0.0, marks=pytest.mark.long), pytest.param(1.5, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.5])
 def test_a_controller_that_is_killed_in_the_middle_changes_nothing(
     scaled: Lab, subnet: SubnetPlan, after_s: float
 ) -> None:
