@@ -1,4 +1,6 @@
-"""How hard property tests look: quick by default, `PROPERTY_EFFORT=50 pytest tests/property` for a thorough run."""
+"""How hard property tests look. By default quickly, and at the same examples each time: whether a change is good must not
+be a matter of luck. `PROPERTY_EFFORT=50 pytest tests/property` searches, at random and thoroughly.
+"""
 
 from __future__ import annotations
 
@@ -14,5 +16,6 @@ def effort(examples: int) -> settings:
     return settings(
         max_examples=examples * EFFORT,
         deadline=None,
+        derandomize=EFFORT == 1,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

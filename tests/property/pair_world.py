@@ -302,6 +302,11 @@ class Member:
         return self.gate and self.daemon is None and self.vrrp is Vrrp.BACKUP
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether its gate is open for a claim that has yet to succeed: a second at most, then it closes again."""
+        return self.is_left_open or (self.daemon is not None and self.daemon.state.is_preparing)
+
+    @property
     def can_claim(self) -> bool:
         """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
         is_deserted = self.daemon is None or self.is_daemon_stopped
