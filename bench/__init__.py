@@ -12,4 +12,5 @@ shell       a shell that stays in a machine, for what is done by hand
 joins       hosts that are documents only, in a machine of the lab
 attaching   a platform that starts one instance after the other, in a machine of the lab
 datapath, blackout, switchover, onboard, restart, footprint, many_hosts, attach, first_use, sticky    one bench each
+simulate    scaling policies on the traffic of traces/; needs no lab
 """

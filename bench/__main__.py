@@ -32,6 +32,7 @@ NAMES = (
     "attach",
     "first-use",
     "sticky",
+    "simulate",
 )
 
 

@@ -75,6 +75,17 @@ class Conntrack:
         dump = self._dump(b"")
         return sum(1 for _, state in ctnetlink.glances(dump) if state not in _OVER_TCP)
 
+    def busiest_ports(self) -> int:
+        """How many source ports are in use toward the destination (address, protocol, port) that has most.
+
+        Each connection whose source was rewritten holds one until its entry is gone, also one that is over. They are
+        all of one address, as a namespace gives its connections only one.
+        """
+        counts: dict[ctnetlink.Destination, int] = {}
+        with _told("list connections"):
+            ctnetlink.destinations(self._link.parts(ctnetlink.GET, b""), counts)
+        return max(counts.values(), default=0)
+
     def delete(self, flows: Iterable[Flow]) -> int:
         """Delete these entries and return how many were there. One that is gone, or has a successor, is fine."""
         return self._delete([flow.key for flow in flows])

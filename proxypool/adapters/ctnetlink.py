@@ -39,6 +39,8 @@ _GLANCE = struct.Struct("=I44x4sB79x4sI24x12sB")
 of its attribute before it: an entry that is laid out in another way, as by a zone, has another head there."""
 _KEY = struct.Struct("=I16x12s4s96x4sI4s")
 """Of the same: length, source, mark and identity."""
+_TOWARD = struct.Struct("=I16x12s8x4s8sB11x4s2s54x4s3xB")
+"""Of the same: length, destination, protocol, destination port and the last byte of the status."""
 _KEY_AT, _KEY_END, _ID_AT, _ID_END = 20, 72, 140, 148
 """Where the original direction and the identity are in it."""
 _NUMBER_HEAD = struct.pack("=HH", 5, _NUMBER)
@@ -47,7 +49,14 @@ _ID_HEAD = struct.pack("=HH", 8, _ID)
 _TCP_HEAD = struct.pack("=6H", 48, _PROTOINFO | NLA_F_NESTED, 44, _PROTOINFO_TCP | NLA_F_NESTED, 5, _TCP_STATE)
 _ORIGINAL_HEAD = struct.pack("=6H", 52, _ORIGINAL | NLA_F_NESTED, 20, _TUPLE_IP | NLA_F_NESTED, 8, _SOURCE)
 
+_PROTOCOL_HEAD = struct.pack("=4H", 28, _TUPLE_PROTOCOL | NLA_F_NESTED, 5, _NUMBER)
+_PORT_HEAD = struct.pack("=HH", 6, _DESTINATION_PORT)
+_STATUS_HEAD = struct.pack("=HH", 8, _STATUS)
+_TOWARD_HEADS = (_ORIGINAL_HEAD, _PROTOCOL_HEAD, _PORT_HEAD, _STATUS_HEAD)
+
 Found: TypeAlias = dict[int, tuple[int, int]]
+Destination: TypeAlias = tuple[bytes, int, bytes]
+"""Packed address, protocol, packed port."""
 
 
 class TcpState(IntEnum):
@@ -165,6 +174,35 @@ def glances(dump: list[bytes]) -> Iterator[tuple[int, int | None]]:
                 if flow is not None:
                     yield native(flow.mark), flow.tcp_state
             at += size + 3 & ~3
+
+
+def destinations(dump: Iterable[bytes], counts: dict[Destination, int]) -> None:
+    """Add the entries whose source was rewritten, to `counts`, by where they go.
+
+    Quickly, and of a dump that comes in parts. Entries of protocols without ports are left out.
+    """
+    unpack = _TOWARD.unpack_from
+    padding = bytes(_TOWARD.size)
+    for data in dump:
+        padded = data + padding
+        at, end = 0, len(data)
+        while at < end:
+            size, head, address, protocol_head, protocol, port_head, port, status_head, status = unpack(padded, at)
+            heads = (head, protocol_head, port_head, status_head)
+            if heads != _TOWARD_HEADS:
+                found = _destination(data, at, at + size)
+            else:
+                found = (address, protocol, port) if status & _SOURCE_NAT else None
+            if found is not None:
+                counts[found] = counts.get(found, 0) + 1
+            at += size + 3 & ~3
+
+
+def _destination(data: bytes, at: int, end: int) -> Destination | None:
+    flow = _flow(data, at, end)
+    if flow is None or not flow.is_source_nated or flow.protocol not in _WITH_PORTS:
+        return None
+    return flow.destination.packed, flow.protocol, _U16.pack(flow.destination_port)
 
 
 def native(value: int) -> int:

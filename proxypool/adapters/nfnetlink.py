@@ -111,16 +111,25 @@ class NetfilterSocket:
         Raises:
             Refused: the kernel says no.
         """
+        return list(self.parts(kind, body))
+
+    def parts(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """A dump as `dump` gives it, one datagram (32 kB) at a time: nothing is kept of a table that may be huge.
+
+        Whoever does not take all of it must not use the socket again.
+
+        Raises:
+            Refused: the kernel says no.
+        """
         self._send(kind, NLM_F_DUMP, body)
-        received: list[bytes] = []
         while True:
             data = self._socket.recv(_RECEIVE_BYTES)
             if not self._is_answer(data):
                 continue
             if self._is_last(data):
-                received.append(data[:-_DONE_BYTES])
-                return received
-            received.append(data)
+                yield data[:-_DONE_BYTES]
+                return
+            yield data
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1

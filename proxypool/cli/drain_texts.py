@@ -89,8 +89,10 @@ def drain_steps(subnet: SubnetReport, pair: PairReport, wait_s: float | None) ->
     """What draining a pair would do, in order, and to whom."""
     if pair.state == PairState.DRAINING:
         yield "it is draining already: that stays as it is"
+    elif pair.state == PairState.PREPARING:
+        yield "it is being prepared, so no host sends it connections: it is not opened any more"
     else:
-        others = [one.id for one in subnet.pairs if one.id != pair.id and one.state != PairState.DRAINING]
+        others = [one.id for one in subnet.pairs if one.id != pair.id and one.state == PairState.ACTIVE]
         yield f"{_where_to(others)}; affected: {_hosts(subnet)}"
     yield f"its connections go on: {_now(pair)}"
     if wait_s is not None:
@@ -101,7 +103,9 @@ def removal_steps(subnet: SubnetReport, pair: PairReport, *, is_drained_first: b
     """What removing a pair would do, in order, and to whom."""
     nodes = " and ".join(member.node for member in pair.members)
     yield f"{nodes} leave the pair; HaVip {pair.havip} goes"
-    if not is_drained_first:
+    if pair.state == PairState.PREPARING:
+        yield "it is being prepared: it has no connections"
+    elif not is_drained_first:
         yield f"its connections break: {_now(pair)}; affected: {_hosts(subnet)}"
 
 
@@ -109,7 +113,7 @@ def addition_steps(subnet: SubnetReport, spec: PairSpec) -> Iterator[str]:
     """What adding a pair would do, in order, and to whom."""
     nodes = " and ".join(member.node for member in spec.members)
     yield f"{nodes} make its tunnel, elect a master and take HaVip {spec.havip}"
-    weights = [one.weight for one in subnet.pairs if one.state != PairState.DRAINING and one.id != spec.id]
+    weights = [one.weight for one in subnet.pairs if one.state == PairState.ACTIVE and one.id != spec.id]
     share = 100 * spec.weight / (spec.weight + sum(weights))
     yield f"it gets {share:.0f} % of the new connections to {subnet.id}; affected: {_hosts(subnet)}"
     yield "no connection that exists moves"

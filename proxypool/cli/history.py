@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxypool.cli import watching
-from proxypool.cli.output import Format, OutputOption, brief, listing, render, table, to_json, wants_colour
+from proxypool.cli.output import Format, OutputOption, brief, duration, listing, render, table, to_json, wants_colour
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Phase, Record, newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
 
     from proxypool.adapters.zookeeper import PoolSession
     from proxypool.adapters.zookeeper.history import Found
 
+    class _Table(Protocol):
+        """Records as a table."""
+
+        def __call__(self, records: Sequence[Record], *, wide: bool) -> str: ...
+
+
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 WATCH_S = 1.0
+MINUTE_S = 60.0
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADER = ("TIME", "PAIR", "KIND", "FROM", "TO", "REASON", "DETECT", "BLACKOUT")
@@ -46,15 +54,33 @@ def history(
 
     The newest comes last.
     """
-    settings: Settings = context.obj
+    print_records(context.obj, what, limit, since, output, watch=watch)
+
+
+def print_records(
+    settings: Settings,
+    what: str | None,
+    limit: int,
+    since: str | None,
+    output: Format,
+    *,
+    watch: bool,
+    is_scaling: bool = False,
+) -> None:
+    """Print records of a pool, subnet or pair; with `is_scaling`, only and all about changes of size."""
     if limit < 1:
         raise InvalidInput(f"--limit {limit} shows nothing: give 1 or more")
     age_s = None if since is None else parse_span(since)
+    text = scale_record_table if is_scaling else record_table
     with settings.session() as session:
+
+        def read() -> Found:
+            return _read(session, what, limit, age_s, is_scaling=is_scaling)
+
         if watch:
-            watching.watch(lambda: _line_or_text(_read(session, what, limit, age_s).records, output), WATCH_S)
-        found = _read(session, what, limit, age_s)
-    typer.echo(_text(found.records, output), color=wants_colour())
+            watching.watch(lambda: _line_or_text(read().records, output, text), WATCH_S)
+        found = read()
+    typer.echo(_text(found.records, output, text), color=wants_colour())
     for name, why in found.malformed.items():
         typer.echo(f"note: record {name} cannot be read and is left out: {why}", err=True)
 
@@ -71,13 +97,13 @@ def parse_span(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-def _read(session: PoolSession, what: str | None, limit: int, age_s: float | None) -> Found:
+def _read(session: PoolSession, what: str | None, limit: int, age_s: float | None, *, is_scaling: bool) -> Found:
     from proxypool.adapters.zookeeper import PoolHistory
 
     log = PoolHistory(session)
     subnet, _, pair = (what or "").partition("/")
     since = 0.0 if age_s is None else time.time() - age_s
-    names = newest(log.names(), limit, subnet=subnet or None, pair=pair or None, since=since)
+    names = newest(log.names(), limit, subnet=subnet or None, pair=pair or None, since=since, is_scaling=is_scaling)
     if not names:
         _require_known(session, subnet, pair)
     return log.read(names)
@@ -99,13 +125,13 @@ def _document(records: Sequence[Record]) -> dict[str, object]:
     return listing("Record", records)
 
 
-def _text(records: Sequence[Record], output: Format) -> str:
-    return render(_document(records), output, lambda wide: record_table(records, wide=wide))
+def _text(records: Sequence[Record], output: Format, text: _Table) -> str:
+    return render(_document(records), output, lambda wide: text(records, wide=wide))
 
 
-def _line_or_text(records: Sequence[Record], output: Format) -> str:
+def _line_or_text(records: Sequence[Record], output: Format, text: _Table) -> str:
     """While it is watched: as JSON, one document per line."""
-    return to_json(_document(records), indent=None) if output is Format.JSON else _text(records, output)
+    return to_json(_document(records), indent=None) if output is Format.JSON else _text(records, output, text)
 
 
 def record_table(records: Sequence[Record], *, wide: bool) -> str:
@@ -117,14 +143,17 @@ def record_table(records: Sequence[Record], *, wide: bool) -> str:
 def _row(record: Record, *, wide: bool) -> Sequence[str]:
     return (
         _time(record.at, wide=wide),
-        f"{record.subnet}/{record.pair}" if record.pair else record.subnet,
+        _subject(record),
         record.kind,
-        record.from_node,
-        record.to_node,
+        *_change(record),
         record.reason,
         brief(record.phases.get(Phase.DETECTION.value)),
         brief(record.phases.get(Phase.BLACKOUT.value)),
     )
+
+
+def _subject(record: Record) -> str:
+    return f"{record.subnet}/{record.pair}" if record.pair else record.subnet
 
 
 def _more(record: Record) -> Sequence[str]:
@@ -134,8 +163,54 @@ def _more(record: Record) -> Sequence[str]:
         "" if record.carried_over is None else str(record.carried_over),
         str(record.epoch or ""),
         record.who,
-        record.note,
+        record.error or record.note,
     )
+
+
+def _change(record: Record) -> tuple[str, str]:
+    """From what to what: masters, or numbers of active pairs."""
+    if not record.is_scaling or record.pairs_before is None:
+        return record.from_node, record.to_node
+    return _pairs(record.pairs_before), _pairs(record.pairs_after)
+
+
+def _pairs(number: int | None) -> str:
+    return "" if number is None else f"{number} pair{'' if number == 1 else 's'}"
+
+
+_SCALE_HEADER = ("TIME", "PAIR", "KIND", "PAIRS", "REASON", "SIGNALS", "TOOK", "OUTCOME")
+_SCALE_WIDE = (*_SCALE_HEADER, "FROM", "TO", "BY", "WHO", "NOTE")
+
+
+def scale_record_table(records: Sequence[Record], *, wide: bool) -> str:
+    """Changes of size, one per line; what is not known is a dash."""
+    rows = [_scale_row(record, wide=wide) for record in records]
+    return table(_SCALE_WIDE if wide else _SCALE_HEADER, rows)
+
+
+def _scale_row(record: Record, *, wide: bool) -> Sequence[str]:
+    numbers = (record.pairs_before, record.pairs_after)
+    row = (
+        *(_time(record.at, wide=wide), _subject(record), record.kind),
+        " -> ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
+        record.reason,
+        _signals(record, wide=wide),
+        _took(record.took_s),
+        record.error or "done",
+    )
+    return (*row, record.from_node, record.to_node, record.by, record.who, record.note) if wide else row
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f} s" if seconds < MINUTE_S else duration(seconds)
+
+
+def _signals(record: Record, *, wide: bool) -> str:
+    """All of them, or the one that asked for most."""
+    loads = sorted(record.signals.items(), key=lambda item: -item[1])
+    return ",".join(f"{name} {load:.2f}" for name, load in (loads if wide else loads[:1]))
 
 
 def _time(at: float, *, wide: bool) -> str:

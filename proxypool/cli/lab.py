@@ -71,6 +71,7 @@ def up(
     egress: Annotated[
         bool, typer.Option("--egress", help="Every pair has an egress address: connections survive a failover.")
     ] = False,
+    controllers: Annotated[int, typer.Option(help="With any, pairs beyond the first come and go with the load.")] = 0,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:
@@ -98,6 +99,7 @@ def up(
             attach_all=attach_all,
             detection=detection or choose_detection(),
             egress=egress,
+            controllers=controllers,
         )
         lab = Lab.up(topology, progress, timeout_s=timeout)
         progress(f"lab {name!r} is up: {', '.join(lab.machines)}")

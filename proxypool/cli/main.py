@@ -16,8 +16,14 @@ COMMANDS = (
     ("pool", "proxypool.cli.pool", "Make the pool, show it, or apply a whole description of it."),
     ("subnet", "proxypool.cli.subnet", "Customers' subnets that functions must reach."),
     ("pair", "proxypool.cli.pair", "Pairs of nodes that serve a subnet behind a HaVip."),
+    ("scale", "proxypool.cli.scale", "How many pairs subnets have: by themselves, and why."),
     ("node", "proxypool.cli.node", "Proxy nodes."),
     ("host", "proxypool.cli.host", "Function hosts."),
+    (
+        "explain",
+        "proxypool.cli.explain",
+        "Say in words why a subnet has as many pairs as it has, what holds it, and what comes next.",
+    ),
     (
         "history",
         "proxypool.cli.history",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from proxypool.cli import cordon
+from proxypool.cli.arguments import NodeArgument
+from proxypool.cli.cordon_texts import orders_text
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, yes
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
@@ -21,6 +22,11 @@ app = typer.Typer(
 )
 
 
+app.command()(cordon.cordon)
+app.command()(cordon.uncordon)
+app.command()(cordon.drain)
+
+
 @app.command("list")
 def list_nodes(context: typer.Context, output: OutputOption = Format.TABLE) -> None:
     """List the nodes."""
@@ -31,7 +37,7 @@ def list_nodes(context: typer.Context, output: OutputOption = Format.TABLE) -> N
 @app.command("show")
 def show_node(
     context: typer.Context,
-    node: Annotated[str, typer.Argument(metavar="NODE", show_default=False)],
+    node: NodeArgument,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show a node."""
@@ -51,6 +57,7 @@ def show_node(
         ("labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
         ("pairs", ", ".join(found.pairs)),
         ("master of", ", ".join(found.master_of)),
+        ("orders", orders_text(found, status.at)),
         ("problems", "; ".join(found.problems)),
     )
     show(single("Node", found), output, lambda _wide: fields(items))

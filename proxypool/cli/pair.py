@@ -11,15 +11,15 @@ import typer
 
 from proxypool.cli import drain as draining
 from proxypool.cli import pausing, rehearsal
+from proxypool.cli.arguments import PairArgument, SubnetArgument
 from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
 from proxypool.cli.rehearsal import DryRunOption
-from proxypool.cli.settings import Settings, operator
+from proxypool.cli.settings import MAX_REASON, Settings, operator
 from proxypool.cli.status import find_pair, read_status
-from proxypool.cli.subnet import PairArgument, SubnetArgument
 from proxypool.cli.views import check_lines, last_change, member_table, pair_table
 from proxypool.cli.views import draining as draining_since
 from proxypool.core.documents import to_builtins
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     from proxypool.adapters.zookeeper import PoolStore
     from proxypool.core.status import PairReport, PoolStatus, SubnetReport
-
-MAX_REASON = 200
-"""Characters of a reason that are kept."""
 
 app = typer.Typer(
     help="Pairs of nodes that serve a subnet behind a HaVip.",
@@ -190,6 +187,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
             *((("state sync", _sync(pair)),) if pair.egress_address else ()),
             ("state", pair.state),
+            *((("provider", pair.provider),) if pair.provider else ()),
             ("weight", str(pair.weight)),
             ("mode", pair.mode),
             ("probe", str(pair.probe or "")),

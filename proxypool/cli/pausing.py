@@ -6,11 +6,11 @@ import time
 
 import typer
 
+from proxypool.cli.arguments import PairArgument, SubnetArgument
 from proxypool.cli.output import ago
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import find_pair, read_status
-from proxypool.cli.subnet import PairArgument, SubnetArgument
 
 
 def pause(context: typer.Context, subnet: SubnetArgument, pair: PairArgument, dry_run: DryRunOption = False) -> None:

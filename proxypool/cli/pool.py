@@ -68,11 +68,12 @@ def show_pool(context: typer.Context, output: OutputOption = Format.TABLE) -> No
         **(single("Pool", spec) if spec else {"apiVersion": "proxypool/v1", "kind": "Pool"}),
         "pool": settings.load().pool,
         "subnets": len(snapshot.subnets),
+        "managed": sum(subnet.scaling is not None for subnet in snapshot.subnets.values()),
         "pairs": len(list(snapshot.all_pairs())),
         "nodes": len(snapshot.nodes),
         "hosts": len(snapshot.hosts),
     }
-    names = ("pool", "tunnel", "tunnel_range", "vxlan_port", "subnets", "pairs", "nodes", "hosts")
+    names = ("pool", "tunnel", "tunnel_range", "vxlan_port", "subnets", "managed", "pairs", "nodes", "hosts")
     show(
         document, output, lambda _wide: fields((name.replace("_", " "), str(document.get(name, ""))) for name in names)
     )
@@ -88,8 +89,9 @@ def apply(
 
     The document: {"tunnel": "vxlan", "subnets": [{"id": "s1", "tenant": "t1", "cidrs": ["172.16.101.0/24"], "pairs":
     [{"id": "p1", "havip": "192.168.4.100", "members": [{"node": "node-a", "eni": "eni1", "address":
-    "172.16.101.11/24"}, …]}]}]}. A pair may also have a "vrid", a "weight" and an "egress_address"; what it has already
-    stays if it is not named.
+    "172.16.101.11/24"}, …]}]}]}. A pair may also have a "vrid", a "weight" and an "egress_address"; a subnet
+    "scaling": {"min_pairs": 1, "max_pairs": 8, "mode": "observe"} and "spares": {"members": […], "havips": […],
+    "egress_addresses": […]}. What it has already stays if it is not named; spares that are named are all it has.
     """
     settings: Settings = context.obj
     request = parse_pool_request(_read(file), what="standard input" if file == "-" else file)

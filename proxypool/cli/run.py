@@ -44,6 +44,15 @@ def host(context: typer.Context, config: ConfigOption = None) -> None:
     raise typer.Exit(_run(main, loaded))
 
 
+@app.command()
+def controller(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run a controller: two or three of them on any machines, one of which leads."""
+    loaded = _load(context.obj, config, "controller")
+    from proxypool.daemons.controller import main
+
+    raise typer.Exit(_run(main, loaded))
+
+
 def _run(main: Callable[[Config], int], config: Config) -> int:
     """What was imported lives as long as the process: looking through it for garbage stops a daemon for 50 ms."""
     gc.freeze()
@@ -55,5 +64,6 @@ def _load(settings: Settings, path: str | None, role: str) -> Config:
     named = path or settings.config or default_path()
     if getattr(config, role) is None:
         what = f"{named} has no section [{role}]" if Path(named).exists() else f"there is no configuration file {named}"
-        raise InvalidInput(f'{what}: a {role} needs at least `[{role}]` and `underlay = "eth0"`')
+        needs = f"`[{role}]`" if role == "controller" else f'`[{role}]` and `underlay = "eth0"`'
+        raise InvalidInput(f"{what}: a {role} needs at least {needs}")
     return config

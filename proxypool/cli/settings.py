@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ZOOKEEPER_VARIABLE = "PROXYPOOL_ZOOKEEPER"
 POOL_VARIABLE = "PROXYPOOL_POOL"
 CONNECT_WITHIN_S = 5.0
+MAX_REASON = 200
+"""Characters of a reason that are kept."""
 
 
 def read_config(path: str | Path) -> Config:

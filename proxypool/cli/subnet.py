@@ -7,13 +7,21 @@ from typing import Annotated
 
 import typer
 
+from proxypool.cli import spare
+from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.confirm import YesOption, require_confirmation
-from proxypool.cli.output import Format, OutputOption, fields, listing, show, single
+from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
+from proxypool.cli.rehearsal import DryRunOption
+from proxypool.cli.scaling_texts import spares_line
 from proxypool.cli.settings import Settings
+from proxypool.cli.sizing import apply_scaling, follows_text
 from proxypool.cli.status import read_status
 from proxypool.cli.views import pair_table, subnet_table
 from proxypool.core.errors import InvalidInput
 from proxypool.core.requests import SubnetRequest
+from proxypool.core.scaling.model import MAX_PAIRS, ScalingMode
+from proxypool.core.scaling.overview import SubnetScale
+from proxypool.core.scaling.requests import ScalingRequest
 
 app = typer.Typer(
     help="Customers' subnets that functions must reach.",
@@ -22,9 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(spare.app, name="spare")
 
-SubnetArgument = Annotated[str, typer.Argument(metavar="SUBNET", help="Its id.", show_default=False)]
-PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="Its id within the subnet.", show_default=False)]
+MinOption = Annotated[
+    int | None,
+    typer.Option("--min-pairs", metavar="N", help=f"Have the controller keep so many pairs at least, 1-{MAX_PAIRS}."),
+]
+MaxOption = Annotated[int | None, typer.Option("--max-pairs", metavar="N", help=f"And so many at most, 1-{MAX_PAIRS}.")]
+ScalingOption = Annotated[
+    ScalingMode | None,
+    typer.Option(
+        help="off: leave it alone. observe: keep the minimum, and say what the load asks for. enforce: also do that."
+    ),
+]
 
 
 @app.command()
@@ -34,13 +52,46 @@ def add(
     cidr: Annotated[list[str], typer.Option("--cidr", metavar="CIDR", help="Its addresses; may be given again.")],
     tenant: Annotated[str, typer.Option(help="Whose it is. CIDRs may overlap between tenants only.")] = "default",
     key: Annotated[int | None, typer.Option(help="Tunnel key, 1-16777215. Default: the smallest free one.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For people and providers; may be given again.")
+    ] = None,
+    min_pairs: MinOption = None,
+    max_pairs: MaxOption = None,
+    scaling: ScalingOption = None,
 ) -> None:
-    """Add a subnet. The same again changes nothing."""
+    """Add a subnet; with --min-pairs the controller gives it its pairs. The same again changes nothing."""
     settings: Settings = context.obj
-    request = SubnetRequest(id=subnet, cidrs=_networks(cidr), tenant=tenant, key=key)
+    size = ScalingRequest(min_pairs=min_pairs, max_pairs=max_pairs, mode=scaling)
+    request = SubnetRequest(
+        id=subnet,
+        cidrs=_networks(cidr),
+        tenant=tenant,
+        key=key,
+        labels=_labels(label),
+        scaling=None if size.is_empty else size,
+    )
     with settings.store() as store:
         spec = store.add_subnet(request)
+        size_line = f"size: {follows_text(store, subnet, spec.scaling)}" if spec.scaling is not None else ""
     typer.echo(f"subnet {spec.id}: {', '.join(map(str, spec.cidrs))}, tenant {spec.tenant}, tunnel key {spec.key}")
+    if size_line:
+        typer.echo(size_line)
+
+
+@app.command("set")
+def set_subnet(
+    context: typer.Context,
+    subnet: SubnetArgument,
+    min_pairs: MinOption = None,
+    max_pairs: MaxOption = None,
+    scaling: ScalingOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Change how many pairs a subnet is to have, as `scale set` does. What is not named stays."""
+    size = ScalingRequest(min_pairs=min_pairs, max_pairs=max_pairs, mode=scaling)
+    if size.is_empty:
+        raise InvalidInput("nothing to change: give --min-pairs, --max-pairs or --scaling")
+    apply_scaling(context.obj, subnet, size, is_dry_run=dry_run)
 
 
 def _networks(texts: list[str]) -> tuple[IPv4Network, ...]:
@@ -48,6 +99,18 @@ def _networks(texts: list[str]) -> tuple[IPv4Network, ...]:
         return tuple(IPv4Network(item) for text in texts for item in text.split(","))
     except ValueError as error:
         raise InvalidInput(f"--cidr: {error}") from error
+
+
+def _labels(texts: list[str] | None) -> dict[str, str] | None:
+    if texts is None:
+        return None
+    labels = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise InvalidInput(f"--label {text!r} is not KEY=VALUE")
+        labels[key] = value
+    return labels
 
 
 @app.command("list")
@@ -76,12 +139,22 @@ def show_subnet(context: typer.Context, subnet: SubnetArgument, output: OutputOp
                 ("CIDRs", ", ".join(map(str, one.cidrs))),
                 ("tunnel key", str(one.key)),
                 ("hosts", ", ".join(one.hosts)),
+                ("size", _size(one.scale, status.at)),
+                *((("spares", spares_line(one.spares)),) if one.spares else ()),
             )
         )
         pairs = pair_table([(one, pair) for pair in one.pairs], status.at, wide=wide)
         return f"{about}\n\n{pairs}" if one.pairs else about
 
     show(single("Subnet", one), output, text)
+
+
+def _size(scale: SubnetScale, now: float) -> str:
+    """How large it is to be."""
+    if scale.mode is None:
+        return "not managed by the controller"
+    paused = f", paused for {ago(scale.paused_since, now)}" if scale.paused_since is not None else ""
+    return f"{scale.min_pairs} to {scale.max_pairs} pairs, mode {scale.mode}{paused}"
 
 
 @app.command()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from proxypool.cli.cordon_texts import orders_text, orders_word
 from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
+from proxypool.cli.scaling_texts import action_text, spares_line
 from proxypool.core.model import PairState
 from proxypool.core.status import (
     Check,
@@ -44,7 +46,7 @@ def status_text(status: PoolStatus, *, wide: bool, colour: bool) -> str:
     parts = (
         health_line(status, colour=colour),
         check_lines(all_checks(status), colour=colour),
-        drain_lines(status),
+        "\n".join(part for part in (drain_lines(status), scale_lines(status)) if part),
         member_table(status, wide=wide, colour=colour),
     )
     return "\n\n".join(part for part in parts if part)
@@ -66,6 +68,15 @@ def drain_lines(status: PoolStatus) -> str:
         for subnet in status.subnets
         for pair in subnet.pairs
         if pair.state == PairState.DRAINING
+    )
+
+
+def scale_lines(status: PoolStatus) -> str:
+    """What the controller is doing, one action per line."""
+    return "\n".join(
+        f"scaling {subnet.id}: {action_text(action, status.at)}"
+        for subnet in status.subnets
+        for action in subnet.scale.actions
     )
 
 
@@ -207,16 +218,27 @@ def _joined(items: Sequence[object]) -> str:
 
 def subnet_table(subnets: Sequence[SubnetReport], *, wide: bool) -> str:
     """Subnets, one per line."""
-    header = ("SUBNET", "LEVEL", "TENANT", "CIDRS", "KEY", "PAIRS", "HOSTS")
+    header: tuple[str, ...] = ("SUBNET", "LEVEL", "TENANT", "CIDRS", "KEY", "PAIRS", "HOSTS", "SIZE")
+    header = (*header, "SPARES") if wide else header
     rows = [
         (
             *(subnet.id, subnet.level.value, subnet.tenant, _joined(subnet.cidrs), str(subnet.key)),
             _joined([pair.id for pair in subnet.pairs]) if wide else str(len(subnet.pairs)),
             _joined(subnet.hosts) if wide else str(len(subnet.hosts)),
+            _size(subnet),
+            *((spares_line(subnet.spares) if subnet.spares else "",) if wide else ()),
         )
         for subnet in subnets
     ]
     return table(header, rows)
+
+
+def _size(subnet: SubnetReport) -> str:
+    """How many pairs it is to have; nothing if that is the operator's own business."""
+    scale = subnet.scale
+    if scale.mode is None:
+        return ""
+    return f"{scale.min_pairs}-{scale.max_pairs} {scale.mode}{' paused' if scale.paused_since is not None else ''}"
 
 
 def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, wide: bool) -> str:
@@ -239,13 +261,18 @@ def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, 
 
 def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
     """Proxy nodes, one per line."""
-    header: tuple[str, ...] = ("NODE", "ALIVE", "UNDERLAY", "PAIRS", "MASTER OF", "VERSION", "UP", "PROBLEMS")
+    header: tuple[str, ...] = ("NODE", "ALIVE", "UNDERLAY", "PAIRS", "MASTER OF", "VERSION", "UP", "ORDERS", "PROBLEMS")
     header = (*header, "METRICS", "LABELS") if wide else header
     rows = []
     for node in nodes:
         row: tuple[str, ...] = (
             *(node.id, yes(node.is_alive), str(node.underlay), str(len(node.pairs)), str(len(node.master_of))),
-            *(node.version, ago(node.since, now), "; ".join(node.problems)),
+            *(
+                node.version,
+                ago(node.since, now),
+                orders_text(node, now) if wide else orders_word(node),
+                "; ".join(node.problems),
+            ),
         )
         if wide:
             row = (*row, node.metrics, _joined([f"{key}={value}" for key, value in sorted(node.labels.items())]))

@@ -55,6 +55,12 @@ class Code(Enum):
     STATE_NOT_SYNCED = ("PP018", "state-not-synced", Level.DEGRADED)
     PAUSED = ("PP019", "paused", Level.DEGRADED)
     EGRESS_UNANSWERED = ("PP020", "egress-unanswered", Level.CRITICAL)
+    NO_CONTROLLER = ("PP021", "no-controller", Level.DEGRADED)
+    CONTROLLER_SILENT = ("PP022", "controller-silent", Level.DEGRADED)
+    CONTROLLER_PROBLEM = ("PP023", "controller-problem", Level.DEGRADED)
+    SCALING_STUCK = ("PP024", "scaling-stuck", Level.DEGRADED)
+    SCALING_PAUSED = ("PP025", "scaling-paused", Level.DEGRADED)
+    AT_MAX_PAIRS = ("PP026", "at-max-pairs", Level.DEGRADED)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -98,22 +104,38 @@ class Member(Struct, frozen=True):
         return self.status is not None and self.status.role == Role.BACKUP and not self.status.health
 
 
-def check_subnet(subnet: str, pairs: Iterable[PairSpec]) -> Iterator[Check]:
-    """What is wrong with a subnet beside its pairs. A pair that drains is no fault, unless no other one is active."""
+def check_subnet(subnet: str, pairs: Iterable[PairSpec], *, is_managed: bool = False) -> Iterator[Check]:
+    """What is wrong with a subnet beside its pairs. A pair that drains, or is being prepared, is no fault, unless no
+    other one is active.
+    """
     found = sorted(pairs, key=lambda pair: pair.id)
+    add = f"add one with `proxypool pair add {subnet} …`"
+    draining = [pair.id for pair in found if pair.state is PairState.DRAINING]
     if not found:
-        yield Check.of(Code.NO_PAIR, subnet, f"no pair serves it: add one with `proxypool pair add {subnet} …`")
-    elif all(pair.state is PairState.DRAINING for pair in found):
-        yield Check.of(
-            Code.NO_ACTIVE_PAIR,
-            subnet,
-            "every pair drains, so new connections have nowhere to go: add one with "
-            f"`proxypool pair add {subnet} …`, or `proxypool pair undrain {subnet} {found[-1].id}`",
-        )
+        way = "the controller adds one" if is_managed else add
+        yield Check.of(Code.NO_PAIR, subnet, f"no pair serves it: {way}")
+    elif not any(pair.state is PairState.ACTIVE for pair in found):
+        what = "every pair drains" if len(draining) == len(found) else "no pair is active yet"
+        ways = "wait until one that is being prepared is open" if len(draining) < len(found) else add
+        ways += f", or `proxypool pair undrain {subnet} {draining[-1]}`" if draining else ""
+        yield Check.of(Code.NO_ACTIVE_PAIR, subnet, f"{what}, so new connections have nowhere to go: {ways}")
 
 
 def check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterator[Check]:
-    """What is wrong with a pair, the worst kinds first."""
+    """What is wrong with a pair, the worst kinds first. One that is being prepared serves nobody yet: its members are
+    not expected to be up, and what keeps it from being opened is told of the action (`scaling.checks`).
+    """
+    found = _check_pair(pair, members, now)
+    if pair.state is PairState.PREPARING:
+        found = (check for check in found if check.name in _WHILE_PREPARING)
+    return iter(found)
+
+
+_WHILE_PREPARING = frozenset({"two-masters", "taking-over"})
+"""What a pair does wrong to others, before any host uses it."""
+
+
+def _check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterator[Check]:
     subject = f"{pair.subnet}/{pair.id}"
     masters = [member.node for member in members if member.is_master]
     elected = next((member.node for member in members if member.is_elected), None)

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -15,12 +15,19 @@ from proxypool.core.detection import Profile
 from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Name
+from proxypool.core.scaling.placement import Spread
+from proxypool.core.scaling.policy import Parameters
 
 DEFAULT_PATH = "/etc/proxypool/proxypool.toml"
 PATH_VARIABLE = "PROXYPOOL_CONFIG"
 NODE_METRICS = "127.0.0.1:9477"
 HOST_METRICS = "127.0.0.1:9478"
+CONTROLLER_METRICS = "127.0.0.1:9479"
+FROM_NODES = "nodes"
+"""The source of signals that needs nothing else."""
+Limit = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+T = TypeVar("T", bound=Struct)
 
 
 class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +58,13 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     missing_adverts: Annotated[int, Meta(ge=2, le=100)] | None = None
     """So many missing advertisements end a master, instead of the profile's number."""
     keepalived_dir: str = "/etc/keepalived"
+    bandwidth_bytes_per_s: Limit | None = None
+    """What the machine can carry in each direction. Default: the speed of the underlay's link, if its driver tells;
+    cloud machines are often sold with less. None and no speed: not a reason to scale. See docs/scaling.md."""
+    packets_per_s: Limit | None = None
+    """What it can forward, both directions together. None: not a reason to scale."""
+    new_connections_per_s: Limit | None = None
+    """How many connections it can begin. None: not a reason to scale."""
 
 
 class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,11 +94,46 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often the HaVips in use are asked for an echo; after three silent ones new connections go elsewhere."""
 
 
+class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A controller: one of two or three, of which one leads."""
+
+    name: Name | None = None
+    """Default: the host name."""
+    interval_s: Annotated[float, Meta(ge=0.2, le=60.0)] = 2.0
+    """From one look at the pool to the next."""
+    source: str = FROM_NODES
+    """Where signals come from: `nodes`, whose `/metrics` are read, or the URL of a Prometheus server."""
+    source_token_file: str | None = None
+    """What is in it is sent to the Prometheus server as a bearer token."""
+    source_interval_s: Seconds | None = None
+    """How often the source reads the nodes: what is older than three times that is not known. Default: `interval_s`,
+    and 15 s for a Prometheus server."""
+    source_timeout_s: Seconds | None = None
+    """How long a node, or each query of the Prometheus server, may take. Default: `interval_s`, at least 1 s; 5 s
+    for the server."""
+    placement: Spread = Spread.SPREAD
+    """`spread`: new pairs go to the emptiest nodes; `pack`: to the fullest that have room."""
+    node_pairs: Annotated[int, Meta(ge=1)] = 100
+    """So many pairs a node is in, at most; a node's label `pairs` says otherwise for that one."""
+    max_actions: Annotated[int, Meta(ge=1, le=1000)] = 8
+    """Pairs that come or go at the same time, in the whole pool."""
+    dead_after_s: Annotated[float, Meta(ge=10.0)] = 300.0
+    """A node that is not alive for so long has its pairs replaced."""
+    ready_deadline_s: Seconds = 120.0
+    """A new pair that is not ready by then is made elsewhere."""
+    drain_deadline_s: Annotated[float, Meta(ge=0)] = 3600.0
+    """A draining pair is removed after this, with the connections that are left."""
+    call_deadline_s: Seconds = 60.0
+    """How long one call to the provider may take."""
+    policy: Parameters = Parameters()
+    """Of all subnets; `min_pairs` and `max_pairs` are each subnet's own."""
+
+
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where `/metrics` is served."""
 
     listen: str | None = None
-    """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts."""
+    """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts, 127.0.0.1:9479 for controllers."""
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +143,14 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Annotated[str, Meta(pattern="^(text|json)$")] = "text"
 
 
+class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who makes cards and floating addresses for the controller."""
+
+    name: Name = "spare"
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`[provider.<name>]` as they stand there. Only the provider itself knows its keys."""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -101,15 +158,21 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     zookeeper: ZooKeeperConfig = ZooKeeperConfig()
     node: NodeConfig | None = None
     host: HostConfig | None = None
+    controller: ControllerConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
+    provider: ProviderConfig = ProviderConfig()
     run_dir: str = "/run/proxypool"
 
 
+PER_SUBNET = ("min_pairs", "max_pairs")
+"""Parameters of the policy that no pool has."""
 _SECTIONS: dict[str, type[Struct]] = {
     "zookeeper": ZooKeeperConfig,
     "node": NodeConfig,
     "host": HostConfig,
+    "controller": ControllerConfig,
+    "controller.policy": Parameters,
     "metrics": MetricsConfig,
     "log": LogConfig,
 }
@@ -126,33 +189,77 @@ def parse(text: str, *, what: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{what}: {error}") from error
     _refuse_unknown(raw, what)
+    if isinstance(raw.get("provider"), dict):
+        raw["provider"] = _provider_section(raw["provider"], what)
     try:
         config: Config = msgspec.convert(raw, Config, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
         raise InvalidInput(f"{what}: {error}") from error
     for server in config.zookeeper.hosts:
         parse_endpoint(server, what=f"{what}: zookeeper.hosts")
+    if config.controller is not None:
+        _require_source(config.controller.source, what)
     if config.metrics.listen is not None:
         parse_endpoint(config.metrics.listen, what=f"{what}: metrics.listen")
     return config
 
 
+def _require_source(source: str, what: str) -> None:
+    if source != FROM_NODES and not source.startswith(("http://", "https://")):
+        raise InvalidInput(
+            f'{what}: controller.source: {source!r} is neither "{FROM_NODES}" nor the http:// or https:// address of a '
+            "Prometheus"
+        )
+
+
 def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
-    _check_keys(raw, Config, "", what)
+    _check_keys(raw, Config, "", f"{what}: ")
     for section, kind in _SECTIONS.items():
-        values = raw.get(section)
+        values: Any = raw
+        for name in section.split("."):
+            values = values.get(name) if isinstance(values, dict) else None
         if isinstance(values, dict):
-            _check_keys(values, kind, f"{section}.", what)
+            _check_keys(values, kind, f"{section}.", f"{what}: ")
+    policy = raw.get("controller", {}).get("policy", {}) if isinstance(raw.get("controller"), dict) else {}
+    for key in PER_SUBNET:
+        if isinstance(policy, dict) and key in policy:
+            raise InvalidInput(f"{what}: controller.policy.{key} is each subnet's own: `proxypool scale set SUBNET`")
 
 
-def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, what: str) -> None:
+def _provider_section(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    for key in values:
+        if key != "name" and key not in tables:
+            raise InvalidInput(f"{what}: unknown key provider.{key}: it is `name`, or a table [provider.<name>]")
+    return {"tables": tables} | ({"name": values["name"]} if "name" in values else {})
+
+
+def section(values: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """A table of the configuration that belongs to a provider.
+
+    Args:
+        values: what stands in it.
+        kind: what it must be.
+        where: its name, for errors: `provider.command`.
+
+    Raises:
+        InvalidInput: an unknown key (with the nearest known one), a value of the wrong kind or range.
+    """
+    _check_keys(values, kind, f"{where}.", "")
+    try:
+        return msgspec.convert(values, kind, dec_hook=decode_hook)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise InvalidInput(f"[{where}]: {error}") from error
+
+
+def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, prefix: str) -> None:
     known = list(kind.__struct_fields__)
     for key in values:
         if key in known:
             continue
         near = difflib.get_close_matches(key, known, n=1)
         hint = f": did you mean {where}{near[0]!s}?" if near else f"; known keys: {', '.join(known)}"
-        raise InvalidInput(f"{what}: unknown key {where}{key}{hint}")
+        raise InvalidInput(f"{prefix}unknown key {where}{key}{hint}")
 
 
 def parse_endpoint(text: str, *, what: str) -> tuple[str, int]:

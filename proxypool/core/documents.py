@@ -48,9 +48,19 @@ def encode(document: msgspec.Struct, previous: bytes | None = None) -> bytes:
             old = msgspec.json.decode(previous)
         except (msgspec.DecodeError, ValueError, RecursionError):
             old = {}
-        if isinstance(old, dict):
-            known = {**{key: value for key, value in old.items() if key not in known}, **known}
+        known = _with_unknown(document, known, old)
     return msgspec.json.encode(known)
+
+
+def _with_unknown(document: msgspec.Struct, known: dict[str, Any], old: object) -> dict[str, Any]:
+    """Also of documents in it, such as a subnet's `scaling`; keys of mappings are no fields."""
+    if not isinstance(old, dict):
+        return known
+    for field, name in zip(document.__struct_fields__, document.__struct_encode_fields__, strict=True):
+        part = getattr(document, field)
+        if isinstance(part, msgspec.Struct) and name in known:
+            known[name] = _with_unknown(part, known[name], old.get(name))
+    return {**{key: value for key, value in old.items() if key not in known}, **known}
 
 
 def to_builtins(value: object) -> Any:

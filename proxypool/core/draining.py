@@ -130,8 +130,10 @@ def require_accepted(refusals: Iterable[Refusal], accepted: Collection[Risk]) ->
 
 
 def drain_refusals(spec: PairSpec, pairs: Mapping[str, PairSpec]) -> tuple[Refusal, ...]:
-    """Why a pair should not be drained; `pairs` are all of its subnet. Draining it again is no risk."""
-    if spec.state is PairState.DRAINING or _other_active(spec.id, pairs):
+    """Why a pair should not be drained; `pairs` are all of its subnet. One that takes no new connections as it is,
+    as it drains or is being prepared, is no risk.
+    """
+    if spec.state is not PairState.ACTIVE or _other_active(spec.id, pairs):
         return ()
     return (Refusal(Risk.STOP_NEW_CONNECTIONS, Reason.LAST_ACTIVE, spec.subnet, spec.id),)
 
@@ -142,10 +144,12 @@ def removal_refusals(
     """Why a pair should not be removed now; with `will_drain`, why it should not be drained and then removed.
 
     Where no host uses the subnet nothing can break but what is left of the pair's connections. A pair whose document
-    cannot be read counts as one that does not drain.
+    cannot be read counts as one that does not drain. One that is being prepared has no connections and takes none.
     """
     pairs = snapshot.pairs.get(subnet, {})
     spec, is_in_use = pairs.get(pair), bool(snapshot.subnet_hosts.get(subnet))
+    if spec is not None and spec.state is PairState.PREPARING:
+        return ()
     found = []
     if is_in_use and not set(pairs) - {pair}:
         found.append(Refusal(Risk.STOP_NEW_CONNECTIONS, Reason.LAST_PAIR, subnet, pair))
@@ -172,7 +176,7 @@ def egress_refusals(spec: PairSpec, egress: IPv4Address | None, left: Left, *, i
     """Why a pair should not get another egress address, or none. A first one breaks nothing: what is established goes
     on as it began, on the member that is master now.
     """
-    if spec.egress_address in (None, egress):
+    if spec.egress_address in (None, egress) or spec.state is PairState.PREPARING:
         return ()
     is_empty = left.count == 0 if spec.state is PairState.DRAINING else not is_in_use
     if is_empty:
@@ -222,8 +226,10 @@ def drained(spec: PairSpec, at: float) -> PairSpec:
 
 
 def undrained(spec: PairSpec) -> PairSpec:
-    """The pair, open to new connections."""
-    return replace(spec, state=PairState.ACTIVE, draining_since=None)
+    """The pair, open to new connections if it was draining. To open one that is being prepared is the controller's
+    business: it knows when its members are ready.
+    """
+    return replace(spec, state=PairState.ACTIVE, draining_since=None) if spec.state is PairState.DRAINING else spec
 
 
 class Pace:

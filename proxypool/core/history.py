@@ -1,7 +1,7 @@
-"""What happened to the pool: changes of master as records, why they happened, and their names in the log. Pure.
+"""What happened to the pool: changes of master and of size as records, why they happened, and their names. Pure.
 
-A record is written by the daemon of the new master. Its name says when, what and by whom, so that writing it again is
-no second record, and so that the log can be searched by its names alone.
+A record is written by the daemon of the new master, or by the controller. Its name says when, what and by whom, so that
+writing it again is no second record, and so that the log can be searched by its names alone.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ class Kind(StrEnum):
     """The old master lived and handed over."""
     START = "start"
     """There was no master before."""
+    SCALE_OUT = "scale-out"
+    """The controller added a pair, or gave that up."""
+    SCALE_IN = "scale-in"
+    """The controller drained a pair and removed it."""
+    REPLACE = "replace"
+    """The controller put another node in a member's place."""
+
+
+SCALING_KINDS = frozenset({Kind.SCALE_OUT, Kind.SCALE_IN, Kind.REPLACE})
+"""Of the controller's records; all others are about a change of master."""
 
 
 class Reason(StrEnum):
@@ -125,7 +135,21 @@ class Record(Document, frozen=True, kw_only=True, rename={"from_node": "from", "
     note: str = ""
     """What they said about it."""
     by: str = ""
-    """The node that wrote it."""
+    """The node, or the controller, that wrote it."""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """Of a change of size: load in pairs, by signal, when it began."""
+    pairs_before: int | None = None
+    """Of a change of size: active pairs when it began."""
+    pairs_after: int | None = None
+    took_s: float | None = None
+    """Of a change of size: from its beginning to its end."""
+    error: str = ""
+    """Of a change of size that was given up: why."""
+
+    @property
+    def is_scaling(self) -> bool:
+        """Whether it is about a change of size, not of master."""
+        return self.kind in SCALING_KINDS
 
 
 class Intent(Document, frozen=True, kw_only=True):
@@ -146,6 +170,7 @@ class Name:
     subnet: str
     pair: str
     to_node: str
+    """The new master; empty: it is about something else."""
 
     @property
     def text(self) -> str:
@@ -160,7 +185,7 @@ def kind_of(reason: Reason) -> Kind:
 
 def name_of(record: Record) -> Name:
     """The name of a record: of what does not change when more becomes known."""
-    return Name(int(record.at * 1000), record.subnet, record.pair, record.to_node)
+    return Name(int(record.at * 1000), record.subnet, record.pair, "" if record.is_scaling else record.to_node)
 
 
 def parse_name(text: str) -> Name | None:
@@ -173,9 +198,17 @@ def parse_name(text: str) -> Name | None:
 
 
 def newest(
-    names: Iterable[str], limit: int, *, subnet: str | None = None, pair: str | None = None, since: float = 0.0
+    names: Iterable[str],
+    limit: int,
+    *,
+    subnet: str | None = None,
+    pair: str | None = None,
+    since: float = 0.0,
+    is_scaling: bool = False,
 ) -> list[str]:
-    """The newest `limit` names of a pool, subnet or pair since a wall time, oldest first."""
+    """The newest `limit` names of a pool, subnet or pair since a wall time, oldest first; with `is_scaling` only those
+    of changes of size.
+    """
     found = [
         text
         for text in sorted(names)
@@ -183,14 +216,15 @@ def newest(
         and subnet in (None, name.subnet)
         and pair in (None, name.pair)
         and name.at_ms >= since * 1000
+        and not (is_scaling and name.to_node)
     ]
     return found[-limit:] if limit > 0 else []
 
 
 def last_of_each(names: Iterable[str]) -> dict[str, str]:
-    """`<subnet>/<pair>` -> the name of its last record."""
+    """`<subnet>/<pair>` -> the name of the record of its last change of master."""
     parsed = ((parse_name(text), text) for text in sorted(names))
-    return {f"{name.subnet}/{name.pair}": text for name, text in parsed if name is not None}
+    return {f"{name.subnet}/{name.pair}": text for name, text in parsed if name is not None and name.to_node}
 
 
 def surplus(names: Iterable[str], kept: int = KEPT) -> list[str]:

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from proxypool.core.addressing import KEY_RANGE, VRID_RANGE
 from proxypool.core.errors import InvalidInput
+from proxypool.core.scaling.model import ScalingSpec
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?\Z")]
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?")
@@ -43,6 +44,8 @@ class PairState(StrEnum):
 
     ACTIVE = "active"
     DRAINING = "draining"
+    PREPARING = "preparing"
+    """Its members bring it up; it has not been opened yet."""
 
 
 class FailoverMode(StrEnum):
@@ -70,6 +73,14 @@ class SubnetSpec(Document, frozen=True, kw_only=True):
     cidrs: tuple[IPv4Network, ...]
     key: Annotated[int, Meta(ge=KEY_RANGE.start, lt=KEY_RANGE.stop)]
     tenant: Name = "default"
+    scaling: ScalingSpec | None = None
+    """None: its pairs are the operator's own business."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """For people and providers: the platform's own names of it."""
+
+    def __hash__(self) -> int:
+        """Parts of scenes are remembered by their subnet. A mapping cannot be hashed, so labels are left out of it."""
+        return hash((self.id, self.cidrs, self.key, self.tenant))
 
 
 class MemberSpec(Struct, frozen=True, kw_only=True):
@@ -101,6 +112,8 @@ class PairSpec(Document, frozen=True, kw_only=True):
     """Whom each member asks through its ENI whether the customer's network is there. None: its gateway, if any."""
     paused_since: float | None = None
     """Wall time: since then health and election move nothing; None: it is not paused."""
+    provider: str = ""
+    """Who gave its cards and addresses, and gets them back; empty: an operator did."""
 
     def member(self, node: str) -> MemberSpec | None:
         """The member on this node, or None."""

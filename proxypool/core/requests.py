@@ -2,7 +2,8 @@
 
 `PoolRequest` is the form of `proxypool pool apply`; `resolve_*` turn a request into a spec, keeping what the pool
 has already: the tunnel key of a subnet and the VRRP id, weight, mode and probe target of a pair stay as they are unless
-the request names others. Whether a pair drains or is paused is no part of a request: describing it again ends neither.
+the request names others. Whether a pair drains or is paused, and whether scaling is, is no part of a request:
+describing it again ends none of these.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from proxypool.core.model import (
     TunnelKind,
     require_weight,
 )
+from proxypool.core.scaling.documents import Spares
+from proxypool.core.scaling.requests import ScalingRequest, SparesRequest
 
 _Key = Annotated[int, Meta(ge=KEY_RANGE.start, lt=KEY_RANGE.stop)]
 _Vrid = Annotated[int, Meta(ge=VRID_RANGE.start, lt=VRID_RANGE.stop)]
@@ -79,7 +82,13 @@ class SubnetRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cidrs: tuple[IPv4Network, ...]
     tenant: Name = "default"
     key: _Key | None = None
+    labels: Mapping[str, str] | None = None
+    """None: what it has."""
     pairs: tuple[PairRequest, ...] = ()
+    scaling: ScalingRequest | None = None
+    """None: as it is."""
+    spares: SparesRequest | None = None
+    """None: as they are; else all that the subnet has from now on."""
 
 
 class PoolRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,7 +161,25 @@ def resolve_subnet(request: SubnetRequest, subnets: Mapping[str, SubnetSpec]) ->
     key = request.key
     if key is None:
         key = current.key if current else allocate_key(subnet.key for subnet in subnets.values())
-    return SubnetSpec(id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant)
+    labels = request.labels
+    if labels is None:
+        labels = current.labels if current else {}
+    scaling = current.scaling if current else None
+    if request.scaling is not None:
+        scaling = request.scaling.applied(request.id, scaling)
+    return SubnetSpec(
+        id=request.id, cidrs=request.cidrs, key=key, tenant=request.tenant, scaling=scaling, labels=labels
+    )
+
+
+def resolve_spares(request: SparesRequest, current: Spares | None) -> Spares:
+    """A subnet's spares: what is asked for, and no others."""
+    return msgspec.structs.replace(
+        current or Spares(),
+        members=request.members,
+        havips=request.havips,
+        egress_addresses=request.egress_addresses,
+    )
 
 
 def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairSpec:
@@ -185,4 +212,5 @@ def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairS
         mode=request.mode or (current.mode if current else FailoverMode.FAST),
         probe=request.probe or (current.probe if current else None),
         paused_since=current.paused_since if current else None,
+        provider=current.provider if current else "",
     )

@@ -15,6 +15,9 @@ from msgspec import Struct, field
 from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, check_subnet, worst
 from proxypool.core.draining import pair_left
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot, SubnetSpec
+from proxypool.core.scaling.checks import check_controller, check_scale
+from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares, by_subnet
+from proxypool.core.scaling.overview import ControllerState, SubnetScale, controller_state, subnet_scale
 
 API_VERSION = "proxypool/v1"
 
@@ -30,6 +33,16 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """`<subnet>/<pair>` -> node -> what it published"""
     nodes_alive: Mapping[str, Alive] = field(default_factory=dict)
     hosts_alive: Mapping[str, Alive] = field(default_factory=dict)
+    orders: Mapping[str, NodeOrders] = field(default_factory=dict)
+    """Node -> what an operator wants of it"""
+    spares: Mapping[str, Spares] = field(default_factory=dict)
+    """Subnet -> what the provider `spare` may use"""
+    actions: tuple[Action, ...] = ()
+    """What the controller is doing"""
+    report: Report | None = None
+    """What the leading controller wrote last"""
+    controllers: int = 0
+    """So many run"""
 
 
 class MemberReport(Struct, frozen=True, kw_only=True):
@@ -92,6 +105,8 @@ class PairReport(Struct, frozen=True, kw_only=True):
     """Whom the members ask through their ENIs; None: their gateways."""
     paused_since: float | None
     """Seconds since the epoch; None: it is not paused."""
+    provider: str
+    """Who gave its cards and addresses; empty: an operator did."""
     connections_left: int | None
     """Of a pair that drains; None: it does not drain, or nobody knows."""
     elected: str | None
@@ -117,6 +132,8 @@ class SubnetReport(Struct, frozen=True, kw_only=True):
     cidrs: tuple[IPv4Network, ...]
     key: int
     hosts: tuple[str, ...]
+    scale: SubnetScale
+    spares: Spares | None
     pairs: tuple[PairReport, ...]
     checks: tuple[Check, ...]
 
@@ -136,6 +153,13 @@ class NodeReport(Struct, frozen=True, kw_only=True):
     pairs: tuple[str, ...]
     """`<subnet>/<pair>`"""
     master_of: tuple[str, ...]
+    cordoned_since: float | None = None
+    """No new pair is placed here since then, seconds since the epoch."""
+    draining_since: float | None = None
+    """Its members are moved elsewhere since then."""
+    ordered_by: str = ""
+    """Who said so, or took it back, and why."""
+    order_reason: str = ""
 
 
 class HostReport(Struct, frozen=True, kw_only=True):
@@ -168,6 +192,7 @@ class PoolStatus(Struct, frozen=True, kw_only=True, rename={"api_version": "apiV
     subnets: tuple[SubnetReport, ...]
     nodes: tuple[NodeReport, ...]
     hosts: tuple[HostReport, ...]
+    controller: ControllerState
     checks: tuple[Check, ...]
     """About the pool as a whole; those of subnets and pairs stand with them."""
 
@@ -184,9 +209,17 @@ def all_checks(status: PoolStatus) -> Iterator[Check]:
 def assemble(view: PoolView, now: float) -> PoolStatus:
     """The status at wall time `now`."""
     snapshot = view.snapshot
-    subnets = tuple(_subnet(view, snapshot.subnets[name], now) for name in sorted(snapshot.subnets))
+    controller = controller_state(view.report, view.controllers, now)
+    actions = by_subnet(view.actions)
+    subnets = tuple(
+        _subnet(view, snapshot.subnets[name], actions.get(name, ()), controller, now)
+        for name in sorted(snapshot.subnets)
+    )
     nodes = _nodes(view, subnets)
-    checks = [Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(why)) for path, why in snapshot.malformed.items()]
+    checks = [
+        Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(path, why)) for path, why in snapshot.malformed.items()
+    ]
+    checks += check_controller(controller, manages=any(one.scale.is_managed for one in subnets))
     for name in sorted(snapshot.nodes):
         checks += check_node(snapshot.nodes[name], view.nodes_alive.get(name))
     levels = [check.level for check in checks] + [subnet.level for subnet in subnets]
@@ -199,18 +232,29 @@ def assemble(view: PoolView, now: float) -> PoolStatus:
         subnets=subnets,
         nodes=nodes,
         hosts=_hosts(view),
+        controller=controller,
         checks=tuple(checks),
     )
 
 
-def _malformed(why: str) -> str:
+def _malformed(path: str, why: str) -> str:
+    if "/controller/" in path:
+        return f"{why}: scaling cannot be shown as it is, or goes on without it; remove it, or upgrade the older side"
+    if path.endswith("/orders"):
+        return f"{why}: it counts as none; order it again with `proxypool node cordon` or `uncordon`"
     return f"{why}: daemons go on with the last good version; write it again with `proxypool pool apply`, or remove it"
 
 
-def _subnet(view: PoolView, spec: SubnetSpec, now: float) -> SubnetReport:
+def _subnet(
+    view: PoolView, spec: SubnetSpec, actions: tuple[Action, ...], controller: ControllerState, now: float
+) -> SubnetReport:
     found = view.snapshot.pairs.get(spec.id, {})
     pairs = tuple(_pair(view, found[name], now) for name in sorted(found))
-    checks = tuple(check_subnet(spec.id, found.values()))
+    scale = subnet_scale(spec.id, view.snapshot, view.report, actions)
+    checks = (
+        *check_subnet(spec.id, found.values(), is_managed=scale.is_managed),
+        *check_scale(scale, found.values(), controller, now),
+    )
     return SubnetReport(
         id=spec.id,
         level=worst([pair.level for pair in pairs] + [check.level for check in checks]),
@@ -218,6 +262,8 @@ def _subnet(view: PoolView, spec: SubnetSpec, now: float) -> SubnetReport:
         cidrs=spec.cidrs,
         key=spec.key,
         hosts=tuple(sorted(view.snapshot.subnet_hosts.get(spec.id, ()))),
+        scale=scale,
+        spares=view.spares.get(spec.id),
         pairs=pairs,
         checks=checks,
     )
@@ -248,6 +294,7 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
         mode=spec.mode.value,
         probe=spec.probe,
         paused_since=spec.paused_since,
+        provider=spec.provider,
         connections_left=pair_left(view.snapshot, view.statuses, spec.subnet, spec.id, now).count
         if is_draining
         else None,
@@ -298,6 +345,7 @@ def _nodes(view: PoolView, subnets: tuple[SubnetReport, ...]) -> tuple[NodeRepor
     reports = []
     for name, spec in sorted(view.snapshot.nodes.items()):
         alive = view.nodes_alive.get(name)
+        orders = view.orders.get(name, NodeOrders())
         reports.append(
             NodeReport(
                 id=name,
@@ -310,6 +358,10 @@ def _nodes(view: PoolView, subnets: tuple[SubnetReport, ...]) -> tuple[NodeRepor
                 problems=alive.problems if alive else (),
                 pairs=tuple(serves.get(name, ())),
                 master_of=tuple(leads.get(name, ())),
+                cordoned_since=orders.cordoned_since,
+                draining_since=orders.draining_since,
+                ordered_by=orders.who,
+                order_reason=orders.reason,
             )
         )
     return tuple(reports)

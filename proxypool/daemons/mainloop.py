@@ -9,20 +9,29 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-
-from proxypool.daemons.messages import Message, Stop
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 NICE = -10
 
 
-def stop_on_signals(inbox: queue.SimpleQueue[Message]) -> None:
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The message that ends a daemon."""
+
+
+M = TypeVar("M")
+"""A daemon's messages."""
+
+
+def stop_on_signals(inbox: queue.SimpleQueue[Any]) -> None:
     """SIGTERM and SIGINT end the loop after the message under way."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: inbox.put(Stop()))
 
 
-def run_until_stopped(receive: Callable[[], Message], dispatch: Callable[[Message], None]) -> None:
+def run_until_stopped(receive: Callable[[], M], dispatch: Callable[[M], None]) -> None:
     """Handle messages. The daemon outlives a defect in the handling of one: traffic and the rest matter more."""
     while not isinstance(message := receive(), Stop):
         try:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from proxypool.adapters.counters import Counters
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
@@ -36,18 +35,19 @@ from proxypool.core.role import (
     SetPriority,
     Tick,
     Timers,
+    Vrrp,
     decide,
     step,
 )
+from proxypool.core.scaling.series import Sample
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
+from proxypool.daemons.usage import Beginning, Usage
 from proxypool.telemetry.failovers import FailoverClock
 
 log = logging.getLogger(__name__)
 
-COUNTERS_INTERVAL_S = 1.5
-"""Time between two looks at the counters, at the least: every second tick."""
 COUNT_HOLDS_S = 3.0
 """Connections are counted every second; an older number than this is not published."""
 
@@ -80,10 +80,7 @@ class Member:
     """Why the namespace is not as it must be."""
     is_programmed: bool | None = None
     """Whether the last reconcile of the namespace succeeded; None until the first."""
-    counters: Counters | None = None
-    rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Bytes per second in and out, packets per second."""
-    counters_at: float = 0.0
+    usage: Usage = field(init=False)
     connections: int | None = None
     """Living ones, of a master whose pair drains; None: not counted, or not lately."""
     connections_at: float = 0.0
@@ -117,6 +114,7 @@ class Member:
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
         self.next_deadline = self.state.next_deadline
+        self.usage = Usage(Beginning(self.role_since_wall, self.monotonic()))
 
     @property
     def label(self) -> str:
@@ -177,6 +175,7 @@ class Member:
                 is_prepared = self._is_borrowing
                 self._borrow(is_wanted=False)
                 self.role_since_wall = self.wall()
+                self.usage.begin(self.role_since_wall, now)
                 self.last_change = None
                 self.clock.role_changed(
                     self.pair,
@@ -253,7 +252,7 @@ class Member:
         """Tell the machine what is to be said of the data path now."""
         seen = self.condition.look(
             is_programmed=bool(self.is_programmed),
-            counters=self.counters,
+            counters=self.usage.counters,
             is_keepalived_up=is_keepalived_up,
             is_configured=is_configured,
             now=now,
@@ -338,28 +337,23 @@ class Member:
 
     def observe_counters(self, now: float) -> None:
         """Read conntrack and traffic counters and derive rates."""
-        if self.handles is None or now < self.counters_at + COUNTERS_INTERVAL_S:
-            return
-        try:
-            counters = self.handles.counters.read()
-        except (OSError, ValueError):
-            return
-        before, span = self.counters, now - self.counters_at
-        if before is not None and span > 0 and counters.rx_bytes >= before.rx_bytes:
-            packets = counters.rx_packets + counters.tx_packets - before.rx_packets - before.tx_packets
-            self.rates = (
-                (counters.rx_bytes - before.rx_bytes) / span,
-                (counters.tx_bytes - before.tx_bytes) / span,
-                packets / span,
-            )
-        self.counters, self.counters_at = counters, now
+        if self.handles is not None:
+            self.usage.observe(self.handles.counters, now, self.wall(), is_master=self._is_vrrp_master)
+
+    @property
+    def _is_vrrp_master(self) -> bool:
+        return self.state.vrrp is Vrrp.MASTER
+
+    def sample(self) -> Sample:
+        """What it uses, for the metrics."""
+        return self.usage.sample(self.monotonic(), is_master=self._is_vrrp_master)
 
     def conntrack_limit(self) -> int | None:
         """The most connections the kernel will track in the namespace."""
-        if self.counters is not None:
-            return self.counters.conntrack_limit
+        if self.usage.counters is not None:
+            return self.usage.counters.conntrack_limit
         try:
-            return self.handles.counters.read().conntrack_limit if self.handles is not None else None
+            return self.handles.counters.read(is_master=False).conntrack_limit if self.handles is not None else None
         except (OSError, ValueError):
             return None
 
@@ -387,7 +381,8 @@ class Member:
 
     def status(self) -> MemberStatus:
         """What this member observes of itself, for the others to read."""
-        counters, damping = self.counters, self.condition.damping
+        counters, damping = self.usage.counters, self.condition.damping
+        tunnel, rates = counters.tunnel if counters else None, self.usage.rates
         until, rtt_s = damping.until(), self.probe_rtt_s()
         change = self.last_change if self.state.role is Role.MASTER else None
         reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
@@ -401,13 +396,13 @@ class Member:
             health=reasons + (self.problems or ()),
             conntrack=counters.conntrack if counters else None,
             conntrack_limit=counters.conntrack_limit if counters else None,
-            rx_bytes=counters.rx_bytes if counters else 0,
-            tx_bytes=counters.tx_bytes if counters else 0,
-            rx_packets=counters.rx_packets if counters else 0,
-            tx_packets=counters.tx_packets if counters else 0,
-            rx_bytes_per_s=round(self.rates[0], 1),
-            tx_bytes_per_s=round(self.rates[1], 1),
-            packets_per_s=round(self.rates[2], 1),
+            rx_bytes=tunnel.rx_bytes if tunnel else 0,
+            tx_bytes=tunnel.tx_bytes if tunnel else 0,
+            rx_packets=tunnel.rx_packets if tunnel else 0,
+            tx_packets=tunnel.tx_packets if tunnel else 0,
+            rx_bytes_per_s=round(rates[0], 1),
+            tx_bytes_per_s=round(rates[1], 1),
+            packets_per_s=round(rates[2], 1),
             since=self.role_since_wall,
             at=self.wall(),
             repairs=self.repairs,
@@ -433,6 +428,12 @@ class Member:
         self.clock.forget(self.pair)
         self._permit.remove()
         self.set_contending(self.pair, False)
+
+    def take_handles(self, handles: Handles, now: float) -> None:
+        """Open ends into the namespace as it is now; counters may have begun at zero."""
+        self.drop_handles()
+        self.handles = handles
+        self.usage.begin(self.wall(), now)
 
     def drop_handles(self) -> None:
         """Close the open ends into the namespace, so that it can go."""

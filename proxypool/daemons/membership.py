@@ -33,6 +33,7 @@ from proxypool.core.role import (
     Timers,
     UnderlaySeen,
 )
+from proxypool.core.scaling.series import Sample, Where
 from proxypool.core.scene import Scene
 from proxypool.daemons.bare import cut_bare
 from proxypool.daemons.counting import Counting
@@ -53,13 +54,16 @@ from proxypool.daemons.messages import (
     NamespaceGone,
     NamespaceOpened,
     PeerHeard,
+    PortsCounted,
     SyncSeen,
     UnderlayHeard,
 )
 from proxypool.daemons.node_watch import NodeWatch
+from proxypool.daemons.port_sampling import PortSampling
 from proxypool.daemons.probing import Probing, Target
 from proxypool.daemons.publisher import Publisher
 from proxypool.daemons.state_sync import StateSync
+from proxypool.daemons.table_reader import TableReader
 from proxypool.daemons.vrrp_side import VrrpSide
 from proxypool.daemons.wishes import Wishes
 from proxypool.telemetry.failovers import FailoverClock
@@ -92,7 +96,9 @@ class Membership:
     snapshot: Snapshot = field(default_factory=Snapshot)
     vrrp: VrrpSide = field(init=False)
     publisher: Publisher = field(init=False)
+    tables: TableReader = field(init=False)
     counting: Counting = field(init=False)
+    port_sampling: PortSampling = field(init=False)
     forgetting: Forgetting = field(init=False)
     wishes: Wishes = field(init=False)
     state_sync: StateSync = field(init=False)
@@ -117,7 +123,9 @@ class Membership:
             self.keepalived, self.members, self.dataplane, self.control, self.clock, self._look_at_health
         )
         self.publisher = Publisher(self.facts.name, self.presence)
-        self.counting = Counting(self.members, self.dataplane, self.post)
+        self.tables = TableReader(self.dataplane, self.post)
+        self.counting = Counting(self.members, self.tables)
+        self.port_sampling = PortSampling(self.members, self.tables)
         self.forgetting = Forgetting(self.members, self.dataplane)
         self.wishes = Wishes(self.dataplane)
         self.state_sync = StateSync(self.run_dir, self.post, time.monotonic)
@@ -277,8 +285,7 @@ class Membership:
                 if member is None:
                     handles.close()
                     return
-                member.drop_handles()
-                member.handles = handles
+                member.take_handles(handles, now)
                 member.check(now)
                 self._probe(member, anew=True)
             case NamespaceGone(subnet):
@@ -309,6 +316,8 @@ class Membership:
         match message:
             case ConnectionsCounted():
                 self.counting.counted(message, now)
+            case PortsCounted():
+                self.port_sampling.counted(message, now)
             case SyncSeen(subnet, report):
                 if (member := self.members.get(subnet)) is not None and member.scenes.link is not None:
                     member.saw_sync(report)
@@ -419,6 +428,7 @@ class Membership:
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
+        self.port_sampling.second_passed(now)
         self._follow_sync()
         self.forgetting.second_passed(now)
         self.publisher.publish_numbers(self.members, now)
@@ -462,6 +472,10 @@ class Membership:
             MemberView(member.pair, member.status(), member.state.is_elected, member.sync)
             for member in list(self.members.values())
         )
+
+    def samples(self) -> dict[Where, Sample]:
+        """What each member uses, for the metrics; called on another thread as `views`."""
+        return {(member.pair.subnet, member.pair.id): member.sample() for member in list(self.members.values())}
 
     def problems(self) -> list[str]:
         """What is wrong with the whole node as far as tunnels and announcements go."""

@@ -18,6 +18,7 @@ from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.dataplane import Reconciled
+from proxypool.daemons.mainloop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,18 @@ class ConnectionsCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class PortsCounted:
+    """Source ports in use toward the busiest destination of a subnet; None: they could not be counted, and why."""
+
+    subnet: str
+    ports: int | None
+    cpu_s: float
+    at: float
+    """Monotonic seconds, when it began."""
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SyncSeen:
     """How a subnet's connections are told to the other member of its pair."""
 
@@ -242,11 +255,6 @@ class PublicationDue:
     """What was put off by the publisher is due; it looks after every message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the daemon."""
-
-
 Message: TypeAlias = (
     SnapshotArrived
     | CoordinatorMoved
@@ -263,6 +271,7 @@ Message: TypeAlias = (
     | LeaseRenewed
     | EniProbed
     | ConnectionsCounted
+    | PortsCounted
     | SyncSeen
     | MasterRecorded
     | PeerHeard

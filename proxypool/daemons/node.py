@@ -1,7 +1,7 @@
 """The node daemon: for every pair this node is a member of, hold the election, program the namespace, follow VRRP.
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
-files), `dataplane` (programs the kernel), `counting` (while a pair drains), `state-sync` (looks after conntrackd),
+files), `dataplane` (programs the kernel), `tables` (reads connection tables), `state-sync` (looks after conntrackd),
 `probing` (asks through the ENIs), `leasing` (mode strict), `recorder` (tells what happened), the ZooKeeper client's and
 the metrics server's own.
 """
@@ -54,10 +54,12 @@ from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.recorder import Recorder
 from proxypool.daemons.underlay import wait_for_underlay
+from proxypool.daemons.usage import limits_of
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import NodeMetrics, NodeView
 from proxypool.telemetry.server import MetricsServer
+from proxypool.telemetry.use_metrics import NodeUse
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,8 @@ class NodeDaemon:
         self.mirror = PoolMirror(
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
-        self.metrics = NodeMetrics(self._view)
+        self.limits = limits_of(self.node)
+        self.metrics = NodeMetrics(self._view, self._use)
         self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
         self.listening = Listening(self.name)
@@ -299,11 +302,15 @@ class NodeDaemon:
             malformed_documents=len(self.snapshot.malformed),
         )
 
+    def _use(self) -> NodeUse:
+        """What is used of it, and how much there is; for the metrics."""
+        return NodeUse(self.limits, self.membership.port_sampling.interval_s, self.membership.samples())
+
     def _close(self) -> None:
         log.info("node %s: stopping; traffic goes on", self.name)
         self.watch.stop()
         self.dataplane.stop()
-        self.membership.counting.stop()
+        self.membership.tables.stop()
         self.membership.state_sync.stop()
         self.recorder.stop()
         self.listening.close()

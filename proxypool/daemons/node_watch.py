@@ -16,7 +16,7 @@ from pathlib import Path
 
 from proxypool.adapters import netlink
 from proxypool.adapters.announcer import Announcer
-from proxypool.adapters.counters import NamespaceCounters
+from proxypool.adapters.counters import DeviceCounters, NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
@@ -97,8 +97,8 @@ class NodeWatch:
         self._see_addresses()
         self._open_fifo()
         self._see_keepalived()
-        counters = NamespaceCounters(self._underlay)
-        self.hearing = Hearing(lambda: counters.read().rx_packets, Asker().ask, self._post, self.neighbours)
+        counters = DeviceCounters(self._underlay)
+        self.hearing = Hearing(lambda: _received(counters), Asker().ask, self._post, self.neighbours)
         self._watcher.add(self._root_events, self._root_changed)
         self._addresses = netlink.AddressEvents(self._underlay)
         self._watcher.add(self._addresses, self._addresses_moved)
@@ -198,7 +198,7 @@ class NodeWatch:
         with home.inside(namespace_of(subnet)):
             handles = Handles(
                 Gate((device, ENI_DEVICE), gate_lock(self._run_dir, subnet)),
-                NamespaceCounters(device),
+                NamespaceCounters(device, ENI_DEVICE),
                 TableProbe(SUBNET_TABLES),
                 netlink.open_event_socket(),
                 netlink.ProxyProbe(),
@@ -283,3 +283,9 @@ class NodeWatch:
                 handles.probe.remember()
                 self._dataplane.touch(subnet)
         self._post(SecondPassed())
+
+
+def _received(counters: DeviceCounters) -> int:
+    """Packets that came in; 0 while the device is not there."""
+    (traffic,) = counters.read()
+    return traffic.rx_packets if traffic is not None else 0

@@ -17,7 +17,7 @@ from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.attachments import Rules
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.host_scene import HostFacts, guard_of, host_scene, path_legs, steering_of
-from proxypool.core.model import PairSpec, Snapshot, SubnetSpec
+from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scene import Part, Scene
 from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
 from proxypool.daemons.attachments import Attachments
@@ -169,6 +169,11 @@ class Steerer:
     def _living_pairs(self, subnet: str) -> tuple[str, ...]:
         return tuple(pair.id for pair in self._pairs(subnet) if self.snapshot.elections.get(f"{subnet}/{pair.id}"))
 
+    def _chosen_pairs(self, subnet: str) -> tuple[str, ...]:
+        """Those whose members' word an attach waits for. That of one that is being prepared may be long in coming."""
+        preparing = {pair.id for pair in self._pairs(subnet) if pair.state is PairState.PREPARING}
+        return tuple(pair for pair in self._living_pairs(subnet) if pair not in preparing)
+
     def _find_dead(self) -> None:
         """Pairs that are gone from the pool; and those that are silent and, by what ZooKeeper says, without a member.
 
@@ -197,7 +202,7 @@ class Steerer:
         steering = steering_of(self.book, groups, self.snapshot, self.dead)
         used = frozenset(name for group in groups for name in group if name in steering.subnets)
         # First of all: ZooKeeper and the nodes work while we do.
-        self.registrar.want({name: self._living_pairs(name) for name in used}, self.snapshot.subnet_hosts)
+        self.registrar.want({name: self._chosen_pairs(name) for name in used}, self.snapshot.subnet_hosts)
         self._joined = (self._joined & used) | self.registrar.joined
         self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
         scene = host_scene(facts, self.snapshot.spec, steering, self._guard_of(facts))

@@ -7,7 +7,8 @@ import queue
 
 from proxypool.adapters import netlink
 from proxypool.core.errors import ProxypoolError
-from proxypool.daemons.messages import Message, Stop
+from proxypool.daemons.mainloop import Stop
+from proxypool.daemons.messages import Message
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0

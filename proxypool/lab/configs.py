@@ -13,6 +13,10 @@ OWNED = ("/etc/proxypool", "/etc/keepalived", "/etc/zookeeper", "/etc/redis")
 POOL = "lab"
 SESSION_TIMEOUT_S = 4.0
 SERVER_TICK_MS = 500
+CONNECTIONS_PER_S = 200
+"""What a pair is said to bear where a controller watches: little, so that one instance can overload it."""
+CONFIRM_S, STABLE_S = 2.0, 20.0
+"""Of the controller's policy: short, because people and tests wait for them."""
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 COMMAND_DIR = "/var/lib/proxypool-lab/bin"
 """Where a machine finds the `proxypool` command, installed or not."""
@@ -34,7 +38,7 @@ def files(topology: Topology, machine: MachineSpec) -> dict[str, str]:
             texts["/etc/keepalived/keepalived.conf"] = "include /etc/keepalived/conf.d/*.conf\n"
             texts["/etc/keepalived/conf.d/.keep"] = ""
             texts["/etc/proxypool/proxypool.toml"] = _proxypool_toml(topology, machine)
-        case Kind.HOST:
+        case Kind.HOST | Kind.CONTROLLER:
             texts["/etc/proxypool/proxypool.toml"] = _proxypool_toml(topology, machine)
         case Kind.DATABASE if machine.name == "db1":
             texts["/etc/redis/redis.conf"] = REDIS_CONF
@@ -50,8 +54,14 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
     if machine.kind is Kind.NODE:
         zone = zone_of(machine.name)
         text += f'\n[node]\nname = "{machine.name}"\nunderlay = "eth0"\ndetection = "{topology.detection}"\n'
+        if topology.controllers:
+            text += f"new_connections_per_s = {CONNECTIONS_PER_S}\n"
         text += f'\n[node.labels]\nzone = "{zone}"\n'
         port = 9477
+    elif machine.kind is Kind.CONTROLLER:
+        text += f'\n[controller]\nname = "{machine.name}"\ninterval_s = 0.5\ndrain_deadline_s = 600\n'
+        text += f"\n[controller.policy]\nconfirm_s = {CONFIRM_S}\nstable_s = {STABLE_S}\n"
+        port = 9479
     else:
         number = number_of(machine.name)
         text += (
@@ -87,7 +97,7 @@ def _hosts(topology: Topology) -> str:
     lines += [
         f"{machine.ip} {machine.name}"
         for machine in topology.machines.values()
-        if machine.kind in (Kind.ZOOKEEPER, Kind.NODE, Kind.HOST)
+        if machine.kind in (Kind.ZOOKEEPER, Kind.NODE, Kind.HOST, Kind.CONTROLLER)
     ]
     return "\n".join(lines) + "\n"
 

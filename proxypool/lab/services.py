@@ -64,6 +64,8 @@ def services_of(machine: MachineSpec) -> tuple[Service, ...]:
             return KEEPALIVED, _daemon("node")
         case Kind.HOST:
             return (_daemon("host"),)
+        case Kind.CONTROLLER:
+            return (_daemon("controller"),)
         case Kind.DATABASE if machine.name == "db1" and shutil.which("redis-server", path=PATH):
             return RESPONDER_SERVICE, REDIS
         case Kind.DATABASE:

@@ -26,7 +26,7 @@ RESPONDER_PORT = 7007
 REDIS_PORT = 6379
 ZOOKEEPER_PORT = 2181
 NAME_RULE = re.compile(r"^[a-z0-9][a-z0-9-]{0,20}$")
-MAX_NODES, MAX_HOSTS, MAX_SUBNETS, MAX_PODS = len(ascii_lowercase), 250, 200, 253
+MAX_NODES, MAX_HOSTS, MAX_SUBNETS, MAX_PODS, MAX_CONTROLLERS = len(ascii_lowercase), 250, 200, 253, 3
 THIRD_OCTETS = 100
 """Customers' subnets per second octet: s1 is 172.16.101.0/24, s100 172.16.200.0/24, s101 172.17.1.0/24."""
 FIRST_HAVIPS = 50
@@ -44,6 +44,7 @@ class Kind(StrEnum):
     ZOOKEEPER = "zookeeper"
     NODE = "node"
     HOST = "host"
+    CONTROLLER = "controller"
     POD = "pod"
     DATABASE = "database"
 
@@ -115,6 +116,8 @@ class Topology:
     """Hosts let every instance reach every subnet; then nothing is attached."""
     egress: bool = False
     """Every pair has an egress address."""
+    controllers: int = 0
+    """With any, the pool begins with the first pair of each subnet, and the others' cards and addresses are spares."""
 
     def __post_init__(self) -> None:
         if not NAME_RULE.match(self.name):
@@ -125,6 +128,7 @@ class Topology:
             ("subnets", self.subnets, 0, MAX_SUBNETS),
             ("pairs per subnet", self.pairs, 1, MAX_NODES // 2),
             ("instances per host", self.pods, 1, MAX_PODS),
+            ("controllers", self.controllers, 0, MAX_CONTROLLERS),
         )
         for what, value, low, high in limits:
             if not low <= value <= high:
@@ -202,7 +206,9 @@ class Topology:
 
     def pool_document(self, wanted: Callable[[SubnetPlan, PairPlan], bool] = every_pair) -> dict[str, Any]:
         """The pool's content, as `proxypool pool apply` reads it: the wanted pairs, and the subnets that have one."""
-        chosen = {subnet: [pair for pair in subnet.pairs if wanted(subnet, pair)] for subnet in self.subnet_plans}
+        chosen = {
+            subnet: [pair for pair in self._given(subnet) if wanted(subnet, pair)] for subnet in self.subnet_plans
+        }
         return {
             "tunnel": self.tunnel.value,
             "subnets": [
@@ -212,11 +218,16 @@ class Topology:
                     "cidrs": [subnet.cidr],
                     "key": subnet.key,
                     "pairs": [_pair_document(pair) for pair in pairs],
+                    **(_scaling_document(subnet) if self.controllers else {}),
                 }
                 for subnet, pairs in chosen.items()
                 if pairs
             ],
         }
+
+    def _given(self, subnet: SubnetPlan) -> tuple[PairPlan, ...]:
+        """The pairs that are there from the beginning; a controller adds the others when they are needed."""
+        return subnet.pairs[:1] if self.controllers else subnet.pairs
 
     def _subnet(self, n: int) -> SubnetPlan:
         at = 1 if self.overlap else n
@@ -266,6 +277,8 @@ class Topology:
                 if pod.host == i
             )
             yield MachineSpec(host, Kind.HOST, (_underlay_card(host, f"192.168.80.{i}"), *to_pods), forwards=True)
+        for i in range(1, self.controllers + 1):
+            yield MachineSpec(f"ctl{i}", Kind.CONTROLLER, (_underlay_card(f"ctl{i}", f"192.168.3.{i}"),))
         for pod in self.instances:
             gateway, peer = f"10.244.{pod.host}.1", (f"host{pod.host}", pod.name)
             mac = mac_of(pod.name, "eth0")
@@ -279,6 +292,20 @@ class Topology:
 def _pair_document(pair: PairPlan) -> dict[str, Any]:
     egress = {"egress_address": pair.egress_address} if pair.egress_address else {}
     return {"id": pair.id, "havip": pair.havip, **egress, "members": [asdict(member) for member in pair.members]}
+
+
+def _scaling_document(subnet: SubnetPlan) -> dict[str, Any]:
+    """One pair at least, and as many as there are cards and addresses for."""
+    spare = subnet.pairs[1:]
+    egress = [pair.egress_address for pair in spare if pair.egress_address]
+    return {
+        "scaling": {"min_pairs": 1, "max_pairs": len(subnet.pairs), "mode": "enforce"},
+        "spares": {
+            "members": [asdict(member) for pair in spare for member in pair.members],
+            "havips": [pair.havip for pair in spare],
+            "egress_addresses": egress,
+        },
+    }
 
 
 def zone_of(node: str) -> str:

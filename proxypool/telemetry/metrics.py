@@ -20,6 +20,7 @@ from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.role import Role
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.telemetry.sync_metrics import sync_families
+from proxypool.telemetry.use_metrics import NodeUse, UseCollector
 
 _FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _PHASE_BUCKETS = (
@@ -127,8 +128,8 @@ class _Base:
 class NodeMetrics(_Base):
     """Metrics of a node daemon."""
 
-    def __init__(self, view: Callable[[], NodeView]) -> None:
-        """`view` is called at every scrape, from the server's thread."""
+    def __init__(self, view: Callable[[], NodeView], use: Callable[[], NodeUse]) -> None:
+        """Both are called at a scrape, from the server's thread; `use` alone if only its series are asked for."""
         super().__init__("node")
         self._dropped = 0
         self._recorded: set[tuple[str, str]] = set()
@@ -176,6 +177,7 @@ class NodeMetrics(_Base):
             "proxypool_keepalived_reloads_total", "Reloads of keepalived asked for.", registry=self.registry
         )
         self.registry.register(_NodeCollector(view))
+        self.registry.register(UseCollector(use))
 
     def changed(self, record: Record) -> None:
         """Count a change of master."""
@@ -229,7 +231,7 @@ class _NodeCollector:
             view.is_keepalived_config_valid,
         )
         yield from _member_states(view.members)
-        yield from _member_counters(view.members)
+        yield _connections_left(view.members)
         yield from sync_families((member.pair, member.sync) for member in view.members if member.sync is not None)
 
 
@@ -270,7 +272,6 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     families = {
         name: GaugeMetricFamily(f"proxypool_member_{name}", text, labels=labels)
         for name, text in (
-            ("master", "Whether this node is the pair's VRRP master; the sum over a pair's nodes must be 1."),
             ("elected", "Whether ZooKeeper elected this node."),
             ("gate_open", "Whether the gate (ip_forward of the subnet's namespace) is open, as read from the kernel."),
             ("has_havip", "Whether the HaVip is on this node's underlay interface, as read from the kernel."),
@@ -284,7 +285,6 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
         status = member.status
         for name in ROLES:
             role.add_metric((*where, name), float(status.role == name))
-        families["master"].add_metric(where, float(status.vrrp == "master"))
         families["elected"].add_metric(where, float(member.is_elected))
         families["gate_open"].add_metric(where, float(bool(status.gate)))
         families["has_havip"].add_metric(where, float(status.has_havip))
@@ -307,43 +307,16 @@ def _member_states(members: tuple[MemberView, ...]) -> Iterator[Metric]:
     yield from families.values()
 
 
-def _member_counters(members: tuple[MemberView, ...]) -> Iterator[Metric]:
-    labels = ("subnet", "pair")
-    entries = GaugeMetricFamily(
-        "proxypool_conntrack_entries", "Connections tracked in the subnet's namespace.", labels=labels
-    )
-    limit = GaugeMetricFamily(
-        "proxypool_conntrack_limit_entries", "Most connections the kernel will track.", labels=labels
-    )
+def _connections_left(members: tuple[MemberView, ...]) -> Metric:
     living = GaugeMetricFamily(
         "proxypool_pair_connections",
         "Connections that are not over, of a pair that drains; counted where this node is its master, else no series.",
-        labels=labels,
+        labels=("subnet", "pair"),
     )
-    traffic = {
-        (direction, unit): CounterMetricFamily(
-            f"proxypool_tunnel_{direction}_{unit}", f"{unit.capitalize()} {text} the tunnel.", labels=labels
-        )
-        for direction, text in (("receive", "from hosts through"), ("transmit", "to hosts through"))
-        for unit in ("bytes", "packets")
-    }
     for member in members:
-        where = (member.pair.subnet, member.pair.id)
-        status = member.status
-        if status.conntrack is not None:
-            entries.add_metric(where, status.conntrack)
-        if status.conntrack_limit is not None:
-            limit.add_metric(where, status.conntrack_limit)
-        if status.connections is not None:
-            living.add_metric(where, status.connections)
-        traffic["receive", "bytes"].add_metric(where, status.rx_bytes)
-        traffic["receive", "packets"].add_metric(where, status.rx_packets)
-        traffic["transmit", "bytes"].add_metric(where, status.tx_bytes)
-        traffic["transmit", "packets"].add_metric(where, status.tx_packets)
-    yield entries
-    yield limit
-    yield living
-    yield from traffic.values()
+        if member.status.connections is not None:
+            living.add_metric((member.pair.subnet, member.pair.id), member.status.connections)
+    return living
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ CLIENT_TIMEOUT_S = 10.0
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 64
+    """Not five: of more who come at once the others would try again a second later."""
 
 
 class _Handler(WSGIRequestHandler):

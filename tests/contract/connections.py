@@ -24,8 +24,11 @@ class Entry:
     is_replied: bool = True
     timeout_s: int = 600
     port: int = 1000
+    is_nated: bool = False
+    """It leaves with the address NAT, and its own port if that is free."""
 
 
+NAT = IPv4Address("172.16.101.11")
 DESTINATION = IPv4Address("172.16.101.4")
 DESTINATION_PORT = 5432
 
@@ -45,6 +48,8 @@ def _body(entry: Entry) -> bytes:
     # IPS_CONFIRMED; IPS_SEEN_REPLY and IPS_ASSURED
     status = attribute(3, (0xE if entry.is_replied else 0x8).to_bytes(4))
     body = there + back + status + attribute(7, entry.timeout_s.to_bytes(4)) + attribute(8, entry.mark.to_bytes(4))
+    if entry.is_nated:
+        body += nested(6, attribute(1, NAT.packed), attribute(2, NAT.packed))
     if entry.protocol == TCP:
         flags = attribute(4, b"\x0a\x0a") + attribute(5, b"\x0a\x0a")
         body += nested(4, nested(1, attribute(1, bytes([entry.tcp_state])), flags))

@@ -25,6 +25,7 @@ from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.member import COUNT_HOLDS_S, Member
 from proxypool.daemons.messages import ConnectionsCounted, Message
 from proxypool.daemons.publisher import DRAINING_INTERVAL_S, NUMBERS_INTERVAL_S, Publisher
+from proxypool.daemons.table_reader import TableReader
 from proxypool.telemetry.failovers import FailoverClock
 from tests.contract.connections import TCP, Entry, make
 from tests.unit.builders import node_facts, pair
@@ -41,6 +42,7 @@ class Node:
 
     member: Member
     dataplane: Dataplane
+    tables: TableReader
     counting: Counting
     inbox: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
 
@@ -82,13 +84,14 @@ def node(tmp_path: Path) -> Iterator[Node]:
     member = new_member(tmp_path, DRAINING)
     dataplane = Dataplane(on_result=inbox.put)
     dataplane.start()
-    counting = Counting({SUBNET: member}, dataplane, inbox.put)
+    tables = TableReader(dataplane, inbox.put)
+    counting = Counting({SUBNET: member}, tables)
     home = netlink.Home()
     netlink.create_namespace(home, namespace_of(SUBNET))
     try:
-        yield Node(member, dataplane, counting, inbox)
+        yield Node(member, dataplane, tables, counting, inbox)
     finally:
-        counting.stop()
+        tables.stop()
         dataplane.stop()
         netlink.remove_namespace(namespace_of(SUBNET))
 
@@ -128,7 +131,7 @@ def test_nobody_else_is_counted(node: Node, spec: PairSpec, role: Role) -> None:
     node.counting.second_passed(1.0)
     with pytest.raises(queue.Empty):
         node.inbox.get(timeout=0.1)
-    assert node.counting._thread is None
+    assert node.tables.thread is None
 
 
 def test_counts_do_not_pile_up(node: Node) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from proxypool.adapters.zookeeper import LayoutTooNew, NotFound, PoolMissing, PoolStore
-from proxypool.adapters.zookeeper import store as store_module
+from proxypool.adapters.zookeeper import editing as editing_module
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import TunnelKind
@@ -109,7 +109,7 @@ def test_a_document_too_large_for_one_transaction_is_written_in_parts(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is ZooKeeper's, 1 MiB; here it is made small."""
-    monkeypatch.setattr(store_module, "MAX_BYTES", 2000)
+    monkeypatch.setattr(editing_module, "MAX_BYTES", 2000)
     store = connect().store
     store.apply(pool_request(20))
     assert len(store.read_snapshot().subnets) == 20

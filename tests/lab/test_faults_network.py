@@ -73,7 +73,7 @@ def test_heartbeats_are_late_and_out_of_order(lab: Lab, subnet: SubnetPlan, meas
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("percent", [5.0, 30.0])
+@pytest.mark.parametrize("percent", [5.0, pytest.param(30.0, marks=pytest.mark.long)])
 def test_packets_of_all_kinds_are_lost(lab: Lab, subnet: SubnetPlan, percent: float, measured: Measured) -> None:
     """Each way on the master's cable."""
     with Trial(lab, subnet) as trial:
@@ -85,7 +85,7 @@ def test_packets_of_all_kinds_are_lost(lab: Lab, subnet: SubnetPlan, percent: fl
     measured("blackout ms", trial.blackout_ms)
 
 
-@pytest.mark.parametrize("kind", ["cut", "delete"])
+@pytest.mark.parametrize("kind", ["cut", pytest.param("delete", marks=pytest.mark.long)])
 def test_the_masters_eni_is_lost(lab: Lab, subnet: SubnetPlan, kind: str, measured: Measured) -> None:
     """Without a carrier, or gone: the other member serves. When it is back the member is whole again."""
     with Trial(lab, subnet) as trial:
@@ -96,7 +96,7 @@ def test_the_masters_eni_is_lost(lab: Lab, subnet: SubnetPlan, kind: str, measur
     measured("blackout ms", trial.blackout_ms)
 
 
-@pytest.mark.parametrize("kind", ["cut", "delete"])
+@pytest.mark.parametrize("kind", ["cut", pytest.param("delete", marks=pytest.mark.long)])
 def test_the_backups_eni_is_lost(lab: Lab, subnet: SubnetPlan, kind: str) -> None:
     """Nobody notices."""
     with Trial(lab, subnet) as trial:

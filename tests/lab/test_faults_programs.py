@@ -65,7 +65,7 @@ def test_the_masters_keepalived_is_stopped(lab: Lab, subnet: SubnetPlan, measure
     measured("blackout ms", trial.blackout_ms)
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("stop", marks=pytest.mark.long)])
 def test_keepalived_is_lost_on_the_only_member(lab: Lab, subnet: SubnetPlan, how: str) -> None:
     """Nobody else says that it is master, so what keepalived left goes on serving."""
     with Trial(lab, subnet) as trial:
@@ -76,7 +76,7 @@ def test_keepalived_is_lost_on_the_only_member(lab: Lab, subnet: SubnetPlan, how
     assert trial.lost == 0
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("how", ["stop", pytest.param("kill", marks=pytest.mark.long)])
 def test_the_backups_keepalived_is_lost(lab: Lab, subnet: SubnetPlan, how: str) -> None:
     """Nobody notices; the pair says that nobody could take over."""
     with Trial(lab, subnet) as trial:
@@ -102,7 +102,7 @@ def test_all_of_a_masters_processes_are_stopped(lab: Lab, subnet: SubnetPlan, me
     measured("blackout ms", trial.blackout_ms)
 
 
-@pytest.mark.parametrize("who", ["master", "backup"])
+@pytest.mark.parametrize("who", ["master", pytest.param("backup", marks=pytest.mark.long)])
 def test_a_storm_of_sighups(lab: Lab, subnet: SubnetPlan, who: str, measured: Measured) -> None:
     """keepalived reads its files forty times in a second, and keeps its state."""
     with Trial(lab, subnet) as trial:

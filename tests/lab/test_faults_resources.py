@@ -40,7 +40,7 @@ def test_the_nodes_connection_table_is_full(lab: Lab, subnet: SubnetPlan, measur
     lab.fault("empty-conntrack", trial.backup)
 
 
-@pytest.mark.parametrize("who", ["master", "backup"])
+@pytest.mark.parametrize("who", ["master", pytest.param("backup", marks=pytest.mark.long)])
 def test_rules_are_flushed(lab: Lab, lab_keeper: Keeper, subnet: SubnetPlan, who: str, measured: Measured) -> None:
     """All rules of all tables, in the subnets' namespaces and in the node's own: the daemon puts them back within a
     second or so. Meanwhile a master lets packets out of the ENI without NAT: a known violation of invariant 4, which
@@ -57,7 +57,7 @@ def test_rules_are_flushed(lab: Lab, lab_keeper: Keeper, subnet: SubnetPlan, who
     measured("blackout ms", trial.blackout_ms)
 
 
-@pytest.mark.parametrize("who", ["master", "backup"])
+@pytest.mark.parametrize("who", ["master", pytest.param("backup", marks=pytest.mark.long)])
 def test_a_disk_is_full(lab: Lab, subnet: SubnetPlan, who: str, measured: Measured) -> None:
     """/run has no byte left on a member: nobody notices, and a failover to it, or from it, works."""
     with Trial(lab, subnet) as trial:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from proxypool.telemetry.metrics import HostMetrics, HostView, NodeMetrics, NodeView
+from proxypool.telemetry.use_metrics import NodeUse
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "grafana").glob("*.json"))
 SUFFIX = re.compile(r"_(bucket|count|sum)$")
@@ -20,7 +21,8 @@ def exported() -> set[str]:
             is_keepalived_up=True,
             is_keepalived_config_valid=True,
             malformed_documents=0,
-        )
+        ),
+        NodeUse,
     )
     host = HostMetrics(
         lambda: HostView(

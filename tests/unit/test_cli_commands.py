@@ -98,6 +98,23 @@ def test_config_check_names_what_was_meant(tmp_path: Path) -> None:
     assert err == f"error: {file}: unknown key node.underley: did you mean node.underlay?\n"
 
 
+def test_a_label_that_is_none_is_refused_before_anything_is_asked() -> None:
+    for label in ("baidu-vpc", "=x"):
+        code, _, err = run("subnet", "add", "s1", "--cidr", "172.16.101.0/24", "--label", label)
+        assert (code, err) == (1, f"error: --label {label!r} is not KEY=VALUE\n")
+
+
+def test_config_check_looks_at_the_provider(tmp_path: Path) -> None:
+    """It is there, and its table is one that it understands."""
+    file = tmp_path / "proxypool.toml"
+    file.write_text('[provider]\nname = "command"\n[provider.command]\nprogram = ["/etc/proxypool/provider"]\n')
+    assert run("config", "check", str(file))[0] == 0
+    file.write_text('[provider]\nname = "command"\n[provider.command]\nprogramm = ["/etc/proxypool/provider"]\n')
+    code, _, err = run("config", "check", str(file))
+    meant = "did you mean provider.command.program?"
+    assert (code, err) == (1, f"error: {file}: unknown key provider.command.programm: {meant}\n")
+
+
 def test_config_check_of_nothing_says_where_it_looked(tmp_path: Path) -> None:
     """The path is in the message."""
     missing = tmp_path / "none.toml"

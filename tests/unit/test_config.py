@@ -38,6 +38,22 @@ def test_a_nodes_file_needs_only_its_underlay() -> None:
     assert config.node.name is None
 
 
+def test_a_controllers_section_may_be_empty() -> None:
+    config = parse("[controller]\n", what="proxypool.toml")
+    assert config.controller is not None
+    assert (config.controller.interval_s, config.controller.source, config.controller.placement) == (
+        *(2.0, "nodes", "spread"),
+    )
+
+
+def test_a_source_of_signals_is_the_nodes_or_an_address() -> None:
+    assert refusal('[controller]\nsource = "prometheus:9090"\n') == (
+        "controller.source: 'prometheus:9090' is neither \"nodes\" nor the http:// or https:// address of a Prometheus"
+    )
+    config = parse('[controller]\nsource = "http://prometheus:9090"\n', what="proxypool.toml")
+    assert config.controller is not None
+
+
 def test_every_section_is_read() -> None:
     config = parse(
         """
@@ -137,3 +153,16 @@ def test_an_endpoint_is_split_at_its_last_colon() -> None:
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not ADDRESS:PORT"):
         parse_endpoint(text, what="it")
+
+
+def test_what_a_node_can_carry_is_a_number_above_zero() -> None:
+    """Zero would make every pair on it full."""
+    text = NODE + "bandwidth_bytes_per_s = 125000000\npackets_per_s = 1000000\nnew_connections_per_s = 20000\n"
+    node = parse(text, what="proxypool.toml").node
+    assert node is not None
+    assert (node.bandwidth_bytes_per_s, node.packets_per_s, node.new_connections_per_s) == (
+        125_000_000,
+        1_000_000,
+        20_000,
+    )
+    assert "packets_per_s" in refusal(NODE + "packets_per_s = 0\n")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from ipaddress import IPv4Address
 
+import msgspec
 import pytest
 
 from proxypool.core.documents import decode, encode, to_builtins
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import NodeSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.scaling.model import ScalingSpec
 from tests.unit import builders as make
 
 NODE = NodeSpec(id="n1", underlay=IPv4Address("192.168.4.1"), labels={"zone": "a"})
@@ -43,6 +45,15 @@ def test_fields_that_this_version_does_not_know_survive_a_write() -> None:
     assert written["rack"] == "r9"
     assert written["cost"] == {"cpu": 2}
     assert written["underlay"] == "192.168.4.1", "known fields are the new document's"
+
+
+def test_unknown_fields_of_a_document_in_a_document_survive_a_write() -> None:
+    subnet = msgspec.structs.replace(make.subnet(), scaling=ScalingSpec(min_pairs=2))
+    previous = b'{"id":"s1","scaling":{"min_pairs":1,"colour":"blue"},"rack":"r9"}'
+    written = json.loads(encode(subnet, previous))
+    assert (written["scaling"]["min_pairs"], written["scaling"]["colour"], written["rack"]) == (2, "blue", "r9")
+    assert json.loads(encode(make.subnet(), previous))["scaling"] is None, "one that was taken away is gone"
+    assert json.loads(encode(subnet, b'{"scaling":null}'))["scaling"]["min_pairs"] == 2
 
 
 def test_a_label_that_was_taken_away_does_not_come_back() -> None:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from proxypool.cli.history import parse_span, record_table
+from proxypool.cli.history import parse_span, record_table, scale_record_table
 from proxypool.cli.output import brief
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput
@@ -138,6 +138,17 @@ def test_the_last_of_each_pair() -> None:
         "s1/p0": name_of(record(at=4.0, name="p0")).text,
         "s1/p1": name_of(record(at=3.0)).text,
     }
+
+
+@pytest.mark.parametrize("kind", ["scale-out", "scale-in", "replace"])
+def test_a_change_of_size_is_no_change_of_master(kind: str) -> None:
+    """A daemon that starts asks for the last change of its pair's master; `scale history` for the other ones."""
+    master, size = record(at=1.0), record(at=2.0, kind=kind)
+    names = [name_of(master).text, name_of(size).text]
+    assert last_of_each(names) == {"s1/p1": names[0]}
+    assert newest(names, 9) == names
+    assert newest(names, 9, is_scaling=True) == names[1:]
+    assert parse_name(names[1]) == Name(2000, "s1", "p1", "")
 
 
 def test_the_oldest_go_first_and_strange_ones_before_them() -> None:
@@ -331,6 +342,44 @@ def test_the_table_fits_80_columns() -> None:
         ["s1/p1", "switchover", "n1", "n2", "switchover", "-", "-"],
     ]
     assert max(map(len, lines)) <= 80
+
+
+GREW = record(
+    kind="scale-out",
+    reason="load",
+    from_node="",
+    to="",
+    name="p2",
+    signals={"bytes": 0.2, "conntrack": 1.62},
+    pairs_before=2,
+    pairs_after=3,
+    took_s=9.4,
+    by="ctl-1:771",
+)
+FAILED = record(
+    kind="scale-out", reason="panic", to="", name="p3", pairs_before=3, pairs_after=3, error="no node with room"
+)
+
+
+def test_changes_of_size_stand_among_changes_of_master() -> None:
+    """From so many pairs to so many."""
+    lines = record_table((FAILOVER, GREW), wide=False).splitlines()
+    assert lines[2].split()[2:] == ["s1/p2", "scale-out", "2", "pairs", "3", "pairs", "load", "-", "-"]
+    assert max(map(len, lines)) <= 80
+    assert record_table((FAILED,), wide=True).endswith("  no node with room")
+
+
+def test_changes_of_size_in_a_table_of_their_own() -> None:
+    """With the busiest signal, wide with all, and how it ended."""
+    lines = scale_record_table((GREW, FAILED), wide=False).splitlines()
+    assert [line.split()[2:] for line in lines[1:]] == [
+        ["s1/p2", "scale-out", "2", "->", "3", "load", "conntrack", "1.62", "9.4", "s", "done"],
+        ["s1/p3", "scale-out", "3", "->", "3", "panic", "-", "-", "no", "node", "with", "room"],
+    ]
+    assert max(map(len, lines[:2])) <= 80
+    wide = scale_record_table((GREW,), wide=True)
+    assert "conntrack 1.62,bytes 0.20" in wide
+    assert "ctl-1:771" in wide
 
 
 def test_the_wide_table_fits_200_columns() -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from proxypool.core.history import Record
 from proxypool.core.model import MemberStatus, PairSpec, PairState
-from proxypool.telemetry.metrics import MemberView, NodeMetrics, NodeView
+from proxypool.core.scaling.series import NodeSeries, Sample, Series
+from proxypool.telemetry.metrics import MemberView, NodeMetrics, NodeView, _NodeCollector
+from proxypool.telemetry.use_metrics import NodeUse, UseCollector
 from tests.unit.builders import pair
 
+NOTHING_USED = NodeUse()
+SAMPLE: Sample = {series: float(number) for number, series in enumerate(Series)}
+LIMITS: Sample = dict.fromkeys(NodeSeries, 1000.0)
 
-def node_metrics(*members: tuple[PairSpec, int | None]) -> NodeMetrics:
+
+def node_metrics(*members: tuple[PairSpec, int | None], use: NodeUse = NOTHING_USED) -> NodeMetrics:
     """Of a node with these pairs and counts."""
     views = tuple(
         MemberView(
@@ -32,7 +39,8 @@ def node_metrics(*members: tuple[PairSpec, int | None]) -> NodeMetrics:
             is_keepalived_up=True,
             is_keepalived_config_valid=True,
             malformed_documents=0,
-        )
+        ),
+        lambda: use,
     )
 
 
@@ -88,10 +96,37 @@ def test_a_failover_is_counted_and_timed_by_phase() -> None:
     assert "proxypool_failover_last_timestamp_seconds{" not in text_of(metrics)
 
 
+def test_what_is_not_known_has_no_series() -> None:
+    """No zero, and no NaN."""
+    use = NodeUse({}, 30.0, {("s1", "p1"): {Series.MASTER: 1.0, Series.CONNTRACK: 7.0}, ("s2", "p1"): {}})
+    text = text_of(node_metrics(use=use))
+    names = {*Series, *NodeSeries}
+    series = [line for line in text.splitlines() if re.split("[{ ]", line)[0] in names]
+    assert series == [
+        'proxypool_member_master{pair="p1",subnet="s1"} 1.0',
+        'proxypool_conntrack_entries{pair="p1",subnet="s1"} 7.0',
+        "proxypool_snat_ports_interval_seconds 30.0",
+    ]
+
+
+def test_a_scrape_of_signals_alone_looks_at_nothing_else() -> None:
+    """The controller asks every few seconds, and a node may have hundreds of members."""
+
+    def unwanted() -> NodeView:
+        raise AssertionError
+
+    registry = CollectorRegistry()
+    registry.register(UseCollector(lambda: NodeUse({}, 30.0, {("s1", "p1"): SAMPLE})))
+    registry.register(_NodeCollector(unwanted))
+    text = generate_latest(registry.restricted_registry([*Series, *NodeSeries])).decode()
+    assert {line.split("{")[0] for line in text.splitlines() if "{" in line} == set(Series)
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_promtool_has_nothing_to_say() -> None:
     """Names, units and help texts."""
-    metrics = node_metrics((pair("p1", state=PairState.DRAINING), 17))
+    use = NodeUse(LIMITS, 30.0, {("s1", "p1"): SAMPLE})
+    metrics = node_metrics((pair("p1", state=PairState.DRAINING), 17), use=use)
     failover(metrics)
     text = text_of(metrics)
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)

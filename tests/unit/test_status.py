@@ -255,6 +255,12 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP018", "state-not-synced"),
         ("PP019", "paused"),
         ("PP020", "egress-unanswered"),
+        ("PP021", "no-controller"),
+        ("PP022", "controller-silent"),
+        ("PP023", "controller-problem"),
+        ("PP024", "scaling-stuck"),
+        ("PP025", "scaling-paused"),
+        ("PP026", "at-max-pairs"),
     ]
 
 

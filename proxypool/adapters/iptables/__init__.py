@@ -5,6 +5,7 @@ process, so all of it runs on one thread (the dataplane's), one table at a time,
 """
 
 from proxypool.adapters.iptables.fingerprint import TableProbe
+from proxypool.adapters.iptables.new_flows import NewFlows
 from proxypool.adapters.iptables.tables import apply_table, observe_table, remove_table
 
-__all__ = ["TableProbe", "apply_table", "observe_table", "remove_table"]
+__all__ = ["NewFlows", "TableProbe", "apply_table", "observe_table", "remove_table"]

@@ -5,7 +5,7 @@ mirror     the pool's documents in memory, following ZooKeeper
 presence   our ephemeral nodes and candidates
 history    the log of what happened to the pool
 registry   names of machines and tunnel addresses of hosts, each given once
-store      what the command line reads and writes
+store      what the command line reads and writes; editing: without races; scaling: sizes, spares, orders of nodes
 layout     paths; tree, parsing: from what was read to a snapshot; reading, writing: many requests at once
 """
 
@@ -20,6 +20,7 @@ from proxypool.adapters.zookeeper.errors import (
 )
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
+    Extent,
     host_alive_suffix,
     member_status_suffix,
     node_alive_suffix,
@@ -36,6 +37,7 @@ __all__ = [
     "Change",
     "Conflict",
     "Elections",
+    "Extent",
     "LayoutTooNew",
     "NameInUse",
     "NotEligible",

@@ -13,10 +13,29 @@ from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write
 from proxypool.core.documents import encode
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import PairSpec, PoolSpec, Snapshot, validate_pair, validate_pool, validate_subnet
-from proxypool.core.requests import PoolRequest, resolve_pair, resolve_pool, resolve_subnet
+from proxypool.core.model import (
+    PairSpec,
+    PoolSpec,
+    Snapshot,
+    SubnetSpec,
+    validate_pair,
+    validate_pool,
+    validate_subnet,
+)
+from proxypool.core.requests import (
+    PoolRequest,
+    SubnetRequest,
+    resolve_pair,
+    resolve_pool,
+    resolve_spares,
+    resolve_subnet,
+)
+from proxypool.core.scaling.documents import NodeOrders, Spares
+from proxypool.core.scaling.requests import validate_spares
 
 UNCHANGED = "unchanged"
+PAIR_CONTAINERS = ("election", "status")
+"""What is made together with a pair's document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +75,28 @@ def pool_changes(request: PoolRequest, tree: PoolTree, *, is_addition: bool = Fa
         for pair in subnet.pairs:
             found = wanted.pairs[subnet.id][pair.id]
             name = f"{subnet.id}/{pair.id}"
-            change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, ("election", "status"))
+            change = _change(tree, "pair", name, (*at, "pairs", pair.id), found, PAIR_CONTAINERS)
             changes.append(change)
             _require_new(change, is_addition=is_addition)
             suspects |= {pair.id} if change.what != UNCHANGED else set()
         for name in sorted(suspects):
             validate_pair(wanted.pairs[subnet.id][name], wanted)
+        changes += _spares_changes(subnet, wanted, tree)
     return changes
+
+
+def _spares_changes(request: SubnetRequest, wanted: Snapshot, tree: PoolTree) -> Iterator[Change]:
+    if request.spares is None:
+        return
+    known = tree.spares()
+    new = resolve_spares(request.spares, known.get(request.id))
+    validate_spares(wanted.subnets[request.id], new, wanted, known)
+    yield spares_change(tree, request.id, new)
+
+
+def spares_change(tree: PoolTree, subnet: str, new: Spares) -> Change:
+    """Give a subnet these spares, and no others. The tree must have been read with `Extent.PLACING`."""
+    return _change(tree, "spares", subnet, ("subnets", subnet, "spares"), new, ())
 
 
 def _resolved(request: PoolRequest, now: Snapshot) -> Snapshot:
@@ -103,13 +137,14 @@ def _change(
     data = encode(document, raw)
     path = tree.path(parts)
     if raw is None:
-        return Change(kind, name, "added", tuple(_creation(path, data, containers)))
+        return Change(kind, name, "added", tuple(creation(path, data, containers)))
     if tree.document(parts) == document and tree.problem(parts) is None:
         return Change(kind, name, UNCHANGED)
     return Change(kind, name, "changed", (SetData(path, data),))
 
 
-def _creation(path: str, data: bytes, containers: Sequence[str]) -> Iterator[Write]:
+def creation(path: str, data: bytes, containers: Sequence[str]) -> Iterator[Write]:
+    """Make a document and the containers that belong to it."""
     yield Create(path, data)
     for container in containers:
         yield Create(f"{path}/{container}")
@@ -152,3 +187,36 @@ def pair_change(tree: PoolTree, subnet: str, pair: str, alter: Callable[[PairSpe
     if spec is None:
         raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
     return _change(tree, "pair", f"{subnet}/{pair}", parts, alter(spec, snapshot), ())
+
+
+def subnet_change(tree: PoolTree, subnet: str, alter: Callable[[SubnetSpec], SubnetSpec]) -> Change:
+    """Change one subnet that is there.
+
+    Raises:
+        NotFound: there is no such subnet.
+        InvalidInput: its document cannot be read, so that most of it would be lost.
+    """
+    require_subnet(tree, subnet)
+    parts = ("subnets", subnet)
+    spec = tree.snapshot().subnets.get(subnet)
+    if spec is None:
+        raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
+    return _change(tree, "subnet", subnet, parts, alter(spec), ())
+
+
+def orders_change(tree: PoolTree, node: str, alter: Callable[[NodeOrders], NodeOrders]) -> Change:
+    """Change what is ordered of a node. The tree must have been read with `Extent.PLACING`. Orders that cannot be read
+    count as none.
+
+    Raises:
+        NotFound: no such node has registered.
+    """
+    known = tree.names(("nodes",))
+    if node not in known:
+        raise NotFound("node", node, known)
+    old = tree.orders().get(node, NodeOrders())
+    new = alter(old)
+    parts = ("nodes", node, "orders")
+    if new == old and tree.problem(parts) is None:
+        return Change("node", node, UNCHANGED)
+    return _change(tree, "node", node, parts, new, ())

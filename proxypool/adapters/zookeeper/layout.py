@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TypeAlias
+
+from proxypool.core.scaling.documents import Key
 
 LAYOUT_VERSION = 1
 CANDIDATE_DIGITS = 10
@@ -21,6 +23,11 @@ def node_suffix(node: str) -> str:
 def node_alive_suffix(node: str) -> str:
     """Alive of a node daemon; ephemeral."""
     return f"nodes/{node}/alive"
+
+
+def node_orders_suffix(node: str) -> str:
+    """NodeOrders."""
+    return f"nodes/{node}/orders"
 
 
 def host_suffix(host: str) -> str:
@@ -41,6 +48,11 @@ def subnet_suffix(subnet: str) -> str:
 def subnet_host_suffix(subnet: str, host: str) -> str:
     """Says that a host uses a subnet."""
     return f"subnets/{subnet}/hosts/{host}"
+
+
+def spares_suffix(subnet: str) -> str:
+    """Spares."""
+    return f"subnets/{subnet}/spares"
 
 
 def pair_suffix(subnet: str, pair: str) -> str:
@@ -66,6 +78,25 @@ def member_status_suffix(subnet: str, pair: str, node: str) -> str:
 def switchover_suffix(subnet: str, pair: str) -> str:
     """Intent of the last planned change of a pair's master."""
     return f"{pair_suffix(subnet, pair)}/switchover"
+
+
+CONTROLLER = "controller"
+CONTROLLERS = f"{CONTROLLER}/election"
+"""Parent of the controllers' candidates; the first leads."""
+REPORT = "controller/report"
+"""Report of the leading controller."""
+ACTIONS = "controller/actions"
+"""Parent of the actions under way."""
+
+
+def action_suffix(key: Key) -> str:
+    """Action. No name has a `_`."""
+    return f"{ACTIONS}/{'_'.join(key)}"
+
+
+def action_subnet(name: str) -> str:
+    """Of which subnet an action is, by its name among the actions."""
+    return name.partition("_")[0]
 
 
 HISTORY = "history"
@@ -126,21 +157,52 @@ class Facet(StrEnum):
     """Whether it is there."""
 
 
-ROOTS: tuple[Parts, ...] = (("version",), ("spec",), ("subnets",), ("nodes",), ("hosts",))
-"""Where reading the pool begins."""
+class Extent(Enum):
+    """How much of a pool is read; the values are what is read below subnets, pairs, nodes and hosts."""
+
+    SERVING = (("pairs", "hosts"), ("election",), (), ())
+    """Specs, elections, and which hosts use a subnet: what nodes and hosts need, and most edits."""
+    PLACING = (("pairs", "hosts", "spares"), (), ("alive", "orders"), ())
+    """Specs, which hosts use a subnet, and what new pairs can be made of: living nodes, orders about them, spares. For
+    the controller.
+    """
+    SIZES = (("pairs",), (), (), ())
+    """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
+    STATUS = (("pairs", "hosts", "spares"), ("election", "status"), ("alive", "orders"), ("alive",))
+    """Everything: also all that daemons publish. For people."""
+
+    def __init__(self, subnet: Parts, pair: Parts, node: Parts, host: Parts) -> None:
+        self.subnet, self.pair, self.node, self.host = subnet, pair, node, host
+
+
+_ROOTS: tuple[Parts, ...] = (("version",), ("spec",), ("subnets",), ("nodes",), ("hosts",))
+_CONTROLLER: tuple[Parts, ...] = (("controller", "election"), ("controller", "report"), ("controller", "actions"))
+
+
+def roots(extent: Extent) -> tuple[Parts, ...]:
+    """Where reading the pool begins."""
+    match extent:
+        case Extent.STATUS:
+            return (*_ROOTS, *_CONTROLLER)
+        case Extent.SIZES:
+            return (*_ROOTS[:3], *_CONTROLLER)
+        case _:
+            return _ROOTS
 
 
 def facet_of(parts: Parts) -> Facet | None:
     """What to read of a node, None if it is none of ours."""
     match parts:
-        case ("version",) | ("spec",):
-            return Facet.DATA
-        case ("subnets",) | ("nodes",) | ("hosts",):
+        case ("subnets",) | ("nodes",) | ("hosts",) | ("controller", "election" | "actions"):
             return Facet.CHILDREN
-        case ("subnets" | "nodes" | "hosts", _) | ("nodes" | "hosts", _, "alive"):
-            return Facet.DATA
         case ("subnets", _, "pairs" | "hosts") | ("subnets", _, "pairs", _, "election" | "status"):
             return Facet.CHILDREN
+        case ("version",) | ("spec",) | ("subnets" | "nodes" | "hosts", _) | ("nodes" | "hosts", _, "alive"):
+            return Facet.DATA
+        case (
+            ("nodes", _, "orders") | ("subnets", _, "spares") | ("controller", "report") | ("controller", "actions", _)
+        ):
+            return Facet.DATA
         case ("subnets", _, "pairs", _) | ("subnets", _, "pairs", _, "status", _):
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):
@@ -151,19 +213,22 @@ def facet_of(parts: Parts) -> Facet | None:
             return None
 
 
-def containers_below(parts: Parts, *, with_status: bool) -> tuple[Parts, ...]:
+def containers_below(parts: Parts, extent: Extent) -> tuple[Parts, ...]:
     """What belongs to a document besides its own data."""
     match parts:
         case ("subnets", _):
-            return ((*parts, "pairs"), (*parts, "hosts"))
+            names = extent.subnet
         case ("subnets", _, "pairs", _):
-            return ((*parts, "election"), (*parts, "status")) if with_status else ((*parts, "election"),)
-        case ("nodes" | "hosts", _):
-            return ((*parts, "alive"),) if with_status else ()
+            names = extent.pair
+        case ("nodes", _):
+            names = extent.node
+        case ("hosts", _):
+            names = extent.host
         case _:
             return ()
+    return tuple([(*parts, name) for name in names]) if names else ()
 
 
 def has_readable_children(parts: Parts) -> bool:
-    """Whether the children of a container are read too; hosts of a subnet are names only."""
-    return not (len(parts) == 3 and parts[2] == "hosts")  # noqa: PLR2004 - subnets/<subnet>/hosts
+    """Whether the children of a container are read too; hosts of a subnet, and controllers, are names only."""
+    return parts != ("controller", "election") and not (len(parts) == 3 and parts[2] == "hosts")  # noqa: PLR2004

@@ -16,13 +16,14 @@ from typing import Any
 
 from kazoo.protocol.states import EventType
 
-from proxypool.adapters.zookeeper.layout import Parts, facet_of
+from proxypool.adapters.zookeeper.layout import Extent, Parts, facet_of
 from proxypool.adapters.zookeeper.reading import Watch, read_all
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
-from proxypool.core.errors import ProxypoolError
+from proxypool.core.errors import ProxypoolError, TransientError
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Coordinator
+from proxypool.core.scaling.documents import Placing
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ def load(session: PoolSession, tree: PoolTree, start: Iterable[Parts], *, all_be
 
 
 class PoolMirror:
-    """See the module's text. `on_change` runs on the mirror's own thread, only when the snapshot differs."""
+    """See the module's text. `on_change` runs on the mirror's own thread, only when the snapshot differs, or what
+    it says of places for new pairs.
+    """
 
     def __init__(
         self,
@@ -61,16 +64,19 @@ class PoolMirror:
         *,
         node: str | None = None,
         host: str | None = None,
+        extent: Extent = Extent.SERVING,
     ) -> None:
         """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed, and
-        the hosts of subnets that it serves; with `host`, no other host.
+        the hosts of subnets that it serves; with `host`, no other host. What `placing` says needs `Extent.PLACING`.
         """
         self._session, self._on_change = session, on_change
-        self._tree = PoolTree(session.layout, node=node, host=host)
-        self._snapshot = Snapshot()
+        self._tree = PoolTree(session.layout, extent, node=node, host=host)
+        self._snapshot, self._placing = Snapshot(), Placing()
         self._wake = threading.Condition()
         self._changed: set[Parts] = set()
         self._must_reload = True
+        self._waiting: list[threading.Event] = []
+        """Of those who want to know that everything was read."""
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="pool-mirror", daemon=True)
         self.loaded = threading.Event()
@@ -80,6 +86,28 @@ class PoolMirror:
     def snapshot(self) -> Snapshot:
         """The pool as last read; empty before `loaded`."""
         return self._snapshot
+
+    @property
+    def placing(self) -> Placing:
+        """Living nodes, orders about nodes and spares as last read; empty unless they are followed."""
+        return self._placing
+
+    def current(self, within_s: float) -> Snapshot:
+        """The pool with all that was written before the last answer that the session got.
+
+        Raises:
+            TransientError: not within that time.
+        """
+        is_read = threading.Event()
+        self._session.after_events(lambda: self._await(is_read))
+        if not is_read.wait(within_s):
+            raise TransientError("ZooKeeper is read too slowly: trying again")
+        return self._snapshot
+
+    def _await(self, is_read: threading.Event) -> None:
+        with self._wake:
+            self._waiting.append(is_read)
+            self._wake.notify()
 
     def start(self) -> None:
         """Follow the pool from now on, as soon as the session is connected."""
@@ -120,8 +148,11 @@ class PoolMirror:
             with self._wake:
                 changed, self._changed = self._changed, set()
                 reload, self._must_reload = self._must_reload, False
+                waiting, self._waiting = self._waiting, []
             try:
                 self._read(changed, reload=reload)
+                for is_read in waiting:
+                    is_read.set()
             except ProxypoolError as error:
                 log.debug("reading the pool again: %s", error)
                 self._read_again_later()
@@ -132,7 +163,7 @@ class PoolMirror:
 
     def _has_work(self) -> bool:
         is_connected = self._session.state is Coordinator.CONNECTED
-        return self._is_stopping or (is_connected and (self._must_reload or bool(self._changed)))
+        return self._is_stopping or (is_connected and (self._must_reload or bool(self._changed) or bool(self._waiting)))
 
     def _read_again_later(self) -> None:
         with self._wake:
@@ -145,9 +176,9 @@ class PoolMirror:
         else:
             known = [parts for parts in sorted(changed) if self._tree.knows(parts)]
             load(self._session, self._tree, known, all_below=False, watch=self._on_event)
-        snapshot = self._tree.snapshot()
+        snapshot, placing = self._tree.snapshot(), self._tree.placing()
         is_first = not self.loaded.is_set()
-        if snapshot != self._snapshot or is_first:
-            self._snapshot = snapshot
+        if snapshot != self._snapshot or placing != self._placing or is_first:
+            self._snapshot, self._placing = snapshot, placing
             self.loaded.set()
             self._on_change(snapshot)

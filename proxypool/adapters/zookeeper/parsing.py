@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from proxypool.adapters.zookeeper.layout import LAYOUT_VERSION, Parts
+from proxypool.adapters.zookeeper.layout import ACTIONS, LAYOUT_VERSION, Parts, action_suffix
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
@@ -19,6 +19,7 @@ from proxypool.core.model import (
     PoolSpec,
     SubnetSpec,
 )
+from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -46,12 +47,24 @@ def parse_document(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
             return _pair(_named(decode(raw, PairSpec, what=path), path, id=name, subnet=subnet), path)
         case ("subnets", _, "pairs", _, "status", name):
             return _named(decode(raw, MemberStatus, what=path), path, node=name)
-        case ("nodes", name):
-            return _named(decode(raw, NodeSpec, what=path), path, id=name)
-        case ("hosts", name):
-            return _named(decode(raw, HostSpec, what=path), path, id=name)
+        case ("nodes" | "hosts", name):
+            return _named(decode(raw, NodeSpec if parts[0] == "nodes" else HostSpec, what=path), path, id=name)
         case ("nodes" | "hosts", _, "alive"):
             return decode(raw, Alive, what=path)
+        case _:
+            return _of_scaling(parts, raw, path)
+
+
+def _of_scaling(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
+    match parts:
+        case ("nodes", _, "orders"):
+            return decode(raw, NodeOrders, what=path)
+        case ("subnets", _, "spares"):
+            return decode(raw, Spares, what=path)
+        case ("controller", "report"):
+            return decode(raw, Report, what=path)
+        case ("controller", "actions", name):
+            return require_place(decode(raw, Action, what=path), name, path)
         case _:
             raise InvalidInput(f"{path} is none of proxypool's documents")
 
@@ -66,6 +79,17 @@ def _version(raw: bytes, path: str) -> LayoutVersion:
             f"this one knows layout {LAYOUT_VERSION}: upgrade it"
         )
     return LayoutVersion(int(major))
+
+
+def require_place(action: Action, name: str, path: str) -> Action:
+    """The action, if it is where it belongs: one that was copied must not be about another pair.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if action_suffix(action.key) != f"{ACTIONS}/{name}":
+        raise InvalidInput(f"{path} is about pair {'/'.join(action.key)}")
+    return action
 
 
 def _named(document: T, path: str, **names: str) -> T:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from kazoo.client import KazooClient
-from kazoo.protocol.states import KazooState, KeeperState
+from kazoo.protocol.states import Callback, KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 from proxypool.adapters.zookeeper import session_file as files
@@ -24,7 +24,7 @@ from proxypool.adapters.zookeeper.errors import ZooKeeperUnreachable, translated
 from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.adapters.zookeeper.layout import Layout
 from proxypool.core.config import ZooKeeperConfig, parse_endpoint
-from proxypool.core.errors import InvalidInput
+from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.role import Coordinator
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class PoolSession:
         for server in self._hosts:
             _require_host_name(server)
         self._pool, self._identity, self._file, self._on_state = pool, identity, session_file, on_state
-        self._words: queue.SimpleQueue[_Word | None] = queue.SimpleQueue()
+        self._words: queue.SimpleQueue[_Word | Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: list[Listener] = []
         self._state = Coordinator.SUSPENDED
         self._credentials: tuple[int, bytes] | None = None
@@ -122,6 +122,17 @@ class PoolSession:
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` about every change of the connection from now on. It must not block."""
         self._listeners.append(listener)
+
+    def after_events(self, callback: Callable[[], None]) -> None:
+        """Call `callback`, on the session's thread, when all listeners and watches have been told what came before the
+        last answer that this session got. It must not block.
+        """
+        self._handler_of_now().dispatch_callback(Callback("watch", lambda: self._words.put(callback), ()))
+
+    def _handler_of_now(self) -> PoolHandler:
+        if self._handler is None:
+            raise TransientError("not connected to ZooKeeper")
+        return self._handler
 
     def start(self) -> None:
         """Connect, and go on trying for ever. Returns at once."""
@@ -206,8 +217,11 @@ class PoolSession:
             except queue.Empty:
                 self._look_at_clock(time.monotonic())
                 continue
-            if word is not None and word.client is self._client:
-                self._hear(word, time.monotonic())
+            if isinstance(word, _Word):
+                if word.client is self._client:
+                    self._hear(word, time.monotonic())
+            elif word is not None:
+                word()
 
     def _hear(self, word: _Word, now: float) -> None:
         if word.state == KazooState.CONNECTED and word.credentials is not None:

@@ -37,7 +37,7 @@ class SnapshotMaker:
         top: dict[str, set[str]] = {"subnets": set(), "nodes": set(), "hosts": set()}
         """Documents by kind; of subnets also those below which something changed."""
         for parts in touched:
-            if len(parts) == 2 or (len(parts) > 2 and parts[0] == "subnets"):  # noqa: PLR2004 - subnets/<subnet>/…
+            if parts[0] in top and (len(parts) == 2 or (len(parts) > 2 and parts[0] == "subnets")):  # noqa: PLR2004
                 top[parts[0]].add(parts[1])
         spec = self._tree.document(("spec",))
         pairs, elections, subnet_hosts, hosts_zxid = self._below_subnets(last, top["subnets"])

@@ -1,30 +1,34 @@
-"""What the command line reads and writes: the whole pool at once, and edits that cannot race.
-
-Every edit reads the pool, checks the change against all of it, and commits together with a new version of the
-`version` node: if another edit came first the commit fails and all of it is done again.
-"""
+"""What the command line reads and writes: the whole pool at once, and edits that cannot race (see `editing`)."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
 import msgspec
-from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
+from kazoo.exceptions import NodeExistsError
 
 from proxypool.adapters.zookeeper.changes import Change, pair_change, pool_changes, require_pair, require_subnet
-from proxypool.adapters.zookeeper.errors import Conflict, LayoutTooNew, NotFound
-from proxypool.adapters.zookeeper.layout import HISTORY, LAYOUT_VERSION, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.editing import PoolEditor
+from proxypool.adapters.zookeeper.errors import NotFound
+from proxypool.adapters.zookeeper.layout import (
+    ACTIONS,
+    HISTORY,
+    LAYOUT_VERSION,
+    Extent,
+    action_subnet,
+    pair_suffix,
+    subnet_suffix,
+)
 from proxypool.adapters.zookeeper.members import read_pair
-from proxypool.adapters.zookeeper.mirror import load
-from proxypool.adapters.zookeeper.reading import Node, read_nodes, read_subtree
-from proxypool.adapters.zookeeper.registry import TUNNEL_ADDRESSES, pool_missing
+from proxypool.adapters.zookeeper.reading import read_children, read_nodes, read_subtree
+from proxypool.adapters.zookeeper.registry import TUNNEL_ADDRESSES
+from proxypool.adapters.zookeeper.scaling import ScalingEdits
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.switchover import Elections
 from proxypool.adapters.zookeeper.tree import PoolTree
-from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit, write_all
+from proxypool.adapters.zookeeper.writing import Create, Delete, commit, write_all
 from proxypool.core.draining import (
     Risk,
     drain_refusals,
@@ -39,13 +43,8 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight, validate_pair
 from proxypool.core.pausing import paused, resumed
 from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair
+from proxypool.core.scaling.overview import ScalingView
 from proxypool.core.status import PoolView
-
-ATTEMPTS = 40
-MAX_BYTES = 600_000
-"""Of one transaction: ZooKeeper refuses packets above 1 MiB (jute.maxbuffer)."""
-BYTES_PER_WRITE = 64
-"""What a write takes besides path and data: headers and the access list."""
 
 
 class PoolStore:
@@ -54,7 +53,9 @@ class PoolStore:
     def __init__(self, session: PoolSession) -> None:
         self._session, self._layout = session, session.layout
         self._version_path = self._layout.path("version")
+        self._editor = PoolEditor(session)
         self.elections = Elections(session)
+        self.scaling = ScalingEdits(session, self._editor)
 
     # --- reading
 
@@ -66,32 +67,38 @@ class PoolStore:
             LayoutTooNew: it was written by a later proxypool.
             TransientError: the connection broke.
         """
-        return self._read(with_status=False).snapshot()
+        return self._editor.read().snapshot()
 
     def read_view(self) -> PoolView:
         """Documents, elections, and what daemons publish; see `read_snapshot`."""
-        tree = self._read(with_status=True)
+        tree = self._editor.read(Extent.STATUS)
         return PoolView(
             pool=self._layout.pool,
             snapshot=tree.snapshot(),
             statuses=tree.statuses(),
             nodes_alive=tree.alive("nodes"),
             hosts_alive=tree.alive("hosts"),
+            orders=tree.orders(),
+            spares=tree.spares(),
+            actions=tree.actions(),
+            report=tree.report(),
+            controllers=tree.controllers(),
+        )
+
+    def read_scaling(self) -> ScalingView:
+        """Subnets, pairs, and what the controller says and does; see `read_snapshot`."""
+        tree = self._editor.read(Extent.SIZES)
+        return ScalingView(
+            pool=self._layout.pool,
+            snapshot=tree.snapshot(),
+            actions=tree.actions(),
+            report=tree.report(),
+            controllers=tree.controllers(),
         )
 
     def read_pair(self, subnet: str, pair: str) -> tuple[PairSpec, Mapping[str, MemberStatus]]:
         """One pair and what its members publish; see `members`."""
         return read_pair(self._session, subnet, pair)
-
-    def _read(self, *, with_status: bool) -> PoolTree:
-        tree = PoolTree(self._layout, with_status=with_status)
-        load(self._session, tree, tree.roots(), all_below=True, watch=None)
-        if tree.raw(("version",)) is None:
-            raise pool_missing(self._layout.pool)
-        problem = tree.problem(("version",))
-        if problem is not None:
-            raise LayoutTooNew(problem)
-        return tree
 
     # --- writing
 
@@ -124,6 +131,8 @@ class PoolStore:
         Raises:
             InvalidInput: the first thing that cannot be; nothing was changed.
         """
+        has_spares = any(subnet.spares is not None for subnet in request.subnets)
+        extent = Extent.PLACING if has_spares else Extent.SERVING
         if read_nodes(self._session, (self._version_path,)) == [None]:
             # Before anything is made, not even the pool's own node.
             changes = pool_changes(request, PoolTree(self._layout))
@@ -131,10 +140,12 @@ class PoolStore:
                 return changes
             self._make_containers()
             nothing = Snapshot()
-            return self._edit(lambda tree: changes if tree.snapshot() == nothing else pool_changes(request, tree))
+            return self._editor.edit(
+                lambda tree: changes if tree.snapshot() == nothing else pool_changes(request, tree), extent
+            )
         if is_dry_run:
-            return pool_changes(request, self._read(with_status=False))
-        return self._edit(lambda tree: pool_changes(request, tree))
+            return pool_changes(request, self._editor.read(extent))
+        return self._editor.edit(lambda tree: pool_changes(request, tree), extent)
 
     def add_subnet(self, request: SubnetRequest) -> SubnetSpec:
         """Add a subnet; the same twice is once.
@@ -142,7 +153,7 @@ class PoolStore:
         Raises:
             InvalidInput: it cannot be, or there is another one of that name.
         """
-        self._edit(lambda tree: pool_changes(PoolRequest(subnets=(request,)), tree, is_addition=True))
+        self._editor.edit(lambda tree: pool_changes(PoolRequest(subnets=(request,)), tree, is_addition=True))
         return self.read_snapshot().subnets[request.id]
 
     def add_pair(self, subnet: str, request: PairRequest) -> PairSpec:
@@ -152,7 +163,7 @@ class PoolStore:
             NotFound: there is no such subnet.
             InvalidInput: it cannot be, or there is another one of that name.
         """
-        self._edit(lambda tree: _addition(subnet, request, tree))
+        self._editor.edit(lambda tree: _addition(subnet, request, tree))
         return self.read_snapshot().pairs[subnet][request.id]
 
     def plan_pair(self, subnet: str, request: PairRequest) -> tuple[PairSpec, Change]:
@@ -161,7 +172,7 @@ class PoolStore:
         Raises:
             NotFound, InvalidInput: as `add_pair` would.
         """
-        tree = self._read(with_status=False)
+        tree = self._editor.read()
         *_, change = _addition(subnet, request, tree)
         return resolve_pair(request, subnet, tree.snapshot()), change
 
@@ -171,7 +182,7 @@ class PoolStore:
         Raises:
             NotFound: there is none.
         """
-        require_subnet(self._read(with_status=False), subnet)
+        require_subnet(self._editor.read(), subnet)
 
     def require_pair(self, subnet: str, pair: str) -> None:
         """Make sure that there is such a pair, even one that cannot be read.
@@ -179,14 +190,14 @@ class PoolStore:
         Raises:
             NotFound: there is none.
         """
-        require_pair(self._read(with_status=False), subnet, pair)
+        require_pair(self._editor.read(), subnet, pair)
 
     def remove_subnet(self, subnet: str) -> None:
         """Remove a subnet without pairs.
 
         Raises:
             NotFound: there is no such subnet.
-            InvalidInput: it has pairs.
+            InvalidInput: it has pairs, or the controller is at work on some.
         """
 
         def change(tree: PoolTree) -> Sequence[Change]:
@@ -197,9 +208,20 @@ class PoolStore:
                     f"subnet {subnet} still has the pairs {', '.join(pairs)}: "
                     f"remove them first with `proxypool pair remove {subnet} {pairs[0]}`"
                 )
+            self._require_idle(subnet)
             return (self._removal("subnet", subnet, subnet_suffix(subnet)),)
 
-        self._edit(change)
+        self._editor.edit(change)
+
+    def _require_idle(self, subnet: str) -> None:
+        (names,) = read_children(self._session, (self._layout.path(ACTIONS),))
+        about = [name.partition("_")[2] for name in names or () if action_subnet(name) == subnet]
+        if about:
+            raise InvalidInput(
+                f"the controller is at work on subnet {subnet} (pair {', '.join(about)}): have it begin nothing else "
+                f"with `proxypool scale set {subnet} --mode off`, and wait until `proxypool scale status {subnet}` "
+                "shows that it is done"
+            )
 
     def drain_pair(self, subnet: str, pair: str, at: float, accepted: Collection[Risk] = ()) -> Change:
         """Have hosts send the pair no new connections, from wall time `at` on. A pair that drains already is unchanged.
@@ -253,7 +275,7 @@ class PoolStore:
 
             return (pair_change(tree, subnet, pair, alter),)
 
-        (change,) = self._edit(plan, with_status=True)
+        (change,) = self._editor.edit(plan, Extent.STATUS)
         return change
 
     def set_pair(self, subnet: str, pair: str, settings: PairSettings) -> Change:
@@ -288,7 +310,7 @@ class PoolStore:
         return self._edit_pair(subnet, pair, lambda spec, _: resumed(spec))
 
     def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
-        (change,) = self._edit(lambda tree: (pair_change(tree, subnet, pair, alter),))
+        (change,) = self._editor.edit(lambda tree: (pair_change(tree, subnet, pair, alter),))
         return change
 
     def remove_pair(self, subnet: str, pair: str, accepted: Collection[Risk] = ()) -> None:
@@ -305,32 +327,11 @@ class PoolStore:
             require_accepted(removal_refusals(subnet, pair, tree.snapshot(), left), accepted)
             return (self._removal("pair", f"{subnet}/{pair}", pair_suffix(subnet, pair)),)
 
-        self._edit(change, with_status=True)
+        self._editor.edit(change, Extent.STATUS)
 
     def _removal(self, kind: str, name: str, suffix: str) -> Change:
         doomed = read_subtree(self._session, self._layout.path(suffix))
         return Change(kind, name, "removed", tuple(Delete(path) for path in doomed))
-
-    def _edit(self, plan: Callable[[PoolTree], Sequence[Change]], *, with_status: bool = False) -> Sequence[Change]:
-        for attempt in range(ATTEMPTS):
-            (version,) = read_nodes(self._session, (self._version_path,))
-            if version is None:
-                raise pool_missing(self._layout.pool)
-            changes = plan(self._read(with_status=with_status))
-            if self._commit(version, [write for change in changes for write in change.writes]):
-                return changes
-            time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - spreads rivals, keeps no secret
-        raise Conflict("others change the pool again and again: try once more")
-
-    def _commit(self, version: Node, writes: Sequence[Write]) -> bool:
-        """Whether nobody else changed the pool since `version` was read."""
-        try:
-            for count, part in enumerate(_parts(writes)):
-                guard = SetData(self._version_path, version.data, version.version + count)
-                commit(self._session, [guard, *part])
-        except (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError):
-            return False
-        return True
 
 
 def _addition(subnet: str, request: PairRequest, tree: PoolTree) -> Sequence[Change]:
@@ -340,18 +341,3 @@ def _addition(subnet: str, request: PairRequest, tree: PoolTree) -> Sequence[Cha
         raise NotFound("subnet", subnet, known)
     wanted = SubnetRequest(id=subnet, cidrs=spec.cidrs, tenant=spec.tenant, key=spec.key, pairs=(request,))
     return pool_changes(PoolRequest(subnets=(wanted,)), tree, is_addition=True)
-
-
-def _parts(writes: Sequence[Write]) -> Iterator[list[Write]]:
-    part: list[Write] = []
-    size = 0
-    for write in writes:
-        data = b"" if isinstance(write, Delete) else write.data
-        weight = len(write.path) + len(data) + BYTES_PER_WRITE
-        if part and size + weight > MAX_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(write)
-        size += weight
-    if part:
-        yield part

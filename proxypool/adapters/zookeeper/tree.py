@@ -15,13 +15,14 @@ from typing import TypeVar
 import msgspec
 
 from proxypool.adapters.zookeeper.layout import (
-    ROOTS,
+    Extent,
     Facet,
     Layout,
     Parts,
     containers_below,
     facet_of,
     has_readable_children,
+    roots,
 )
 from proxypool.adapters.zookeeper.listing import Listing, RawListing
 from proxypool.adapters.zookeeper.parsing import parse_document
@@ -33,10 +34,14 @@ from proxypool.core.model import (
     MemberStatus,
     PairSpec,
     Snapshot,
+    SubnetSpec,
 )
+from proxypool.core.scaling.documents import Action, NodeOrders, Placing, Report, Spares
 
 T = TypeVar("T", bound=msgspec.Struct)
 log = logging.getLogger(__name__)
+_NOTHING = Placing()
+_OF_PLACING = frozenset({"alive", "orders", "spares"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,14 @@ class PoolTree:
     """See the module's text. Not safe with several threads."""
 
     def __init__(
-        self, layout: Layout, *, with_status: bool = False, node: str | None = None, host: str | None = None
+        self, layout: Layout, extent: Extent = Extent.SERVING, *, node: str | None = None, host: str | None = None
     ) -> None:
         """With `node`, elections and lists of hosts are followed only for pairs that have a member there; with `host`,
         of all hosts only whether this one is in a subnet's list: neither all nodes nor ten thousand agents must read
-        anew when a host joins a subnet.
+        anew when a host joins a subnet. Either is no business of the controller: how large a subnet is to be is left
+        out, so that a change of that alone is none.
         """
-        self._layout, self._with_status, self._node, self._host = layout, with_status, node, host
+        self._layout, self._extent, self._node, self._host = layout, extent, node, host
         self._entries: dict[Parts, Entry] = {}
         self._lists: dict[Parts, Listing] = {}
         self._candidates: dict[Parts, Node] = {}
@@ -68,16 +74,18 @@ class PoolTree:
         """What changed since the last snapshot."""
         self._snapshots = SnapshotMaker(self)
         self._held: Snapshot | None = None
+        self._placing: Placing | None = None
+        """None: it is no longer so."""
 
     def roots(self) -> list[Parts]:
         """Where reading begins."""
-        return [parts for parts in ROOTS if self._host is None or parts != ("hosts",)]
+        return [parts for parts in roots(self._extent) if self._host is None or parts != ("hosts",)]
 
     def knows(self, parts: Parts) -> bool:
         """Whether a change of this node matters: it is a root, or what was read so far leads to it."""
         if facet_of(parts) is None:
             return False
-        return parts in ROOTS or parts in self._entries or parts in self._lists or self._is_due(parts)
+        return parts in roots(self._extent) or parts in self._entries or parts in self._lists or self._is_due(parts)
 
     def _is_due(self, parts: Parts) -> bool:
         above = parts[:-1]
@@ -123,10 +131,12 @@ class PoolTree:
     def _take_document(self, parts: Parts, node: Node, *, all_below: bool) -> list[Parts]:
         old = self._entries.get(parts)
         if old is None or old.raw != node.data:
-            self._entries[parts] = self._parse(parts, node.data, old)
-            self._touched.add(parts)
+            now = self._entries[parts] = self._parse(parts, node.data, old)
+            # Of a proof of life it matters that it is there: it changes with every beat of every machine.
+            if old is None or (now.document is not old.document and parts[-1] != "alive"):
+                self._touched.add(parts)
         wanted = self._below(parts)
-        for container in containers_below(parts, with_status=self._with_status):
+        for container in containers_below(parts, self._extent):
             if container not in wanted and container[-1] != "hosts":
                 self._forget(container)
         self._leave_hosts(parts)
@@ -137,7 +147,7 @@ class PoolTree:
         ]
 
     def _below(self, parts: Parts) -> tuple[Parts, ...]:
-        containers = containers_below(parts, with_status=self._with_status)
+        containers = containers_below(parts, self._extent)
         if self._host is not None:
             # Not the list, but our place in it.
             containers = tuple((*at, self._host) if at[-1] == "hosts" else at for at in containers)
@@ -161,13 +171,19 @@ class PoolTree:
     def _parse(self, parts: Parts, raw: bytes, old: Entry | None) -> Entry:
         path = self.path(parts)
         try:
-            entry = Entry(raw, parse_document(parts, raw, path), None)
+            entry = Entry(raw, self._as_known(parse_document(parts, raw, path), old), None)
             self._problems.pop(path, None)
         except InvalidInput as error:
             log.warning("%s; the last good version stays in force", error)
             entry = Entry(raw, old.document if old else None, str(error))
             self._problems[path] = str(error)
         return entry
+
+    def _as_known(self, document: msgspec.Struct, old: Entry | None) -> msgspec.Struct:
+        """The document, without what does not concern this tree's reader; the old one if that makes it the same."""
+        if isinstance(document, SubnetSpec) and (self._node is not None or self._host is not None):
+            document = msgspec.structs.replace(document, scaling=None)
+        return old.document if old is not None and old.document == document else document
 
     def _forget(self, parts: Parts) -> None:
         self._touched.add(parts)
@@ -177,7 +193,7 @@ class PoolTree:
         listed = self._lists.pop(parts, None)
         for name in listed.names if listed else ():
             self._forget((*parts, name))
-        for container in containers_below(parts, with_status=self._with_status):
+        for container in containers_below(parts, self._extent):
             self._forget(container)
         self._leave_hosts(parts)
 
@@ -188,6 +204,8 @@ class PoolTree:
         if is_too_new and self._held is not None:
             return msgspec.structs.replace(self._held, malformed=malformed)
         touched, self._touched = self._touched, set()
+        if any(parts[-1] in _OF_PLACING for parts in touched):
+            self._placing = None
         snapshot = self._snapshots.next(touched, malformed)
         if not is_too_new:
             self._held = snapshot
@@ -241,7 +259,7 @@ class PoolTree:
                 yield name, document
 
     def statuses(self) -> Mapping[str, Mapping[str, MemberStatus]]:
-        """`<subnet>/<pair>` -> node -> what it published; only with `with_status`."""
+        """`<subnet>/<pair>` -> node -> what it published; only with `Extent.STATUS`."""
         return {
             f"{subnet}/{pair}": dict(self.documents(("subnets", subnet, "pairs", pair, "status"), MemberStatus))
             for subnet in self.names(("subnets",))
@@ -249,6 +267,39 @@ class PoolTree:
         }
 
     def alive(self, kind: str) -> Mapping[str, Alive]:
-        """Name -> proof of life, of `nodes` or `hosts`; only with `with_status`."""
-        found = ((name, self.document((kind, name, "alive"))) for name in self.names((kind,)))
-        return {name: document for name, document in found if isinstance(document, Alive)}
+        """Name -> proof of life, of `nodes` or `hosts`; what there is of it with this tree's extent."""
+        return self._each(kind, "alive", Alive)
+
+    def orders(self) -> Mapping[str, NodeOrders]:
+        """Node -> what an operator wants of it; with `Extent.PLACING` or `STATUS`."""
+        return self._each("nodes", "orders", NodeOrders)
+
+    def spares(self) -> Mapping[str, Spares]:
+        """Subnet -> its spares; with `Extent.PLACING` or `STATUS`."""
+        return self._each("subnets", "spares", Spares)
+
+    def placing(self) -> Placing:
+        """What there is for new pairs, as of the last snapshot. Nothing unless it is this tree's extent."""
+        if self._extent is not Extent.PLACING:
+            return _NOTHING
+        if self._placing is None:
+            alive = frozenset(self.alive("nodes"))
+            self._placing = Placing(nodes_alive=alive, orders=self.orders(), spares=self.spares())
+        return self._placing
+
+    def actions(self) -> tuple[Action, ...]:
+        """What the controller is doing; with `Extent.SIZES` or `STATUS`."""
+        return tuple(action for _, action in self.documents(("controller", "actions"), Action))
+
+    def report(self) -> Report | None:
+        """What the leading controller wrote last; as `actions`."""
+        found = self.document(("controller", "report"))
+        return found if isinstance(found, Report) else None
+
+    def controllers(self) -> int:
+        """How many stand in the controllers' election; as `actions`."""
+        return len(self._names(("controller", "election")))
+
+    def _each(self, kind: str, below: str, of: type[T]) -> Mapping[str, T]:
+        found = ((name, self.document((kind, name, below))) for name in self.names((kind,)))
+        return {name: document for name, document in found if isinstance(document, of)}

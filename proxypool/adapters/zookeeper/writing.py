@@ -41,6 +41,14 @@ class Delete:
     version: int = ANY_VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A node must be there; only as a part of a transaction."""
+
+    path: str
+    version: int = ANY_VERSION
+
+
 Write: TypeAlias = Create | SetData | Delete
 Outcome: TypeAlias = str | KazooException | None
 """The path that was made, why it was refused, or None: done."""
@@ -86,8 +94,8 @@ def are_there(session: PoolSession, paths: Iterable[str]) -> bool:
     return not any(isinstance(outcome, Exception) for outcome in outcomes)
 
 
-def commit(session: PoolSession, writes: Iterable[Write]) -> None:
-    """All writes or none.
+def commit(session: PoolSession, writes: Iterable[Write | Check]) -> None:
+    """All writes or none, and none unless every check holds.
 
     Raises:
         KazooException: the tree's state refuses: NoNodeError, NodeExistsError, BadVersionError, NotEmptyError.
@@ -102,6 +110,8 @@ def commit(session: PoolSession, writes: Iterable[Write]) -> None:
                 transaction.set_data(path, data, version=version)
             case Delete(path, version):
                 transaction.delete(path, version=version)
+            case Check(path, version):
+                transaction.check(path, version)
     for outcome in session.wait(transaction.commit_async()):
         if isinstance(outcome, Exception) and not isinstance(outcome, RolledBackError | RuntimeInconsistency):
             with translated():

@@ -1,0 +1,272 @@
+"""The controller: of two or three of them one leads, and keeps the subnets at the size they need.
+
+Composition root and main loop. Threads: this loop (looks, decides, writes), `leadership`, `pool-mirror` and the
+ZooKeeper client's, `scraping` (asks the nodes what their pairs use), `provider-*` (calls to the provider), and the
+metrics server's. It needs nothing of the machine it runs on, and traffic never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import time
+from collections.abc import Iterable
+
+from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
+from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
+from proxypool.adapters.zookeeper.leadership import Leader, Leadership
+from proxypool.core.config import CONTROLLER_METRICS, Config, ControllerConfig
+from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
+from proxypool.core.model import NodeSpec, SubnetSpec
+from proxypool.core.role import Coordinator
+from proxypool.core.scaling.deaths import Deaths
+from proxypool.core.scaling.documents import Key
+from proxypool.core.scaling.signals import Signals, stale_after
+from proxypool.daemons.controller_messages import (
+    HeldSeen,
+    LeadMoved,
+    LinkMoved,
+    Message,
+    NodesRead,
+    PoolChanged,
+    ProviderAnswered,
+    TimePassed,
+)
+from proxypool.daemons.controller_report import Reporting
+from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
+from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.provider_calls import ProviderCalls
+from proxypool.daemons.scraping import Scraping, source_interval_s, source_of
+from proxypool.daemons.sweeping import Sweeping
+from proxypool.providers import registry
+from proxypool.providers.contract import PoolView, Provider
+from proxypool.providers.missing import MissingProvider
+from proxypool.telemetry import logs
+from proxypool.telemetry.controller_metrics import ControllerMetrics
+from proxypool.telemetry.server import MetricsServer
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""How often what members publish is looked at while an action waits for it."""
+PAUSE = 0.25
+"""From one round to the next, at the least, in intervals."""
+SETTLE_S = 0.05
+"""And so soon after a change of the pool: changes come in bursts."""
+
+
+class ControllerDaemon:
+    """Wires it all together and runs the loop."""
+
+    def __init__(self, config: Config, controller: ControllerConfig) -> None:
+        """Nothing is started."""
+        self.config, self.controller = config, controller
+        self.name = controller.name or socket.gethostname()
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.problems = Problems()
+        self.started_at = time.monotonic()
+        self.rounds: Rounds | None = None
+        self.session = PoolSession(
+            config.zookeeper,
+            config.pool,
+            identity=f"controller:{self.name}",
+            on_state=lambda state: self.inbox.put(LinkMoved(state)),
+        )
+        self.mirror = PoolMirror(self.session, lambda _: self.inbox.put(PoolChanged()), extent=Extent.PLACING)
+        self.leadership = Leadership(self.session, self.name, lambda leader: self.inbox.put(LeadMoved(leader)))
+        self.store = ActionStore(self.session, self.mirror)
+        self.reporting = Reporting(self.name, self.session)
+        self.metrics = ControllerMetrics(self.reporting.view)
+        self.calls = ProviderCalls(
+            self._make_provider(),
+            self.inbox.put,
+            self.metrics.called,
+            controller.call_deadline_s,
+        )
+        self.sweeping = Sweeping(self.calls)
+        self.scraping = Scraping(source_of(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
+        self._round_due = self._look_due = 0.0
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT. The lead is given up at the end; what is under way another one finishes."""
+        stop_on_signals(self.inbox)
+        server = self._serve_metrics()
+        self.session.start()
+        self.mirror.start()
+        self.leadership.start()
+        self.calls.start()
+        self.scraping.start()
+        log.info("controller %s: started, provider %s", self.name, self.calls.provider)
+        try:
+            run_until_stopped(self._next_message, self._dispatch)
+        finally:
+            log.info("controller %s: stopping; pairs go on as they are", self.name)
+            self.scraping.stop()
+            self.calls.stop()
+            self.leadership.stop()
+            self.mirror.stop()
+            self.session.stop(close_session=True)
+            if server is not None:
+                server.close()
+        return 0
+
+    def _serve_metrics(self) -> MetricsServer | None:
+        listen = self.config.metrics.listen or CONTROLLER_METRICS
+        try:
+            return MetricsServer(listen, self.metrics.registry)
+        except ProxypoolError as error:
+            self.problems.note("metrics", str(error))
+            return None
+
+    def _make_provider(self) -> Provider:
+        """Without it no pair comes, but all the rest goes on, and it is told why."""
+        try:
+            return registry.create(self.config.provider, self._pool_view)
+        except InvalidInput as error:
+            self.problems.note("provider", str(error))
+            return MissingProvider(self.config.provider.name, str(error))
+
+    # ---- what other threads ask ----------------------------------------------------------------------------------
+
+    def _pool_view(self) -> PoolView:
+        rounds = self.rounds
+        return PoolView(
+            spares=self.mirror.placing.spares,
+            pairs=self.mirror.snapshot.pairs,
+            actions=tuple(rounds.actions.values()) if rounds is not None else (),
+        )
+
+    def _nodes_to_read(self) -> Iterable[NodeSpec]:
+        """Those with a member of a subnet that is scaled, and only for a leader."""
+        if self.rounds is None:
+            return ()
+        snapshot = self.mirror.snapshot
+        scaled = [pairs for name, pairs in snapshot.pairs.items() if _is_scaled(snapshot.subnets.get(name))]
+        names = {member.node for pairs in scaled for pair in pairs.values() for member in pair.members}
+        return tuple(snapshot.nodes[name] for name in sorted(names) if name in snapshot.nodes)
+
+    # ---- the loop ------------------------------------------------------------------------------------------------
+
+    def _next_message(self) -> Message:
+        rounds = self.rounds
+        is_waiting = rounds is not None and any(action.step in LOOKED_AT for action in rounds.actions.values())
+        due = min(self._round_due, self._look_due) if is_waiting else self._round_due
+        wait_s = due - time.monotonic()
+        if wait_s <= 0:
+            # However many messages there are.
+            return TimePassed()
+        try:
+            return self.inbox.get(timeout=wait_s)
+        except queue.Empty:
+            return TimePassed()
+
+    def _dispatch(self, message: Message) -> None:
+        now = time.monotonic()
+        try:
+            self._handle(message, now)
+        except Deposed as error:
+            log.warning("%s", error)
+            self.leadership.look()
+        except TransientError as error:
+            log.info("trying again: %s", error)
+
+    def _handle(self, message: Message, now: float) -> None:
+        match message:
+            case LeadMoved(leader):
+                self._lead(leader, now)
+            case LinkMoved(state):
+                log.info("ZooKeeper %s", state.value)
+                if self.rounds is not None:
+                    # Who was not seen while it was away may have lived.
+                    self.rounds.deaths = Deaths()
+            case NodesRead() if self.rounds is not None:
+                self.problems.note("source", message.trouble)
+                self.rounds.read(message.answers)
+            case ProviderAnswered(action, answer):
+                self.calls.done(action)
+                if self.rounds is not None:
+                    self.rounds.answered(action, answer)
+                    self._take_on(now, action.key)
+            case HeldSeen(held) if self.rounds is not None:
+                rounds = self.rounds
+                if rounds.look().malformed or rounds.malformed:
+                    # What is not needed by what is known may be by what cannot be read.
+                    return
+                self.sweeping.saw(held, rounds.look().pairs, tuple(rounds.actions.values()), rounds.pool_now())
+            case PoolChanged():
+                self._look_due = min(self._look_due, now + SETTLE_S)
+            case TimePassed():
+                self._pass(now)
+            case _:
+                return
+
+    def _lead(self, leader: Leader | None, now: float) -> None:
+        self.rounds = None
+        if leader is not None:
+            self.rounds = Rounds(
+                leader=leader,
+                config=self.controller,
+                name=self.name,
+                pool=self.config.pool,
+                store=self.store,
+                mirror=self.mirror,
+                calls=self.calls,
+                signals=Signals(stale_after(source_interval_s(self.controller))),
+                metrics=self.metrics,
+            )
+            self.sweeping.lead(now)
+        self._round_due = now
+        self.reporting.led_by(leader)
+
+    def _pass(self, now: float) -> None:
+        is_round = now >= self._round_due
+        try:
+            if is_round:
+                self._round(now)
+            else:
+                self._take_on(now, *(self.rounds.actions if self.rounds is not None else ()))
+        finally:
+            # What has arrived meanwhile has its turn too, however long a round takes.
+            after = time.monotonic()
+            self._look_due = after + LOOK_S
+            if is_round:
+                interval_s = self.controller.interval_s
+                self._round_due = max(now + interval_s, after + PAUSE * interval_s)
+
+    def _take_on(self, now: float, *keys: Key) -> None:
+        """Between two rounds; without ZooKeeper every write would wait in vain."""
+        if self.rounds is not None and self.session.state is Coordinator.CONNECTED:
+            for key in keys:
+                self.rounds.advance(key, now)
+
+    def _round(self, now: float) -> None:
+        hosts = self.config.zookeeper.hosts
+        silence = silence_of(self.session, hosts, self.started_at, "pairs go on as they are, none comes or goes")
+        self.problems.note("zookeeper", silence)
+        if self.rounds is None or self.session.state is not Coordinator.CONNECTED or not self.mirror.loaded.is_set():
+            return
+        self.rounds.round(now)
+        self.sweeping.second_passed(self.rounds.pool_now(), now)
+        round_s = time.monotonic() - now
+        self.metrics.rounds.observe(round_s)
+        report = self.reporting.report(self.rounds, tuple(self.problems), round_s, self.calls.provider)
+        if report is not None:
+            self.store.write_report(self.rounds.leader, report)
+
+
+def _is_scaled(spec: SubnetSpec | None) -> bool:
+    return spec is not None and spec.scaling is not None
+
+
+def main(config: Config) -> int:
+    """Entry of `proxypool run controller`.
+
+    Raises:
+        InvalidInput: the configuration has no [controller] section.
+    """
+    if config.controller is None:
+        raise InvalidInput("the configuration has no [controller] section: add one; it may be empty")
+    logs.configure(config.log)
+    return ControllerDaemon(config, config.controller).run()

@@ -1,0 +1,299 @@
+"""What a leading controller does: look at the pool, take actions on, begin others, say what it thinks.
+
+Level-triggered: each round reads the actions that are under way from ZooKeeper, and what an answer or a change of the
+pool brings in between only makes the next step come sooner. Runs on the main loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions, Look
+from proxypool.adapters.zookeeper.leadership import Leader
+from proxypool.adapters.zookeeper.mirror import PoolMirror
+from proxypool.core.breaker import Breaker
+from proxypool.core.config import ControllerConfig
+from proxypool.core.draining import connections_left
+from proxypool.core.errors import InvalidInput, TransientError
+from proxypool.core.model import PairSpec, PairState, Snapshot
+from proxypool.core.scaling.action import step
+from proxypool.core.scaling.deaths import Deaths
+from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, SubnetVerdict, by_subnet, coming
+from proxypool.core.scaling.model import Decision, Signal
+from proxypool.core.scaling.placement import NodeRoom
+from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
+from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
+from proxypool.core.scaling.records import active_pairs, record_of, verdict_of
+from proxypool.core.scaling.retry import ErrorKind
+from proxypool.core.scaling.rooms import rooms
+from proxypool.core.scaling.series import Answer as NodeAnswer
+from proxypool.core.scaling.series import NodeSample
+from proxypool.core.scaling.signals import Signals
+from proxypool.core.scaling.turns import Answer, Deadlines, Failed, Seen, Turn
+from proxypool.daemons.patience import Patience
+from proxypool.daemons.provider_calls import Pool, ProviderCalls
+from proxypool.daemons.sizing import Sizing
+from proxypool.telemetry.controller_metrics import ControllerMetrics
+
+log = logging.getLogger(__name__)
+
+MAX_TURNS = 40
+"""Of one action at one time: many more than it has steps."""
+LOOKED_AT = (Step.READY, Step.WAIT)
+"""Steps that wait for what members publish."""
+
+
+@dataclass
+class Rounds:
+    """Of one leader: another one, or the same again, begins with a new one."""
+
+    leader: Leader
+    config: ControllerConfig
+    name: str
+    pool: str
+    store: ActionStore
+    mirror: PoolMirror
+    calls: ProviderCalls
+    signals: Signals
+    metrics: ControllerMetrics
+    actions: dict[Key, Action] = field(default_factory=dict)
+    """As written last."""
+    malformed: Mapping[str, str] = field(default_factory=dict)
+    """Subnet -> why an action of it cannot be read."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Subnets in which nothing begins, as not all is known of them, and why."""
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
+    verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    sizing: Sizing = field(init=False)
+    patience: Patience = field(default_factory=Patience)
+    deaths: Deaths = field(default_factory=Deaths)
+    doubt: str = ""
+    """Why members of dead nodes are not replaced now."""
+    breaker: Breaker = field(default_factory=new_breaker)
+    _answers: dict[Key, Answer] = field(default_factory=dict)
+    _is_behind: bool = True
+    """Whether the mirror may not have what we wrote last."""
+
+    def __post_init__(self) -> None:
+        """It has watched nothing yet."""
+        self.sizing = Sizing(self.config.policy)
+
+    def look(self) -> Snapshot:
+        """The pool, with all that we wrote.
+
+        Raises:
+            TransientError: ZooKeeper does not answer.
+        """
+        if self._is_behind:
+            self.store.catch_up()
+            self._is_behind = False
+        return self.mirror.snapshot
+
+    def pool_now(self) -> Pool:
+        """What calls to the provider are about."""
+        return Pool(self.pool, self.mirror.snapshot.subnets, self.mirror.snapshot.nodes)
+
+    def round(self, now: float) -> None:
+        """Everything once. `now`: monotonic seconds.
+
+        Raises:
+            Deposed: another one leads.
+            TransientError: ZooKeeper does not answer.
+        """
+        self._is_behind = True
+        snapshot = self.look()
+        self._take(self.store.read(), snapshot)
+        self.deaths = self.deaths.seen(tuple(snapshot.nodes), self.mirror.placing.nodes_alive, now)
+        self.doubt = self.deaths.doubt({member.node for pair in snapshot.all_pairs() for member in pair.members})
+        self._decide(snapshot, now)
+        self.take_on(now)
+        self._begin(now)
+
+    def _take(self, found: FoundActions, snapshot: Snapshot) -> None:
+        for key in self.actions.keys() - found.actions.keys():
+            log.warning("%s/%s: the action was removed by somebody else", *key)
+        self.actions, self.malformed = dict(found.actions), found.malformed
+        self.unreadable = {**self.store.unreadable(snapshot), **found.malformed}
+
+    def _decide(self, snapshot: Snapshot, now: float) -> None:
+        self.signals.keep(snapshot.nodes)
+        managed = {name: spec for name, spec in snapshot.subnets.items() if spec.scaling is not None}
+        self.sizing.keep(managed)
+        before, self.decisions, self.loads = self.decisions, {}, {}
+        actions = by_subnet(self.actions.values())
+        for name, spec in managed.items():
+            if spec.scaling is not None:
+                pairs = tuple(snapshot.pairs.get(name, {}).values())
+                load = self.signals.load_of(pairs, now)
+                decision = self.sizing.decide(name, spec.scaling, pairs, actions.get(name, ()), load, now)
+                self.decisions[name], self.loads[name] = decision, load.load
+                more = decision.wanted - active_pairs(pairs)
+                if more and (name not in before or before[name].wanted != decision.wanted):
+                    self.metrics.decided(decision.cause.value, more)
+
+    # ---- actions that are under way ------------------------------------------------------------------------------
+
+    def take_on(self, now: float) -> None:
+        """Take every action as far as it goes."""
+        for key in tuple(self.actions):
+            self.advance(key, now)
+
+    def read(self, answers: Mapping[str, NodeAnswer]) -> None:
+        """The nodes were asked what their pairs use."""
+        for answer in answers.values():
+            if isinstance(answer, NodeSample):
+                self.signals.saw(answer)
+
+    def answered(self, action: Action, answer: Answer) -> None:
+        """The provider has answered; what an action asked for that stands elsewhere by now is dropped."""
+        current = self.actions.get(action.key)
+        if current is not None and (current.id, current.pair, current.step) == (action.id, action.pair, action.step):
+            self._answers[action.key] = answer
+
+    def advance(self, key: Key, now: float) -> None:
+        """Take one action as far as it goes, if there is one. What is wrong with it keeps no other from going on.
+
+        Raises:
+            Deposed: another one leads.
+        """
+        try:
+            for _ in range(MAX_TURNS):
+                if key not in self.actions or not self._turn(key, now):
+                    return
+        except Deposed:
+            raise
+        except TransientError as error:
+            # It is read again, and tried again, in the next round.
+            log.info("%s/%s: %s", *key, error)
+        except Exception:
+            log.exception("%s/%s: cannot go on with %s", *key, self.actions.get(key))
+
+    def _turn(self, key: Key, now: float) -> bool:
+        """One step; whether another one may follow."""
+        action = self.actions[key]
+        turn = step(action, self._seen(action, now), time.time())
+        self._answers.pop(key, None)
+        if turn.action == action and turn.write is None:
+            if turn.call is not None:
+                self.calls.ask(action, turn.call, self.pool_now())
+            return False
+        try:
+            self._commit(action, turn)
+        except InvalidInput as error:
+            self._answers[key] = Failed(str(error), ErrorKind.REFUSED)
+            return True
+        if turn.action.step is not Step.DONE:
+            self.actions[key] = turn.action
+            return True
+        del self.actions[key]
+        self.store.prune_history()
+        self.patience.ended(turn.action, now)
+        self.metrics.ended(turn.action, time.time())
+        return False
+
+    def _commit(self, action: Action, turn: Turn) -> None:
+        record = None
+        if turn.write is not None:
+            self._is_behind = True
+        if turn.action.step is Step.DONE:
+            pairs = self.mirror.snapshot.pairs.get(action.subnet, {})
+            record = record_of(turn, pairs, self.name, time.time())
+        self.store.advance(self.leader, turn, record)
+        if turn.action.step is not action.step:
+            label, after = f"{action.subnet}/{action.pair}", turn.action
+            why = f": {after.error}" if after.error else ""
+            log.info("%s: %s (%s): %s -> %s%s", label, action.kind, action.reason, action.step, after.step, why)
+
+    def _is_in_the_way(self, action: Action, pairs: Mapping[str, PairSpec], now: float) -> bool:
+        """Whether a pair of a dead node is not replaced before this action is over."""
+        if ActionKind.REPLACE in self.patience.waits(action.subnet, now):
+            return False
+        dead = frozenset[str]() if self.doubt else self.deaths.dead(self.config.dead_after_s, now)
+        active = (pair for pair in pairs.values() if pair.state is PairState.ACTIVE and pair.id != action.pair)
+        return any(member.node in dead for pair in active for member in pair.members)
+
+    def _seen(self, action: Action, now: float) -> Seen:
+        snapshot = self.look()
+        pairs = snapshot.pairs.get(action.subnet, {})
+        spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
+        config, decision = self.config, self.decisions.get(action.subnet)
+        others = tuple(one for one in self.actions.values() if one.subnet == action.subnet and one.key != action.key)
+        there = active_pairs(pairs.values()) + coming(others)
+        seen = Seen(
+            pairs=pairs,
+            min_pairs=spec.scaling.min_pairs if spec is not None and spec.scaling is not None else 1,
+            nodes=self._rooms(snapshot, now) if action.step is Step.PLACE else (),
+            spread=config.placement,
+            unreachable=frozenset(self.deaths.since),
+            others=others,
+            is_short=decision is not None and decision.wanted > there,
+            is_in_the_way=self._is_in_the_way(action, pairs, now),
+            answer=self._answers.get(action.key),
+            deadlines=Deadlines(ready_s=config.ready_deadline_s, drain_s=config.drain_deadline_s),
+        )
+        if pair is None or action.step not in LOOKED_AT:
+            return seen
+        look = self.store.look(action.subnet, action.pair)
+        if action.step is Step.READY:
+            return replace(seen, readiness=self._readiness(pair, look, pairs))
+        return replace(seen, left=connections_left(pair, look.statuses.values(), time.time()))
+
+    def _readiness(self, pair: PairSpec, look: Look, pairs: Mapping[str, PairSpec]) -> Readiness:
+        found = readiness(pair, look.statuses, look.hosts_zxid)
+        with_silence = readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=True)
+        if found == with_silence:
+            # Several pairs may be on their way, and many active: those are looked at only if it matters.
+            return found
+        others = [other for other in pairs.values() if other.state is PairState.ACTIVE]
+        is_usual = any(is_silent(self.store.look(other.subnet, other.id).statuses) for other in others)
+        return with_silence if is_usual else found
+
+    def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
+        used = self.signals.bandwidth_used(now)
+        return rooms(snapshot, self.mirror.placing, self.actions.values(), self.config.node_pairs, used)
+
+    # ---- actions that begin --------------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        snapshot, placing = self.look(), self.mirror.placing
+        draining = frozenset(node for node, order in placing.orders.items() if order.draining_since is not None)
+        nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, self.doubt)
+        subjects = [
+            Subject(
+                spec,
+                snapshot.pairs.get(name, {}),
+                self.decisions.get(name),
+                {signal.value: load for signal, load in self.loads.get(name, {}).items() if load is not None},
+                self.patience.waits(name, now),
+            )
+            for name, spec in snapshot.subnets.items()
+            if spec.scaling is not None
+        ]
+        readable = [subject for subject in subjects if subject.spec.id not in self.unreadable]
+        limits = Limits(self.config.max_actions, self.calls.provider)
+        found = plan(readable, self.actions.values(), nodes, limits, self.breaker, (time.time(), now))
+        self.breaker = found.breaker
+        for action in found.begin:
+            self._start(action, now)
+        self.problems = (self.doubt,) if self.doubt else ()
+        self._judge(subjects, found)
+
+    def _start(self, action: Action, now: float) -> None:
+        if not self.store.begin(self.leader, action):
+            return
+        log.info("%s/%s: %s begins: %s", action.subnet, action.pair, action.kind, action.reason)
+        self.actions[action.key] = action
+        self.advance(action.key, now)
+
+    def _judge(self, subjects: list[Subject], found: Plan) -> None:
+        self.verdicts = {}
+        for subject in subjects:
+            name = subject.spec.id
+            why, waits = self.unreadable.get(name) or found.blocked.get(name, ""), found.waits.get(name, "")
+            active, load = active_pairs(subject.pairs.values()), self.loads.get(name, {})
+            self.verdicts[name] = verdict_of(active, subject.decision, load, why, waits)
