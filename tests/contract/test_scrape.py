@@ -97,8 +97,9 @@ def answer(body: bytes, status: bytes = b"200 OK", *fields: bytes) -> Talk:
 
 
 def hang(client: socket.socket) -> None:
-    """Until the client goes."""
-    client.recv(1)
+    """Until the client goes, whatever it sends."""
+    while client.recv(1 << 16):
+        pass
 
 
 def drip(client: socket.socket) -> None:
