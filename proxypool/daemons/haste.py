@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 
 log = logging.getLogger(__name__)
 
 HASTE_S = 0.5
 """A hundred pairs are claimed within some 0.2 s."""
+MANY = 5
+"""So many addresses that move within that time are a crowd; one or two are served as soon without."""
 PRIORITY = 1
 """Below keepalived's."""
 
@@ -28,10 +31,15 @@ class Haste:
         """Their native ids; replaced whole."""
         self._until: float | None = None
         self._is_allowed = True
+        self._moved: deque[float] = deque(maxlen=MANY)
 
-    def begin(self, now: float) -> None:
-        """Hurry for `HASTE_S` seconds from monotonic time `now`; what comes meanwhile makes it no longer."""
-        if self._until is None and self._is_allowed:
+    def moved(self, now: float) -> None:
+        """An address moved at monotonic time `now`. With the fifth in a row hurry for `HASTE_S` seconds; what comes
+        meanwhile makes it no longer.
+        """
+        self._moved.append(now)
+        is_crowd = len(self._moved) == MANY and now - self._moved[0] < HASTE_S
+        if is_crowd and self._until is None and self._is_allowed:
             self._until = now + HASTE_S
             # What a thread starts, say a process, is an ordinary one.
             self._schedule(os.SCHED_RR | os.SCHED_RESET_ON_FORK, PRIORITY)

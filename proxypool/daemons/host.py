@@ -210,7 +210,10 @@ class HostDaemon:
     def _serve(self, now: float) -> None:
         """Program what the documents say. Without the pool's spec, or before we have an address, nothing changes."""
         spec, address = self.parts.steerer.snapshot.spec, self.parts.registration.address
-        if spec is None or address is None or not self.has_attachments or not self._can_tunnel(spec.tunnel):
+        if spec is None or address is None or not self.has_attachments:
+            return
+        self.parts.steerer.is_held = not self._can_tunnel(spec.tunnel)
+        if self.parts.steerer.is_held:
             return
         self.parts.steerer.facts = HostFacts(
             self.name,

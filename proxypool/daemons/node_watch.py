@@ -133,8 +133,8 @@ class NodeWatch:
     def _addresses_moved(self) -> None:
         """keepalived adds the HaVip, announces it, and then writes to the fifo: this is the first of the three."""
         now = time.monotonic()
-        self._haste.begin(now)
         for address, is_here in self._addresses.changes():
+            self._haste.moved(now)
             self._post(AddressMoved(address, is_here, now))
 
     def _see_addresses(self) -> None:

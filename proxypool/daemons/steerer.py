@@ -65,6 +65,10 @@ class Steerer:
     _rules: Rules | None = None
     _everyone: Group | None = None
     """Group of the instances that are attached to nothing by name, with attach_all."""
+    is_held: bool = False
+    """Whether nothing is worked out by itself: this kernel cannot make the tunnels that the pool asks for now, and what
+    is there goes on.
+    """
     is_programmed: bool = False
     """Whether a wish of ours was in place once: until then a predecessor's set is not touched but for what is known."""
     _wish: Scene | None = None
@@ -140,7 +144,7 @@ class Steerer:
         self.attachments.cut_again()
         if self._wish_book is self._programmed:
             self._cut_dying()
-        if now >= self._retirement_due and self.book is not None:
+        if now >= self._retirement_due and self.book is not None and not self.is_held:
             self._retirement_due = now + RETIREMENT_CHECK_S
             self._drop_empty_paths()
             self.refresh(now)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from proxypool.core.addressing import namespace_of
+from proxypool.daemons.steerer import RETIREMENT_CHECK_S
 from proxypool.lab import namespaces, network
 from proxypool.lab.configs import COMMAND_DIR
 from proxypool.lab.lab import Lab
@@ -356,6 +358,8 @@ def test_a_kind_of_tunnel_that_the_kernel_lacks(lab: Lab, subnet: SubnetPlan) ->
                     interval_s=0.5,
                 )
             assert "--tunnel vxlan" in " ".join(problems_of(lab, "node-a"))
+            # A host works everything out anew now and then by itself.
+            time.sleep(RETIREMENT_CHECK_S + 1.0)
         finally:
             python(lab, "zk1", WRITE, path, before)
         wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))

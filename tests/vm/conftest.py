@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from proxypool.lab.guest.runner import UNSUPPORTED_PROCESSOR
+
 ROOT = Path(__file__).parents[2]
 
 RunInGuest = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -18,6 +20,15 @@ def run_in_guest() -> RunInGuest:
     """Return a function that runs this interpreter with the given arguments in a guest of its own."""
     if platform.machine() not in {"x86_64", "i686"}:
         pytest.skip(f"user-mode-linux exists for x86 only, this is {platform.machine()}")
+    tried = subprocess.run(
+        [sys.executable, "-m", "proxypool.lab.guest", "--timeout", "60", "--", "true"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if UNSUPPORTED_PROCESSOR in tried.stderr:
+        pytest.skip(UNSUPPORTED_PROCESSOR)
 
     def run(
         *arguments: str, memory: str = "1536M", timeout_s: float = 300, environment: Mapping[str, str] | None = None

@@ -33,6 +33,13 @@ _LOG_LINES_SHOWN = 30
 # ``setsid``, because a halting kernel signals its process group.
 _FIRST_PROCESS = 'mount -t tmpfs -o "size=$1" guest "$2" && shift 2 && setsid --wait "$@"; exit $?'
 
+_BAD_REGISTERS = "put_fp_registers"
+"""In the trace of the guest's first process where the kernel cannot give a process its registers back."""
+UNSUPPORTED_PROCESSOR = (
+    "no guest runs on this processor: it has registers (as AMX does) that the kernel of user-mode-linux cannot save; "
+    "use another machine"
+)
+
 
 class GuestError(Exception):
     """The guest could not be started, or ended without an exit status. The text is for people."""
@@ -174,7 +181,10 @@ class _Guest:
         try:
             return int((self._directory / "status").read_text())
         except (FileNotFoundError, ValueError):
-            log = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+            text = self._log.read_text(errors="replace")
+            if _BAD_REGISTERS in text:
+                raise GuestError(UNSUPPORTED_PROCESSOR) from None
+            log = text.splitlines()[-_LOG_LINES_SHOWN:]
             msg = "\n  ".join(["the guest ended without an exit status; the end of its log:", *log])
             raise GuestError(msg) from None
 
