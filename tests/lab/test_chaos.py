@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.faults]
 SEED, DURATION_S = "make test/49", 20.0
 
 
+@pytest.mark.long
 def test_a_short_schedule_violates_nothing(tmp_path: Path) -> None:
     """And its record, read again, says the same."""
     topology = runner.topology_of(f"chaos-{os.getpid()}")

@@ -32,7 +32,7 @@ def test_the_masters_underlay_is_cut_one_way(lab: Lab, subnet: SubnetPlan, direc
     measured("blackout ms", trial.blackout_ms)
 
 
-@pytest.mark.parametrize("direction", ["in", "out"])
+@pytest.mark.parametrize("direction", ["out", pytest.param("in", marks=pytest.mark.long)])
 def test_heartbeats_of_the_master_are_lost_one_way(
     lab: Lab, subnet: SubnetPlan, direction: str, measured: Measured
 ) -> None:

@@ -20,7 +20,7 @@ STOPPED_S = SESSION_TIMEOUT_S + 2.0
 
 
 @pytest.mark.parametrize("who", ["master", pytest.param("backup", marks=pytest.mark.long)])
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("how", ["stop", pytest.param("kill", marks=pytest.mark.long)])
 def test_a_daemon_that_does_nothing_disturbs_nobody(
     lab: Lab, subnet: SubnetPlan, how: str, who: str, measured: Measured
 ) -> None:

@@ -102,6 +102,7 @@ def test_both_members_start_at_once(lab: Lab, subnet: SubnetPlan, measured: Meas
         measured("all well after ms", (time.monotonic() - began) * 1e3)
 
 
+@pytest.mark.long
 def test_the_customers_connection_table_is_full(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
     """On the master only: what is new fails there, so the other member takes over."""
     with Trial(lab, subnet) as trial:

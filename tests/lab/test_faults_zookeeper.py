@@ -48,6 +48,7 @@ def test_the_masters_session_ends(lab: Lab, subnet: SubnetPlan, measured: Measur
     assert trial.blackout_ms < 300
 
 
+@pytest.mark.long
 def test_a_slow_disk(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
     """The server answers only a tenth of the time; nobody loses a packet, and a dead master is replaced."""
     with Trial(lab, subnet) as trial:

@@ -241,6 +241,7 @@ def test_a_dead_or_hanging_conntrackd_is_replaced(
     assert not any(processes.alive(process) for process in old[survivor.name])
 
 
+@pytest.mark.long
 def test_the_daemons_restart_leaves_conntrackd_alone(lab: Lab, subnet: SubnetPlan) -> None:
     """Also a takeover while no daemon looks: the next one makes the new master's list complete, so that the member
     that returns has all.
