@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxypool.cli import watching
-from proxypool.cli.output import Format, OutputOption, brief, duration, listing, render, table, to_json, wants_colour
+from proxypool.cli.output import (
+    Format,
+    OutputOption,
+    WatchOption,
+    brief,
+    duration,
+    listing,
+    render,
+    table,
+    to_json,
+    wants_colour,
+)
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Phase, Record, newest
@@ -29,6 +40,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
+LimitOption = Annotated[int, typer.Option(metavar="N", help="The newest N.")]
+SinceOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only as old as this: 90s, 15m, 1h, 7d.", show_default=False)
+]
 WATCH_S = 1.0
 MINUTE_S = 60.0
 _SPAN = re.compile(r"(\d+)([smhd])")
@@ -43,12 +58,10 @@ def history(
     what: Annotated[
         str | None, typer.Argument(metavar="SUBNET[/PAIR]", help="Only of this subnet or pair.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="The newest N.")] = 50,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only as old as this: 90s, 15m, 1h, 7d.", show_default=False)
-    ] = None,
+    limit: LimitOption = 50,
+    since: SinceOption = None,
     output: OutputOption = Format.TABLE,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")] = False,
+    watch: WatchOption = False,
 ) -> None:
     """Show what happened: who became master, when, why, and for how long nobody served.
 

@@ -27,6 +27,7 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")]
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="Format; json and yaml are versioned documents.")]
 
 

@@ -10,7 +10,8 @@ import typer
 from proxypool.cli import history as records
 from proxypool.cli import watching
 from proxypool.cli.arguments import SubnetArgument
-from proxypool.cli.output import Format, OutputOption, render, show, to_json, wants_colour
+from proxypool.cli.history import LimitOption, SinceOption
+from proxypool.cli.output import Format, OutputOption, WatchOption, render, show, to_json, wants_colour
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.scaling_texts import plan_text, status_text
 from proxypool.cli.settings import Settings
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 OptionalSubnet = Annotated[
     str | None, typer.Argument(metavar="SUBNET", help="Only this one; also if it is not managed.", show_default=False)
 ]
-WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")]
 MinOption = Annotated[
     int | None, typer.Option("--min", "--min-pairs", metavar="N", help=f"Pairs it has at least, 1-{MAX_PAIRS}.")
 ]
@@ -161,10 +161,8 @@ def history(
     subnet: Annotated[
         str | None, typer.Argument(metavar="SUBNET", help="Only of this one.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="The newest N.")] = 50,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only as old as this: 90s, 15m, 1h, 7d.", show_default=False)
-    ] = None,
+    limit: LimitOption = 50,
+    since: SinceOption = None,
     output: OutputOption = Format.TABLE,
     watch: WatchOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from proxypool.cli import watching
 from proxypool.cli.exits import ExitCode
-from proxypool.cli.output import Format, OutputOption, render, to_json, wants_colour
+from proxypool.cli.output import Format, OutputOption, WatchOption, render, to_json, wants_colour
 from proxypool.cli.settings import Settings
 from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble
 
@@ -27,7 +27,7 @@ def status(
     context: typer.Context,
     subnet: Annotated[str | None, typer.Argument(help="Only this subnet.", show_default=False)] = None,
     output: OutputOption = Format.TABLE,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")] = False,
+    watch: WatchOption = False,
     watch_interval: Annotated[float, typer.Option("--watch-interval", metavar="SECONDS")] = 1.0,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="End with 3 if the pool is degraded, 4 if it is critical.")

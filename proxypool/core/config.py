@@ -215,15 +215,18 @@ def _require_source(source: str, what: str) -> None:
 def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
     _check_keys(raw, Config, "", f"{what}: ")
     for section, kind in _SECTIONS.items():
-        values: Any = raw
-        for name in section.split("."):
-            values = values.get(name) if isinstance(values, dict) else None
-        if isinstance(values, dict):
-            _check_keys(values, kind, f"{section}.", f"{what}: ")
-    policy = raw.get("controller", {}).get("policy", {}) if isinstance(raw.get("controller"), dict) else {}
+        _check_keys(_table(raw, section), kind, f"{section}.", f"{what}: ")
     for key in PER_SUBNET:
-        if isinstance(policy, dict) and key in policy:
+        if key in _table(raw, "controller.policy"):
             raise InvalidInput(f"{what}: controller.policy.{key} is each subnet's own: `proxypool scale set SUBNET`")
+
+
+def _table(raw: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """A table of the file; empty if it is not there, or is no table."""
+    found: Any = raw
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _provider_section(values: Mapping[str, Any], what: str) -> dict[str, Any]:

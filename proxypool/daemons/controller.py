@@ -17,7 +17,7 @@ from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
 from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
 from proxypool.core.config import CONTROLLER_METRICS, Config, ControllerConfig
-from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
+from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.deaths import Deaths
@@ -114,11 +114,7 @@ class ControllerDaemon:
 
     def _serve_metrics(self) -> MetricsServer | None:
         listen = self.config.metrics.listen or CONTROLLER_METRICS
-        try:
-            return MetricsServer(listen, self.metrics.registry)
-        except ProxypoolError as error:
-            self.problems.note("metrics", str(error))
-            return None
+        return self.problems.attempt("metrics", lambda: MetricsServer(listen, self.metrics.registry))
 
     def _make_provider(self) -> Provider:
         """Without it no pair comes, but all the rest goes on, and it is told why."""

@@ -105,10 +105,8 @@ class HostDaemon:
         run_until_stopped(self.inbox.get, self._dispatch)
 
     def _serve_metrics(self) -> None:
-        try:
-            self.server = MetricsServer(self.config.metrics.listen or HOST_METRICS, self.parts.metrics.registry)
-        except ProxypoolError as error:
-            self.problems.note("metrics", str(error))
+        listen = self.config.metrics.listen or HOST_METRICS
+        self.server = self.problems.attempt("metrics", lambda: MetricsServer(listen, self.parts.metrics.registry))
 
     def _load_attachments(self) -> None:
         if self.has_attachments:

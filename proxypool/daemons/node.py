@@ -169,11 +169,7 @@ class NodeDaemon:
 
     def _serve_metrics(self) -> MetricsServer | None:
         listen = self.config.metrics.listen or NODE_METRICS
-        try:
-            return MetricsServer(listen, self.metrics.registry)
-        except ProxypoolError as error:
-            self.problems.note("metrics", str(error))
-            return None
+        return self.problems.attempt("metrics", lambda: MetricsServer(listen, self.metrics.registry))
 
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from proxypool.adapters.zookeeper import PoolSession
+from proxypool.core.errors import ProxypoolError
 from proxypool.core.role import Coordinator
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 GRACE_S = 3.0
@@ -32,6 +35,14 @@ class Problems:
         else:
             log.warning("%s", problem)
             self._by_topic[topic] = problem
+
+    def attempt(self, topic: str, act: Callable[[], T]) -> T | None:
+        """What an act makes; None if it failed: that is noted, and the daemon goes on without it."""
+        try:
+            return act()
+        except ProxypoolError as error:
+            self.note(topic, str(error))
+            return None
 
     def __contains__(self, topic: str) -> bool:
         """Whether something is wrong with a topic."""
