@@ -245,6 +245,7 @@ class TestDelete:
         assert table.delete_of(ONE, MASK) == 1
 
 
+@pytest.mark.timed
 def test_a_large_table_costs_little(table: Conntrack) -> None:
     """50,000 entries: a third of a second would be felt by whoever waits for the agent's thread."""
     make([*several(25_000, 0x10000), *several(25_000, 0x20000, "10.245.0.0")])

@@ -170,6 +170,7 @@ def test_what_cannot_be_counted_is_not_known(node: Node, caplog: pytest.LogCaptu
     assert node.next_count().count == 0
 
 
+@pytest.mark.timed
 def test_counting_many_does_not_stop_the_main_loop(node: Node) -> None:
     """50,000 entries take some 0.1 s, on another thread."""
     fill(25_000)

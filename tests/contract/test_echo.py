@@ -146,6 +146,7 @@ def test_a_closed_socket_is_an_error(echo: EchoSocket) -> None:
         echo.receive()
 
 
+@pytest.mark.timed
 def test_a_round_of_400_costs_little(echo: EchoSocket) -> None:
     """Not much more than as many datagrams to oneself: on loopback the kernel answers a request while it is being sent."""
     addresses = [IPv4Address("127.0.1.0") + number for number in range(400)]

@@ -244,6 +244,7 @@ class TestMembers:
         probe.close()
 
 
+@pytest.mark.timed
 def test_a_set_costs_little(handle: netlink.MarkedSetHandle) -> None:
     """One put is on the path of a cold start; reading and counting happen again and again."""
     handle.put(instances(2000))

@@ -182,6 +182,7 @@ class TestScraper:
         assert isinstance(found, NodeSample)
         assert found.members == {WHERE: {Series.CONNTRACK: 5.0}}
 
+    @pytest.mark.timed
     def test_the_silent_do_not_delay_the_others(self, good: str) -> None:
         """All of them together take one time limit; and the next time those who answered come first."""
         with server_of(hang) as silent:

@@ -211,6 +211,7 @@ def test_tables_are_read_on_a_thread_of_their_own() -> None:
     dataplane.stop()
 
 
+@pytest.mark.timed
 class TestCost:
     """Upper bounds with room for a busy machine; what was measured is in docs/scaling.md."""
 

@@ -138,6 +138,7 @@ def test_nothing_is_queued(ear: VrrpEar) -> None:
         ear._socket.recv(100)
 
 
+@pytest.mark.timed
 def test_reading_costs_microseconds_also_while_others_compute(ear: VrrpEar) -> None:
     """It is read on the main loop in the middle of a failover; the interpreter's lock is not given away for it."""
     ear.follow([(PEER, 51)])

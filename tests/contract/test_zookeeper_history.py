@@ -166,6 +166,7 @@ def test_a_change_is_told_once_and_written(
     assert [line.getMessage() for line in caplog.records if line.name == module.__name__] == [module.sentence(first)]
 
 
+@pytest.mark.timed
 def test_a_hundred_at_once(operator: PoolClient, listen: Listen) -> None:
     """A node with a hundred pairs takes over: all are written, and `put` costs the main loop next to nothing."""
     one, _ = listen(operator)

@@ -179,6 +179,7 @@ def test_an_error_in_the_callback_does_not_end_the_mirror(
     mirror.stop()
 
 
+@pytest.mark.timed
 def test_an_election_is_in_the_snapshot_within_milliseconds(connect: Connect, operator: PoolClient) -> None:
     """The median of ten, with room for a busy machine; measured: 7 ms."""
     client = connect()
@@ -192,6 +193,7 @@ def test_an_election_is_in_the_snapshot_within_milliseconds(connect: Connect, op
     assert sorted(took)[5] < 0.1
 
 
+@pytest.mark.timed
 def test_a_hundred_subnets_load_in_well_under_half_a_second(connect: Connect, operator: PoolClient) -> None:
     """The best of three, as the machine may be busy; measured: 0.1 s."""
     operator.store.apply(pool_request(100))

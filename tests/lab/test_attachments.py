@@ -345,6 +345,7 @@ def without_zookeeper(lab: Lab) -> Iterator[None]:
         lab.fault(Fault.RESUME, "zk1")
 
 
+@pytest.mark.timed
 def test_without_zookeeper_known_subnets_are_attached_and_others_are_refused_soon(
     wide: Lab, subnet: SubnetPlan
 ) -> None:

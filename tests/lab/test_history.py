@@ -73,6 +73,7 @@ def power_off(lab: Lab, subnet: SubnetPlan, node: str) -> dict[str, Any]:
     return prober.result()
 
 
+@pytest.mark.timed
 def test_a_power_off_is_told_as_it_was(lab: Lab, subnet: SubnetPlan, record_property: Any) -> None:
     """One record with detection and blackout. Its blackout is that which is seen from outside, at most: it begins up to
     an interval before the end of the old master, and ends when the daemon has written the gate, which keepalived's
