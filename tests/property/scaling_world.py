@@ -16,7 +16,7 @@ from proxypool.core.scaling.deaths import Deaths
 from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, coming
 from proxypool.core.scaling.model import Cause, Decision, ScalingMode, ScalingSpec
 from proxypool.core.scaling.placement import CardOffer, NodeRoom
-from proxypool.core.scaling.plan import Limits, Nodes, Subject, new_breaker, plan
+from proxypool.core.scaling.plan import GIVING_BACK, Limits, Nodes, Subject, new_breaker, plan
 from proxypool.core.scaling.readiness import Readiness
 from proxypool.core.scaling.retry import ErrorKind
 from proxypool.core.scaling.turns import (
@@ -173,7 +173,7 @@ class World:
         self.breaker = found.breaker
         for action in found.begin:
             assert action.key not in self.actions, "one action in one place"
-            others = self._others(action)
+            others = [one for one in self._others(action) if one.step not in GIVING_BACK]
             assert action.kind is ActionKind.ADD or not others, "drains and replacements begin alone"
             self.actions[action.key] = action
             self._act()

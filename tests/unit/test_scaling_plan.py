@@ -123,6 +123,22 @@ def test_drains_and_replacements_begin_alone() -> None:
     assert [one.kind for one in planned(short, nodes=nodes).begin] == [ActionKind.ADD]
 
 
+def test_what_is_only_given_back_is_in_nobodys_way() -> None:
+    """A provider may take back a card only hours later: meanwhile pairs leave dead nodes, and drain. But nothing more is
+    asked of it for the same subnet.
+    """
+    nodes = Nodes(dead=frozenset({"n1"}))
+    for kind, at in ((ActionKind.ADD, Step.UNDO), (ActionKind.DRAIN, Step.RELEASE)):
+        stuck = _action(kind=kind, step=at, pair="p9")
+        drained = planned(subject(scaled(), P1, P2, wanted=1), actions=(stuck,))
+        assert begun(drained) == [("s1", "drain", "load", Step.DRAIN)]
+        assert [one.kind for one in planned(subject(scaled(), P1, P2), nodes=nodes, actions=(stuck,)).begin] == [
+            ActionKind.REPLACE
+        ]
+    undone = _action(step=Step.UNDO, pair="p9")
+    assert begun(planned(subject(scaled(), P1, wanted=2), actions=(undone,))) == []
+
+
 def test_drains_that_wait_keep_no_pair_from_coming() -> None:
     """Only other drains: connections may take an hour to end, and a subnet that nobody serves has not that long."""
     waiting = tuple(

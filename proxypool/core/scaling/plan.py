@@ -2,7 +2,9 @@
 
 What is most urgent first, so many at a time in the pool, and replacements at a limited pace. Pairs are added beside
 whatever else is done to their subnet, all that are missing together; a drain or a replacement begins only where nothing
-is under way. Nothing begins in a subnet that is paused or whose mode is off; what has begun is finished all the same.
+is under way that still is about a pair: what only gives cards and addresses back, to a provider that may not take them
+for hours, is in nobody's way. Nothing begins in a subnet that is paused or whose mode is off; what has begun is
+finished all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from proxypool.core.scaling.documents import Action, ActionKind, Step, by_subnet
 from proxypool.core.scaling.model import Cause, Decision, ScalingMode
 from proxypool.core.scaling.naming import action_id, pair_name
 
+GIVING_BACK = (Step.UNDO, Step.RELEASE)
+"""Steps of an action whose pair serves no longer, or never did."""
 REPLACEMENTS_AT_ONCE = 4
 ONE_REPLACEMENT_EVERY_S = 10.0
 
@@ -147,14 +151,19 @@ def _chosen(subject: Subject, under_way: Sequence[Action], nodes: Nodes) -> tupl
     """What may begin in a subnet together, most urgent first; and why the most urgent of the rest cannot."""
     chosen: list[_Wish] = []
     why_not = ""
+    is_busy = any(action.step not in GIVING_BACK for action in under_way)
     for wish in _wishes(subject, under_way, nodes):
         if isinstance(wish, str):
             why_not = why_not or wish
         elif wish.kind in subject.waits:
             why_not = why_not or subject.waits[wish.kind]
-        elif wish.kind is ActionKind.ADD or not (under_way or chosen):
+        elif wish.kind is ActionKind.ADD or not (is_busy or chosen or _is_named(wish, under_way)):
             chosen.append(wish)
     return chosen, why_not
+
+
+def _is_named(wish: _Wish, under_way: Iterable[Action]) -> bool:
+    return wish.pair is not None and any(wish.pair.id in action.names for action in under_way)
 
 
 def _wishes(subject: Subject, under_way: Sequence[Action], nodes: Nodes) -> Iterator[_Wish | str]:
