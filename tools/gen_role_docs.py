@@ -32,7 +32,7 @@ from proxypool.core.role import (  # noqa: E402
 TARGET = ROOT / "docs" / "role-machine.md"
 HEAD = """# The role machine
 
-Written by `tools/gen_role_docs.py` from `proxypool/core/role.py`, whose text holds the theory; do not edit.
+Written by `tools/gen_role_docs.py` from `proxypool/core/role/`, whose text holds the theory; do not edit.
 
 ## Transitions
 
