@@ -20,6 +20,8 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
 - Each machine has a clock of its own, with another origin and a rate that is off by up to a hundredth.
 - The lease of mode strict: every so often a write of the daemon's session; granted for `lease_s` from its sending, by the
   daemon's own clock, and to the kernel for whole seconds of what is left.
+- A member to which nothing comes on the underlay gets no advertisement, and its daemon says so after `SILENT_TICKS`; its
+  own advertisements leave, and ZooKeeper may be reached by another way.
 - Damping holds a member that was unfit, and the breaker lets a claim through at once.
 """
 
@@ -57,10 +59,12 @@ from proxypool.core.role import (
     SetPriority,
     Tick,
     Timers,
+    UnderlaySeen,
     Vrrp,
     VrrpChanged,
     step,
 )
+from proxypool.daemons.hearing import SILENT_AFTER_S
 
 TICK_S = 0.05
 SESSION_TIMEOUT_S = 4.0
@@ -73,6 +77,9 @@ FIRST_LOOK = 7
 """Ticks between two possible first looks."""
 MASTER_DOWN = 4
 """Ticks without an advertisement after which a backup is master: three intervals and the skew."""
+
+
+SILENT_TICKS = round(SILENT_AFTER_S / TICK_S)
 
 
 class ZooKeeper:
@@ -236,6 +243,9 @@ class Daemon:
     damping: Damping = field(default_factory=Damping)
     told: tuple[bool, Caution] | None = None
     """Health and caution as last told."""
+    heard_at: int = 0
+    """Tick at which something last arrived on the underlay."""
+    is_silence_told: bool = False
 
     def post_remote(self, due: int, event: Event) -> None:
         """Deliver an event at a tick, but after those that were posted before."""
@@ -263,6 +273,8 @@ class Member:
     """Cut off from ZooKeeper only."""
     is_deaf: bool = False
     """Does not get the other's advertisements."""
+    is_isolated: bool = False
+    """Nothing at all arrives on its underlay."""
     is_daemon_stopped: bool = False
     is_keepalived_stopped: bool = False
     offset_s: float = 0.0
@@ -310,7 +322,10 @@ class Member:
     def can_claim(self) -> bool:
         """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
         is_deserted = self.daemon is None or self.is_daemon_stopped
-        return self.runs_vrrp and not self.is_keepalived_stopped and not (self.track == PRIORITY_ASIDE and is_deserted)
+        is_fenced = self.track == PRIORITY_ASIDE and is_deserted
+        return self.runs_vrrp and not (
+            self.is_keepalived_stopped or is_fenced or (self.is_isolated and not is_deserted)
+        )
 
 
 class PairWorld:
@@ -353,7 +368,7 @@ class PairWorld:
     @property
     def is_heard(self) -> bool:
         """Whether advertisements get through both ways."""
-        return not any(member.is_deaf for member in self.members)
+        return not any(member.is_deaf or member.is_isolated for member in self.members)
 
     # -------------------------------------------------------------------------------------------------------- faults
 
@@ -400,7 +415,7 @@ class PairWorld:
         bits = next(self._first_looks)
         first_looks = [self.tick + 1 + FIRST_LOOK * (bits >> shift & 3) for shift in range(0, 8, 2)]
         state = MemberState(member.node, self.timers, permitted_epoch=member.permitted_epoch)
-        member.daemon = Daemon(state, client, first_looks)
+        member.daemon = Daemon(state, client, first_looks, heard_at=self.tick)
         member.daemon.local.append(OrdersSeen(self.is_paused, self.is_strict))
 
     def kill_daemon(self, member: Member) -> None:
@@ -443,7 +458,7 @@ class PairWorld:
         adverts |= dict.fromkeys(self._farewells, 0)
         self._farewells.clear()
         for member in self.members:
-            advert = None if member.is_deaf else adverts.get(self.peer(member).node)
+            advert = None if member.is_deaf or member.is_isolated else adverts.get(self.peer(member).node)
             if advert is not None:
                 self._tell(member, HeartbeatHeard())
             if member.runs_vrrp and not member.is_keepalived_stopped:
@@ -505,6 +520,15 @@ class PairWorld:
             daemon.told = told
             daemon.local.append(HealthSeen(frozenset() if member.is_fit else frozenset({"eni-down"}), told[1]))
 
+    def _listen(self, member: Member, daemon: Daemon) -> None:
+        """To the underlay: a daemon that has just started takes it for alive."""
+        if not member.is_isolated:
+            daemon.heard_at = self.tick
+        is_silent = self.tick - daemon.heard_at >= SILENT_TICKS
+        if is_silent is not daemon.is_silence_told:
+            daemon.is_silence_told = is_silent
+            daemon.local.append(UnderlaySeen(is_silent))
+
     def _run_daemon(self, member: Member) -> None:
         daemon = member.daemon
         if daemon is None or member.is_daemon_stopped:
@@ -513,6 +537,7 @@ class PairWorld:
             daemon.post_remote(self.tick + next(self._latencies), news)
         member.session = daemon.client.session
         self._look(member, daemon)
+        self._listen(member, daemon)
         deadline, shown = daemon.state.next_deadline, member.clock(self.now)
         if deadline is not None and shown >= deadline:
             daemon.local.append(Tick())

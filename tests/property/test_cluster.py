@@ -47,7 +47,7 @@ QUIET_S = 2 * CONFIRMED_S + TIMERS.tie_break_s + TIMERS.hold_s + LEASE_S + 3.0
 """An expiry, a tie break, and a second expiry that follows from them; then a claim that was held."""
 STABLE_S = TIMERS.tie_break_s + 2.0
 MEMBER_FAULTS = (
-    *("power", "daemon", "keepalived", "fitness", "hearing", "link", "session"),
+    *("power", "daemon", "keepalived", "fitness", "hearing", "underlay", "link", "session"),
     *("stopped daemon", "stopped keepalived", "switchover", "daemon in the middle"),
 )
 POOL_FAULTS = ("zookeeper", "heartbeats", "pause")
@@ -80,6 +80,8 @@ class Fault:
                 member.is_fit = not member.is_fit
             case "hearing":
                 member.is_deaf = not member.is_deaf
+            case "underlay":
+                member.is_isolated = not member.is_isolated
             case "link":
                 member.is_cut = not member.is_cut
             case "session":
@@ -298,6 +300,19 @@ SCENARIOS: dict[str, tuple[Fault, ...]] = {
     "a partition that heals": (Fault(SETTLED, "heartbeats"), Fault(LONG, "heartbeats")),
     "the backup hears nothing": (Fault(SETTLED, "hearing", 1),),
     "the master hears nothing": (Fault(SETTLED, "hearing", 0),),
+    "nothing reaches the master": (Fault(SETTLED, "underlay", 0),),
+    "nothing reaches the backup, then it does": (Fault(SETTLED, "underlay", 1), Fault(LONG, "underlay", 1)),
+    "nothing reaches the master, and it is back": (Fault(SETTLED, "underlay", 0), Fault(LONG, "underlay", 0)),
+    "nothing reaches either, and ZooKeeper neither": (
+        Fault(SETTLED, "underlay", 0),
+        Fault(0, "underlay", 1),
+        Fault(0, "link", 0),
+        Fault(0, "link", 1),
+    ),
+    "nothing reaches the master while the backup's daemon is dead": (
+        Fault(SETTLED, "daemon", 1),
+        Fault(0, "underlay", 0),
+    ),
     "a partition, then the elected one dies": (Fault(SETTLED, "heartbeats"), Fault(LONG, "power", 0)),
     "a partition, then ZooKeeper and the elected one die": (
         Fault(SETTLED, "heartbeats"),
