@@ -43,7 +43,7 @@ PATIENCE = 6.0 if IN_GUEST else 1.0
 """Deadlines are as long as this: a guest has one CPU, and each system call costs ten times as much."""
 INNER_MTU = {Tunnel.GRE: 1472, Tunnel.VXLAN: 1450}
 """With 1500 on the underlay: 20 + 8 bytes of GRE with a key, 20 + 8 + 8 + 14 of VXLAN."""
-METRICS_PORT = {Kind.NODE: 9477, Kind.HOST: 9478}
+METRICS_PORT = {Kind.NODE: 9477, Kind.HOST: 9478, Kind.CONTROLLER: 9479}
 PROBE_MS = 10.0 if IN_GUEST else 1.0
 GATE_LOOK_S = 0.02 if IN_GUEST else 0.001
 """As often as the one CPU of a guest can stand it: looking must not be what starves keepalived."""

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxypool.core.addressing import namespace_of
-from proxypool.lab import processes
 from proxypool.lab.configs import CONNECTIONS_PER_S, SESSION_TIMEOUT_S, STABLE_S
 from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Connections
 from proxypool.lab.topology import Topology
-from tests.lab.observe import PATIENCE, tunnel_kind, wait_until
+from tests.lab.observe import PATIENCE, metrics, tunnel_kind, wait_until
+from tests.lab.scaling import is_still, kill_leader, killed_when, leader, left_over, long_lived, scale, wait_size
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
-LONG_LIVED = 500
 OVERLOAD = 2.3
 """In pairs: with one in reserve that takes four."""
 ADDED_WITHIN_S = 10.0
 """From the beginning of an overload."""
-UNREACHABLE = 6
-"""Exit code of a command that does not reach ZooKeeper: its servers elect a leader."""
 
 
 @pytest.fixture(scope="module")
@@ -52,72 +47,6 @@ def scaled() -> Iterator[Lab]:
 def subnet(scaled: Lab) -> SubnetPlan:
     """The one that is scaled."""
     return scaled.topology.subnet_plans[0]
-
-
-def scale(lab: Lab) -> dict[str, Any]:
-    """The subnet in `proxypool scale status -o json`."""
-    done = lab.proxypool("scale", "status", "-o", "json", timeout=30 * PATIENCE)
-    document: dict[str, Any] = json.loads(done.stdout)
-    return {**document["subnets"][0], "controller": document["controller"]}
-
-
-def wait_size(lab: Lab, wanted: Callable[[dict[str, Any]], bool], within_s: float, what: str) -> dict[str, Any]:
-    """Until the subnet is as wanted."""
-    seen: list[dict[str, Any]] = [{}]
-
-    def look() -> dict[str, Any]:
-        try:
-            seen[0] = scale(lab)
-        except subprocess.CalledProcessError as error:
-            if error.returncode != UNREACHABLE:
-                raise
-            return {}
-        return seen[0] if wanted(seen[0]) else {}
-
-    return wait_until(look, within_s, lambda: f"{what}; it is {seen[0]}", interval_s=0.2)
-
-
-def is_still(size: dict[str, Any]) -> bool:
-    """Nothing comes or goes."""
-    return not size["actions"] and not size["coming"] and not size["draining"]
-
-
-def leader(lab: Lab) -> str:
-    """The controller that leads."""
-    found = scale(lab)["controller"]["leader"]
-    return str(found).partition(":")[0]
-
-
-def kill_leader(lab: Lab) -> str:
-    """SIGKILL; the name of the one that is gone."""
-    name = leader(lab)
-    processes.send(next(one for one in lab.machine(name).processes() if one.service == "daemon"), signal.SIGKILL)
-    return name
-
-
-def left_over(lab: Lab, subnet: SubnetPlan) -> list[str]:
-    """Namespaces and keepalived files of the subnet on nodes that are in none of its pairs."""
-    document = json.loads(lab.proxypool("status", "-o", "json", timeout=30 * PATIENCE).stdout)
-    pairs = next(one for one in document["subnets"] if one["id"] == subnet.id)["pairs"]
-    members = {member["node"] for pair in pairs for member in pair["members"]}
-    found = []
-    for node in sorted(set(lab.topology.node_names) - members):
-        root = Path(f"/proc/{lab.machine(node).pid}/root")
-        found += [f"{node}: {name}" for name in os.listdir(root / "run/netns") if name == namespace_of(subnet.id)]
-        found += [f"{node}: {name}" for name in os.listdir(root / "etc/keepalived/conf.d") if subnet.id in name]
-    return found
-
-
-@contextlib.contextmanager
-def long_lived(lab: Lab, subnet: SubnetPlan) -> Iterator[Connections]:
-    """Connections that talk twice a second; none of them may break. Opened slowly: they are no load."""
-    with Connections(
-        lab, "pod1", subnet.database_ip, count=LONG_LIVED, interval_ms=500.0, rate=CONNECTIONS_PER_S / 4,
-        alive_within_s=3.0 * PATIENCE, answer_timeout_s=60.0 * PATIENCE,
-    ) as running:  # fmt: skip
-        yield running
-        result = running.result()
-    assert (result["alive"], result["broken"], result["hanging"]) == (LONG_LIVED, {}, 0), result
 
 
 def test_pairs_come_with_the_load_and_go_when_it_is_over(
@@ -195,3 +124,119 @@ def test_the_leader_of_zookeeper_dies_during_an_add(scaled: Lab, subnet: SubnetP
         finally:
             scaled.fault(Fault.POWER_ON, chief)
     scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "1", timeout=30 * PATIENCE)
+
+
+STEPS_OF_ADD = ("add begins", "-> acquire", "-> write", "-> ready", "-> open", "-> done")
+STEPS_OF_DRAIN = ("drain begins", "-> wait", "-> remove", "-> release", "-> done")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_controller_that_is_killed_at_any_step_changes_nothing(scaled: Lab, subnet: SubnetPlan) -> None:
+    """Of an add and of a drain, each time at the moment at which its log says that the step is taken."""
+    wait_size(scaled, is_still, 4 * STABLE_S, "rest")
+    with long_lived(scaled, subnet):
+        for of_add, of_drain in zip_longest(STEPS_OF_ADD, STEPS_OF_DRAIN, fillvalue="-> done"):
+            with killed_when(scaled, of_add) as dead:
+                scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "3", timeout=30 * PATIENCE)
+                wait_size(scaled, lambda size: size["active"] >= 3 and is_still(size), 90.0, f"three pairs: {of_add}")
+                wait_until(lambda dead=dead: dead, 5.0, f"the log to say {of_add}")  # type: ignore[misc]
+            _replace(scaled, dead[0])
+            with killed_when(scaled, of_drain) as dead:
+                scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "1", timeout=30 * PATIENCE)
+                wait_until(lambda dead=dead: dead, 6 * STABLE_S, f"the log to say {of_drain}")  # type: ignore[misc]
+                wait_size(scaled, lambda size: size["active"] <= 2 and is_still(size), 6 * STABLE_S, f"two: {of_drain}")
+            _replace(scaled, dead[0])
+    wait_until(lambda: not left_over(scaled, subnet), 20.0, lambda: f"nothing left over: {left_over(scaled, subnet)}")
+
+
+def _replace(lab: Lab, dead: str) -> None:
+    """Start it again once another one leads, as the status says who leads only by what a leader wrote last."""
+    wait_until(lambda: leader(lab) != dead, 15.0, "another leader")
+    lab.machine(dead).start("daemon")
+
+
+PROVIDER = """\
+#!/bin/sh
+# Fails as a file says, for as long as there is one; else there is no room, which is no failure.
+cd "$(dirname "$0")"
+case $2 in held) echo '{"version":1,"held":[]}'; exit ;; esac
+case $(cat fails 2> /dev/null) in
+    crash) echo "the platform is down" >&2; exit 7 ;;
+    hang) sleep 600 ;;
+    auth) echo '{"version":1,"error":{"kind":"auth","message":"the key is not valid"}}'; exit 1 ;;
+    nonsense) echo 'hello' ;;
+esac
+"""
+FAILURES = {
+    "crash": "the platform is down",
+    "hang": "did not end within",
+    "auth": "the key is not valid",
+    "nonsense": "did not answer in JSON",
+}
+
+
+@pytest.mark.long
+def test_a_provider_that_fails_is_told_and_nothing_else_suffers(
+    scaled: Lab, subnet: SubnetPlan, tmp_path: Path
+) -> None:
+    """Of both controllers. Pairs serve on; why no further one comes is in the status and the metrics; once the provider
+    is well, one comes.
+    """
+    wait_size(scaled, is_still, 4 * STABLE_S, "rest")
+    program = tmp_path / "provider"
+    program.write_text(PROVIDER, encoding="utf-8")
+    program.chmod(0o755)
+    controllers = [name for name in scaled.machines if name.startswith("ctl")]
+    section = f'\n[provider]\nname = "command"\n\n[provider.command]\nprogram = ["{program}"]\ntimeout_s = 2.0\n'
+    with long_lived(scaled, subnet):
+        _configure(scaled, controllers, "cp proxypool.toml was.toml; cat >> proxypool.toml", section)
+        try:
+            for failure, words in FAILURES.items():
+                (tmp_path / "fails").write_text(failure, encoding="utf-8")
+                _restart(scaled, controllers)
+                scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "3", timeout=30 * PATIENCE)
+                told = wait_size(scaled, partial(_is_blamed, words), 30.0, f"the status to tell of: {failure}")
+                wait_until(lambda: _is_counted(scaled), 10.0, "a failed call in the metrics")
+                assert told["active"] <= 2, told
+                scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "1", timeout=30 * PATIENCE)
+        finally:
+            _configure(scaled, controllers, "mv was.toml proxypool.toml", "")
+            _restart(scaled, controllers)
+        scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "3", timeout=30 * PATIENCE)
+        wait_size(
+            scaled,
+            lambda size: size["active"] >= 3 and is_still(size),
+            60.0,
+            "three pairs, with a provider that is well",
+        )
+    scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "1", timeout=30 * PATIENCE)
+    wait_size(scaled, lambda size: size["active"] <= 2 and is_still(size), 6 * STABLE_S, "what there was")
+    wait_until(lambda: not left_over(scaled, subnet), 20.0, lambda: f"nothing left over: {left_over(scaled, subnet)}")
+
+
+def _configure(lab: Lab, controllers: list[str], command: str, text: str) -> None:
+    for name in controllers:
+        lab.machine(name).run(["sh", "-ec", f"cd /etc/proxypool; {command}"], input=text)
+
+
+def _restart(lab: Lab, controllers: list[str]) -> None:
+    for name in controllers:
+        lab.fault(Fault.KILL_DAEMON, name)
+    for name in controllers:
+        lab.machine(name).start("daemon")
+    wait_until(lambda: leader(lab), 15.0, "a leader")
+
+
+def _is_blamed(words: str, size: dict[str, Any]) -> bool:
+    """Whether the status says what is wrong, where an operator looks for it."""
+    return words in json.dumps([size["blocked"], size["actions"]])
+
+
+def _is_counted(lab: Lab) -> bool:
+    """Whether the leader's metrics count a call that failed."""
+    found = metrics(lab, leader(lab))
+    return any(
+        value and series.startswith("proxypool_provider_calls_total") and 'result="ok"' not in series
+        for series, value in found.items()
+    )
