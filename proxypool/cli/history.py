@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxypool.cli import watching
+from proxypool.cli.event_texts import local_time
 from proxypool.cli.output import (
     Format,
     OutputOption,
@@ -18,6 +19,7 @@ from proxypool.cli.output import (
     listing,
     render,
     table,
+    terminal_width,
     to_json,
     wants_colour,
 )
@@ -35,12 +37,12 @@ if TYPE_CHECKING:
     class _Table(Protocol):
         """Records as a table."""
 
-        def __call__(self, records: Sequence[Record], *, wide: bool) -> str: ...
+        def __call__(self, records: Sequence[Record], *, wide: bool, width: int | None = None) -> str: ...
 
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
-LimitOption = Annotated[int, typer.Option(metavar="N", help="The newest N.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", metavar="N", help="The newest N.")]
 SinceOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only as old as this: 90s, 15m, 1h, 7d.", show_default=False)
 ]
@@ -49,6 +51,7 @@ MINUTE_S = 60.0
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADER = ("TIME", "PAIR", "KIND", "FROM", "TO", "REASON", "DETECT", "BLACKOUT")
+_IF_THERE_IS_ROOM = ("CARRIED", "EPOCH", "GATE", "ELECTION", "NOTE", "WHO")
 _HEADER_WIDE = (*_HEADER, "GATE", "ELECTION", "CARRIED", "EPOCH", "WHO", "NOTE")
 
 
@@ -118,11 +121,11 @@ def _read(session: PoolSession, what: str | None, limit: int, age_s: float | Non
     since = 0.0 if age_s is None else time.time() - age_s
     names = newest(log.names(), limit, subnet=subnet or None, pair=pair or None, since=since, is_scaling=is_scaling)
     if not names:
-        _require_known(session, subnet, pair)
+        require_known(session, subnet, pair)
     return log.read(names)
 
 
-def _require_known(session: PoolSession, subnet: str, pair: str) -> None:
+def require_known(session: PoolSession, subnet: str, pair: str) -> None:
     """What was removed has a history all the same; what never was is a mistake."""
     from proxypool.adapters.zookeeper import NotFound, PoolStore
 
@@ -139,7 +142,7 @@ def _document(records: Sequence[Record]) -> dict[str, object]:
 
 
 def _text(records: Sequence[Record], output: Format, text: _Table) -> str:
-    return render(_document(records), output, lambda wide: text(records, wide=wide))
+    return render(_document(records), output, lambda wide: text(records, wide=wide, width=terminal_width()))
 
 
 def _line_or_text(records: Sequence[Record], output: Format, text: _Table) -> str:
@@ -147,15 +150,17 @@ def _line_or_text(records: Sequence[Record], output: Format, text: _Table) -> st
     return to_json(_document(records), indent=None) if output is Format.JSON else _text(records, output, text)
 
 
-def record_table(records: Sequence[Record], *, wide: bool) -> str:
-    """Records, one per line; what is not known is a dash."""
-    rows = [(*_row(record, wide=wide), *(_more(record) if wide else ())) for record in records]
-    return table(_HEADER_WIDE if wide else _HEADER, rows)
+def record_table(records: Sequence[Record], *, wide: bool, width: int | None = None) -> str:
+    """Records, one per line; what is not known is a dash. A terminal, `width` columns wide, shows more if it can."""
+    is_more = wide or width is not None
+    rows = [(*_row(record, wide=wide), *(_more(record) if is_more else ())) for record in records]
+    header = _HEADER_WIDE if is_more else _HEADER
+    return table(header, rows, width=None if wide else width, optional=_IF_THERE_IS_ROOM, says_so=False)
 
 
 def _row(record: Record, *, wide: bool) -> Sequence[str]:
     return (
-        _time(record.at, wide=wide),
+        local_time(record.at, wide=wide),
         _subject(record),
         record.kind,
         *_change(record),
@@ -195,23 +200,28 @@ _SCALE_HEADER = ("TIME", "PAIR", "KIND", "PAIRS", "REASON", "SIGNALS", "TOOK", "
 _SCALE_WIDE = (*_SCALE_HEADER, "FROM", "TO", "BY", "WHO", "NOTE")
 
 
-def scale_record_table(records: Sequence[Record], *, wide: bool) -> str:
-    """Changes of size, one per line; what is not known is a dash."""
-    rows = [_scale_row(record, wide=wide) for record in records]
-    return table(_SCALE_WIDE if wide else _SCALE_HEADER, rows)
+def scale_record_table(records: Sequence[Record], *, wide: bool, width: int | None = None) -> str:
+    """Changes of size, one per line; what is not known is a dash. A terminal shows more if it can."""
+    is_more = wide or width is not None
+    rows = [_scale_row(record, wide=wide, is_more=is_more) for record in records]
+    header = _SCALE_WIDE if is_more else _SCALE_HEADER
+    return table(header, rows, width=None if wide else width, optional=_SCALE_IF_THERE_IS_ROOM, says_so=False)
 
 
-def _scale_row(record: Record, *, wide: bool) -> Sequence[str]:
+_SCALE_IF_THERE_IS_ROOM = ("FROM", "TO", "BY", "NOTE", "WHO")
+
+
+def _scale_row(record: Record, *, wide: bool, is_more: bool) -> Sequence[str]:
     numbers = (record.pairs_before, record.pairs_after)
     row = (
-        *(_time(record.at, wide=wide), _subject(record), record.kind),
+        *(local_time(record.at, wide=wide), _subject(record), record.kind),
         " -> ".join("?" if number is None else str(number) for number in numbers) if any(numbers) else "",
         record.reason,
         _signals(record, wide=wide),
         _took(record.took_s),
         record.error or "done",
     )
-    return (*row, record.from_node, record.to_node, record.by, record.who, record.note) if wide else row
+    return (*row, record.from_node, record.to_node, record.by, record.who, record.note) if is_more else row
 
 
 def _took(seconds: float | None) -> str:
@@ -224,11 +234,3 @@ def _signals(record: Record, *, wide: bool) -> str:
     """All of them, or the one that asked for most."""
     loads = sorted(record.signals.items(), key=lambda item: -item[1])
     return ",".join(f"{name} {load:.2f}" for name, load in (loads if wide else loads[:1]))
-
-
-def _time(at: float, *, wide: bool) -> str:
-    """Local time, as in the logs."""
-    there = time.localtime(at)
-    if wide:
-        return f"{time.strftime('%Y-%m-%d %H:%M:%S', there)}.{int(at % 1 * 1000):03d}"
-    return time.strftime("%m-%d %H:%M:%S", there)

@@ -13,6 +13,11 @@ from proxypool.cli.settings import Settings
 
 COMMANDS = (
     ("status", "proxypool.cli.status", "Show how the pool is: pairs, members, gates, HaVips, traffic."),
+    (
+        "topology",
+        "proxypool.cli.topology",
+        "Show the way of a packet as a tree: hosts, tunnel, pairs with their nodes and roles, ENIs.",
+    ),
     ("pool", "proxypool.cli.pool", "Make the pool, show it, or apply a whole description of it."),
     ("subnet", "proxypool.cli.subnet", "Customers' subnets that functions must reach."),
     ("pair", "proxypool.cli.pair", "Pairs of nodes that serve a subnet behind a HaVip."),
@@ -22,12 +27,17 @@ COMMANDS = (
     (
         "explain",
         "proxypool.cli.explain",
-        "Say in words why a subnet has as many pairs as it has, what holds it, and what comes next.",
+        "Say in words why a subnet, pair or node is as it is, and what comes next.",
     ),
     (
         "history",
         "proxypool.cli.history",
         "Show what happened: who became master, when, why, and for how long nobody served.",
+    ),
+    (
+        "events",
+        "proxypool.cli.events",
+        "Show what happens: changes of role and master, scaling, changes of the pool, drains, checks.",
     ),
     ("run", "proxypool.cli.run", "Run a daemon in the foreground."),
     ("config", "proxypool.cli.config", "The configuration file."),

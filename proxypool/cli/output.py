@@ -65,7 +65,12 @@ GAP = 2
 
 
 def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, optional: Sequence[str] = ()
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    width: int | None = None,
+    optional: Sequence[str] = (),
+    says_so: bool = True,
 ) -> str:
     """Aligned columns, two blanks between them, nothing at line ends. Colours do not count as width.
 
@@ -78,7 +83,9 @@ def table(
     text = "\n".join(
         (" " * GAP).join(line[at] + " " * (widths[at] - _width(line[at])) for at in kept).rstrip() for line in lines
     )
-    return f"{text}\n(not shown here: {', '.join(left_out)}; -o wide shows everything)" if left_out else text
+    return (
+        f"{text}\n(not shown here: {', '.join(left_out)}; -o wide shows everything)" if left_out and says_so else text
+    )
 
 
 def _too_many(

@@ -3,7 +3,7 @@
 session    one session: connects for ever, can be resumed after a restart, tells when it is suspended or lost
 mirror     the pool's documents in memory, following ZooKeeper
 presence   our ephemeral nodes and candidates
-history    the log of what happened to the pool
+history    the log of what happened to the pool; following: it and the pool, as they change
 registry   names of machines and tunnel addresses of hosts, each given once
 store      what the command line reads and writes; editing: without races; scaling: sizes, spares, orders of nodes
 layout     paths; tree, parsing: from what was read to a snapshot; reading, writing: many requests at once
@@ -18,6 +18,7 @@ from proxypool.adapters.zookeeper.errors import (
     PoolMissing,
     ZooKeeperUnreachable,
 )
+from proxypool.adapters.zookeeper.following import PoolFollower
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
     Extent,
@@ -42,6 +43,7 @@ __all__ = [
     "NameInUse",
     "NotEligible",
     "NotFound",
+    "PoolFollower",
     "PoolHistory",
     "PoolMirror",
     "PoolMissing",

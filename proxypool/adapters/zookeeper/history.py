@@ -13,7 +13,7 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from proxypool.adapters.zookeeper.errors import PoolMissing
 from proxypool.adapters.zookeeper.layout import HISTORY, record_suffix, switchover_suffix
-from proxypool.adapters.zookeeper.reading import read_children, read_nodes
+from proxypool.adapters.zookeeper.reading import Watch, read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, write_all
 from proxypool.core.documents import decode, encode
@@ -72,9 +72,9 @@ class PoolHistory:
                 changes.append(SetData(paths[at], data))
         write_all(self._session, changes)
 
-    def names(self) -> tuple[str, ...]:
-        """Of all records, oldest first."""
-        (found,) = read_children(self._session, (self._path,))
+    def names(self, watch: Watch | None = None) -> tuple[str, ...]:
+        """Of all records, oldest first. `watch` is called once when another comes or goes."""
+        (found,) = read_children(self._session, (self._path,), watch)
         return found or ()
 
     def read(self, names: Iterable[str]) -> Found:

@@ -170,6 +170,8 @@ class Extent(Enum):
     """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
     STATUS = (("pairs", "hosts", "spares"), ("election", "status"), ("alive", "orders"), ("alive",))
     """Everything: also all that daemons publish. For people."""
+    EVENTS = (("pairs",), ("election", "status"), ("alive", "orders"), ())
+    """The same without what hosts say of themselves: ten thousand of them beat. For who follows what happens."""
 
     def __init__(self, subnet: Parts, pair: Parts, node: Parts, host: Parts) -> None:
         self.subnet, self.pair, self.node, self.host = subnet, pair, node, host
@@ -182,7 +184,7 @@ _CONTROLLER: tuple[Parts, ...] = (("controller", "election"), ("controller", "re
 def roots(extent: Extent) -> tuple[Parts, ...]:
     """Where reading the pool begins."""
     match extent:
-        case Extent.STATUS:
+        case Extent.STATUS | Extent.EVENTS:
             return (*_ROOTS, *_CONTROLLER)
         case Extent.SIZES:
             return (*_ROOTS[:3], *_CONTROLLER)

@@ -65,11 +65,13 @@ class PoolMirror:
         node: str | None = None,
         host: str | None = None,
         extent: Extent = Extent.SERVING,
+        on_read: Callable[[PoolTree], None] | None = None,
     ) -> None:
         """Prepare; nothing is read before `start`. With `node`, only elections that it can stand in are followed, and
         the hosts of subnets that it serves; with `host`, no other host. What `placing` says needs `Extent.PLACING`.
+        `on_read` gets the tree after everything that was read, as `on_change`, and also of what is in no snapshot.
         """
-        self._session, self._on_change = session, on_change
+        self._session, self._on_change, self._on_read = session, on_change, on_read
         self._tree = PoolTree(session.layout, extent, node=node, host=host)
         self._snapshot, self._placing = Snapshot(), Placing()
         self._wake = threading.Condition()
@@ -182,3 +184,5 @@ class PoolMirror:
             self._snapshot, self._placing = snapshot, placing
             self.loaded.set()
             self._on_change(snapshot)
+        if self._on_read is not None:
+            self._on_read(self._tree)

@@ -94,9 +94,11 @@ def read_nodes(session: PoolSession, paths: Iterable[str], watch: Watch | None =
     return [answer if isinstance(answer, Node) else None for answer in answers]
 
 
-def read_children(session: PoolSession, paths: Iterable[str]) -> list[tuple[str, ...] | None]:
+def read_children(
+    session: PoolSession, paths: Iterable[str], watch: Watch | None = None
+) -> list[tuple[str, ...] | None]:
     """Names of the children of many nodes, sorted; None where there is no such node."""
-    answers = read_all(session, [(Facet.CHILDREN, path) for path in paths])
+    answers = read_all(session, [(Facet.CHILDREN, path) for path in paths], watch)
     return [
         tuple(sorted(answer.after(Listing()).names)) if isinstance(answer, RawListing) else None for answer in answers
     ]

@@ -28,6 +28,7 @@ from proxypool.adapters.zookeeper.scaling import ScalingEdits
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.switchover import Elections
 from proxypool.adapters.zookeeper.tree import PoolTree
+from proxypool.adapters.zookeeper.view import view_of
 from proxypool.adapters.zookeeper.writing import Create, Delete, commit, write_all
 from proxypool.core.draining import (
     Risk,
@@ -71,19 +72,7 @@ class PoolStore:
 
     def read_view(self) -> PoolView:
         """Documents, elections, and what daemons publish; see `read_snapshot`."""
-        tree = self._editor.read(Extent.STATUS)
-        return PoolView(
-            pool=self._layout.pool,
-            snapshot=tree.snapshot(),
-            statuses=tree.statuses(),
-            nodes_alive=tree.alive("nodes"),
-            hosts_alive=tree.alive("hosts"),
-            orders=tree.orders(),
-            spares=tree.spares(),
-            actions=tree.actions(),
-            report=tree.report(),
-            controllers=tree.controllers(),
-        )
+        return view_of(self._editor.read(Extent.STATUS))
 
     def read_scaling(self) -> ScalingView:
         """Subnets, pairs, and what the controller says and does; see `read_snapshot`."""
