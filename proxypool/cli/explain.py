@@ -2,24 +2,168 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from proxypool.cli.arguments import SubnetArgument
-from proxypool.cli.explain_texts import explanation
-from proxypool.cli.output import Format, OutputOption, show, single
+from proxypool.cli.explain_node_texts import node_paragraphs
+from proxypool.cli.explain_pair_texts import DAY_S, pair_paragraphs
+from proxypool.cli.explain_texts import explanation, serving
+from proxypool.cli.health_texts import LEVEL_COLOURS, check_lines
+from proxypool.cli.output import Format, OutputOption, paint, show, terminal_width, wants_colour, wrap
 from proxypool.cli.settings import Settings
-from proxypool.cli.sizing import read_scale_status
+from proxypool.core.checks import worst
+from proxypool.core.errors import ProxypoolError
+from proxypool.core.explanation import Explanation, changes_since, checks_about_node, heir_of
+from proxypool.core.history import last_of_each
+from proxypool.core.scaling.orders import stays_on
+from proxypool.core.status import PairReport, PoolStatus, PoolView, SubnetReport, assemble
+
+if TYPE_CHECKING:
+    from proxypool.adapters.zookeeper import PoolSession
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
+WIDTH = 80
+NODES = "nodes/"
+
 
 @app.command()
-def explain(context: typer.Context, subnet: SubnetArgument, output: OutputOption = Format.TABLE) -> None:
-    """Say in words why a subnet has as many pairs as it has, what holds it, and what comes next."""
+def explain(
+    context: typer.Context,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBNET|SUBNET/PAIR|NODE", help="Also as `status` names it: nodes/NODE.", show_default=False
+        ),
+    ],
+    pair: Annotated[
+        str | None, typer.Argument(metavar="[PAIR]", help="SUBNET PAIR is SUBNET/PAIR.", show_default=False)
+    ] = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Say in words why a subnet, pair or node is as it is, and what comes next.
+
+    A subnet: its size, what holds it, what the controller does next. A pair: who is master, by which rule, why the
+    other is not, the last failover, what would happen if the master died. A node: its pairs and roles, orders, room,
+    problems.
+    """
     settings: Settings = context.obj
-    with settings.store() as store:
-        found = read_scale_status(store, subnet)
-    (one,) = found.subnets
-    text = explanation(one, found.controller, found.at)
-    document = {"controller": found.controller, "subnet": one, "text": text.split("\n\n")}
-    show(single("Explanation", document), output, lambda _wide: text)
+    with settings.session() as session:
+        from proxypool.adapters.zookeeper import PoolStore
+
+        view = PoolStore(session).read_view()
+        status = assemble(view, time.time())
+        found = _explain(f"{what}/{pair}" if pair else what, view, status, session)
+    show(found, output, lambda _wide: _text(found))
+
+
+def _explain(what: str, view: PoolView, status: PoolStatus, session: PoolSession) -> Explanation:
+    name, _, rest = what.partition("/")
+    subnet = next((one for one in status.subnets if one.id == name), None)
+    if subnet is not None and not rest:
+        return _of_subnet(subnet, status)
+    if subnet is not None:
+        pair = next((one for one in subnet.pairs if one.id == rest.partition("/")[0]), None)
+        if pair is not None:
+            return _of_pair(subnet, pair, view, status, session)
+    if subnet is None or what.startswith(NODES):
+        node = what.removeprefix(NODES)
+        if any(one.id == node for one in status.nodes):
+            return _of_node(node, view, status)
+    raise _unknown(what, status, subnet)
+
+
+def _unknown(what: str, status: PoolStatus, subnet: SubnetReport | None) -> ProxypoolError:
+    from proxypool.adapters.zookeeper import NotFound
+
+    if subnet is not None:
+        return NotFound("pair", what.partition("/")[2], (one.id for one in subnet.pairs), f"in subnet {subnet.id}")
+    names = [*(one.id for one in status.subnets), *(one.id for one in status.nodes)]
+    names += [f"{one.id}/{pair.id}" for one in status.subnets for pair in one.pairs]
+    if any(host.id == what for host in status.hosts):
+        return NotFound(
+            "subnet, pair or node", what, names, f"(it is a host: see `proxypool host show {what}`)", near=3
+        )
+    return NotFound("subnet, pair or node", what, names, near=3)
+
+
+def _of_subnet(subnet: SubnetReport, status: PoolStatus) -> Explanation:
+    scale = explanation(subnet.scale, status.controller, status.at)
+    return Explanation(
+        about="subnet",
+        subject=subnet.id,
+        at=status.at,
+        level=subnet.level,
+        text=tuple(part for part in (serving(subnet), *scale.split("\n\n")) if part),
+        checks=(*subnet.checks, *(check for pair in subnet.pairs for check in pair.checks)),
+        controller=status.controller,
+        subnet=subnet.scale,
+    )
+
+
+def _of_pair(
+    subnet: SubnetReport, pair: PairReport, view: PoolView, status: PoolStatus, session: PoolSession
+) -> Explanation:
+    from proxypool.adapters.zookeeper import PoolHistory
+
+    log, name = PoolHistory(session), f"{subnet.id}/{pair.id}"
+    names = log.names()
+    newest = last_of_each(names).get(name)
+    records = log.read([newest] if newest else ()).records
+    last = records[0] if records else None
+    heir = heir_of(subnet, pair, pair.master, status.at) if pair.master else None
+    text = pair_paragraphs(
+        subnet,
+        pair,
+        queue=[one.node for one in view.snapshot.elections.get(name, ())],
+        last=last,
+        changes=changes_since(names, subnet.id, pair.id, status.at - DAY_S),
+        heir=heir,
+        now=status.at,
+    )
+    return Explanation(
+        about="pair",
+        subject=name,
+        at=status.at,
+        level=pair.level,
+        text=tuple(text),
+        checks=pair.checks,
+        pair=pair,
+        last_change=last,
+        heirs=(heir,) if heir else (),
+    )
+
+
+def _of_node(name: str, view: PoolView, status: PoolStatus) -> Explanation:
+    node = next(one for one in status.nodes if one.id == name)
+    places = [
+        (subnet, pair)
+        for subnet in status.subnets
+        for pair in subnet.pairs
+        if any(member.node == name for member in pair.members)
+    ]
+    heirs = [heir_of(subnet, pair, name, status.at) for subnet, pair in places if pair.master == name]
+    checks = checks_about_node(status, name)
+    return Explanation(
+        about="node",
+        subject=f"{NODES}{name}",
+        at=status.at,
+        level=worst(check.level for check in checks),
+        text=tuple(node_paragraphs(node, places, stays_on(name, view.snapshot), heirs, status.at)),
+        checks=checks,
+        node=node,
+        heirs=tuple(heirs),
+    )
+
+
+def _text(found: Explanation) -> str:
+    colour, width = wants_colour(), terminal_width()
+    level = paint(found.level.value, LEVEL_COLOURS[found.level], enabled=colour)
+    parts = [f"{found.about} {found.subject.removeprefix(NODES)}: {level}"]
+    # A table has lines of its own.
+    parts += [part if "\n" in part else wrap(part, WIDTH) for part in found.text]
+    if found.checks:
+        parts.append(check_lines(found.checks, colour=colour, width=width))
+    return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""Why a subnet is as large as it is, in words. Pure."""
+"""Why a subnet is as large as it is, in words, and who serves it. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from proxypool.cli.output import duration, table
 from proxypool.cli.scaling_texts import CAUSES, START_HINT, action_sentences, hold_text
+from proxypool.core.model import PairState
 from proxypool.core.scaling.model import Cause, ScalingMode
 from proxypool.core.scaling.overview import ControllerState, Idle, Next, SubnetScale, outlook
+from proxypool.core.status import SubnetReport
 
 WIDTH = 80
 
@@ -24,6 +26,22 @@ def explanation(subnet: SubnetScale, controller: ControllerState, now: float) ->
         _paragraph(_next(subnet, controller, now)),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def serving(subnet: SubnetReport) -> str:
+    """Which pairs serve it, and by whom. `proxypool explain SUBNET/PAIR` says more of each."""
+    told = []
+    for pair in subnet.pairs[:MAX_PAIRS_TOLD]:
+        state = "" if pair.state == PairState.ACTIVE else f", {pair.state}"
+        served = f"served by {pair.master}" if pair.master else "not served by one master"
+        told.append(f"{pair.id} is {pair.level.value}, {served}{state}")
+    more = len(subnet.pairs) - len(told)
+    told += [f"and {more} more"] if more > 0 else []
+    hosts = f"{len(subnet.hosts) or 'no'} host{'' if len(subnet.hosts) == 1 else 's'}"
+    return f"{hosts.capitalize()} use it. Its pairs: {'; '.join(told)}." if told else f"{hosts.capitalize()} use it."
+
+
+MAX_PAIRS_TOLD = 8
 
 
 def _paragraph(sentences: Iterator[str]) -> str:

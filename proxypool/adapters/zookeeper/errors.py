@@ -58,12 +58,12 @@ class NameInUse(PermanentError):
 class NotFound(PermanentError):
     """There is no such subnet, pair, node or host."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
-        """`where` reads like "in subnet s1"; `known` are the names that would do."""
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "", near: int = 1) -> None:
+        """`where` reads like "in subnet s1"; `known` are the names that would do, of which `near` are suggested."""
         names = sorted(known)
-        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=SIMILAR)
-        if near:
-            hint = f"did you mean {near[0]}?"
+        alike = difflib.get_close_matches(name.lower(), names, n=near, cutoff=SIMILAR)
+        if alike:
+            hint = f"did you mean {' or '.join(', '.join(alike).rsplit(', ', 1))}?"
         elif names:
             hint = f"known: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"  # noqa: PLR2004 - one line
         else:

@@ -1,0 +1,144 @@
+"""Why a node is as it is, in words: its pairs and roles, orders, room, problems, what would happen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from proxypool.cli.cordon_texts import cordon_text
+from proxypool.cli.explain_pair_texts import obstacle_text
+from proxypool.cli.output import ago, rate, table
+from proxypool.core.addressing import VRID_RANGE
+from proxypool.core.explanation import Heir, Obstacle, Survival, member_of, obstacle
+from proxypool.core.scaling.orders import Stay
+from proxypool.core.scaling.rooms import PAIRS
+from proxypool.core.status import MemberReport, NodeReport, PairReport, SubnetReport
+
+MAX_NAMES = 8
+
+
+def node_paragraphs(
+    node: NodeReport,
+    places: Sequence[tuple[SubnetReport, PairReport]],
+    stays: Sequence[Stay],
+    heirs: Sequence[Heir],
+    now: float,
+) -> list[str]:
+    """The explanation. `places`: the pairs it is in; `stays`: what of them the controller would move, or not."""
+    parts = (
+        " ".join(_what(node, now)),
+        " ".join(_orders(node, stays, now)),
+        " ".join(_roles(node, places)),
+        _table(node, places, now),
+        " ".join(_room(node, places)),
+        " ".join(_death(node, heirs)),
+    )
+    return [part for part in parts if part]
+
+
+def _what(node: NodeReport, now: float) -> Iterator[str]:
+    if node.is_alive:
+        version = f" {node.version}" if node.version else ""
+        up = f" has run for {ago(node.since, now)}" if node.since else " runs"
+        yield f"Node {node.id} is there: its daemon{version}{up}, underlay address {node.underlay}."
+    else:
+        yield (
+            f"The daemon of node {node.id} ({node.underlay}) is not connected to ZooKeeper: the machine is down, cut off, "
+            "or the daemon does not run. Its keepalived may still serve."
+        )
+    if node.labels:
+        yield f"Labels: {', '.join(f'{key}={value}' for key, value in sorted(node.labels.items()))}."
+    for problem in node.problems:
+        yield f"Problem: {problem}."
+
+
+def _orders(node: NodeReport, stays: Sequence[Stay], now: float) -> Iterator[str]:
+    order = cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
+    if not order:
+        yield "It takes new pairs."
+        return
+    yield f"It is {order}. No new pair is placed on it until `proxypool node uncordon {node.id}`."
+    if node.draining_since is None:
+        return
+    moving = [f"{stay.pair.subnet}/{stay.pair.id}" for stay in stays if not stay.why]
+    yield f"Still to move: {_names(moving)}." if moving else "Nothing is left to move."
+    for stay in stays:
+        if stay.why:
+            yield f"{stay.pair.subnet}/{stay.pair.id} stays, as {stay.why}."
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
+def _roles(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) -> Iterator[str]:
+    if not places:
+        yield "It is in no pair."
+        return
+    roles: dict[str, int] = {}
+    for _, pair in places:
+        member = member_of(pair, node.id)
+        role = (member.role if member else None) or "silent"
+        roles[role] = roles.get(role, 0) + 1
+    told = ", ".join(f"{role} of {number}" for role, number in sorted(roles.items(), key=lambda item: -item[1]))
+    yield f"It is in {len(places)} pair{'' if len(places) == 1 else 's'}: {told}."
+
+
+def _table(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]], now: float) -> str:
+    rows = []
+    for subnet, pair in places:
+        member = member_of(pair, node.id)
+        if member is None:
+            continue
+        found = obstacle(member, now)
+        fault = found not in {None, Obstacle.NOT_BACKUP} and member.role != "master"
+        other = next((one for one in pair.members if one.node != node.id), None)
+        rows.append(
+            (
+                *(f"{subnet.id}/{pair.id}", member.role or "silent", ago(member.since, now)),
+                obstacle_text(found, member, now) if found is not None and fault else "; ".join(member.health) or "ok",
+                f"{other.node} ({other.role or 'silent'})" if other else "",
+            )
+        )
+    return table(("PAIR", "ROLE", "FOR", "HEALTH", "OTHER MEMBER"), rows) if rows else ""
+
+
+def _room(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) -> Iterator[str]:
+    members = [member for _, pair in places if (member := member_of(pair, node.id)) is not None]
+    limit = node.labels.get(PAIRS, "")
+    most = (
+        f"its label allows {limit}"
+        if limit.isdecimal()
+        else "as many are allowed as the controller's configuration says"
+    )
+    yield f"Room: {len(places)} pairs, {most}; {len(places)} of {len(VRID_RANGE)} VRRP ids are taken."
+    taken = (
+        sum(member.rx_bytes_per_s or 0.0 for member in members),
+        sum(member.tx_bytes_per_s or 0.0 for member in members),
+    )
+    if any(taken):
+        yield f"It carries {rate(taken[0])} from hosts and {rate(taken[1])} to them."
+    fullest = max(((_fullness(member), at) for at, member in enumerate(members)), default=(0.0, 0))
+    if fullest[0] > 0:
+        subnet, pair = places[fullest[1]]
+        yield f"Its fullest connection table is that of {subnet.id}/{pair.id}: {fullest[0]:.0%}."
+
+
+def _fullness(member: MemberReport) -> float:
+    return (member.conntrack or 0) / member.conntrack_limit if member.conntrack_limit else 0.0
+
+
+def _death(node: NodeReport, heirs: Sequence[Heir]) -> Iterator[str]:
+    if not node.master_of:
+        yield "If it died now, no traffic would be touched: it is nobody's master."
+        return
+    good = [heir for heir in heirs if heir.obstacle is None]
+    bad = [heir for heir in heirs if heir.obstacle is not None]
+    if good:
+        lost = [heir.pair for heir in good if heir.connections is not Survival.KEPT]
+        yield f"If it died now, other members would take over {_names([f'{one.pair} ({one.node})' for one in good])}."
+        if lost:
+            yield f"Established connections of {_names(lost)} would break."
+    if bad:
+        start = "But nobody" if good else "If it died now, nobody"
+        yield f"{start} can be relied on to take over {_names([heir.pair for heir in bad])}: see `proxypool explain PAIR`."
