@@ -42,8 +42,8 @@ def _what(node: NodeReport, now: float) -> Iterator[str]:
         yield f"Node {node.id} is there: its daemon{version}{up}, underlay address {node.underlay}."
     else:
         yield (
-            f"The daemon of node {node.id} ({node.underlay}) is not connected to ZooKeeper: the machine is down, cut off, "
-            "or the daemon does not run. Its keepalived may still serve."
+            f"The daemon of node {node.id} ({node.underlay}) is not connected to ZooKeeper: the machine is down, cut "
+            "off, or the daemon does not run. Its keepalived may still serve."
         )
     if node.labels:
         yield f"Labels: {', '.join(f'{key}={value}' for key, value in sorted(node.labels.items()))}."
@@ -107,11 +107,9 @@ def _room(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) -
     members = [member for _, pair in places if (member := member_of(pair, node.id)) is not None]
     limit = node.labels.get(PAIRS, "")
     most = (
-        f"its label allows {limit}"
-        if limit.isdecimal()
-        else "as many are allowed as the controller's configuration says"
+        f"its label `{PAIRS}` allows {limit}" if limit.isdecimal() else "the controller's configuration says how many"
     )
-    yield f"Room: {len(places)} pairs, {most}; {len(places)} of {len(VRID_RANGE)} VRRP ids are taken."
+    yield f"Room: it has {len(places)} pairs, {most}; {len(places)} of {len(VRID_RANGE)} VRRP ids are taken."
     taken = (
         sum(member.rx_bytes_per_s or 0.0 for member in members),
         sum(member.tx_bytes_per_s or 0.0 for member in members),
@@ -141,4 +139,5 @@ def _death(node: NodeReport, heirs: Sequence[Heir]) -> Iterator[str]:
             yield f"Established connections of {_names(lost)} would break."
     if bad:
         start = "But nobody" if good else "If it died now, nobody"
-        yield f"{start} can be relied on to take over {_names([heir.pair for heir in bad])}: see `proxypool explain PAIR`."
+        pairs = _names([heir.pair for heir in bad])
+        yield f"{start} can be relied on to take over {pairs}: see `proxypool explain {bad[0].pair}`."

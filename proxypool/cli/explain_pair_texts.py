@@ -29,7 +29,7 @@ def pair_paragraphs(
         _what(subnet, pair, now),
         _master(pair, queue, now),
         _others(pair, queue, now),
-        _last(pair, last, changes, now),
+        _last(last, changes, now),
         heir_sentences(heir, pair),
     )
     return [text for part in parts if (text := " ".join(part))]
@@ -40,7 +40,8 @@ def _what(subnet: SubnetReport, pair: PairReport, now: float) -> Iterator[str]:
     yield f"Pair {subnet.id}/{pair.id} carries traffic to {cidrs} (tenant {subnet.tenant}) behind HaVip {pair.havip}."
     if pair.state == PairState.DRAINING:
         left = "an unknown number of" if pair.connections_left is None else pair.connections_left
-        yield f"It has been draining for {ago(pair.draining_since, now)}: {left} connections are left, no new ones come."
+        since = ago(pair.draining_since, now)
+        yield f"It has been draining for {since}: {left} connections are left, no new ones come."
     elif pair.state == PairState.PREPARING:
         yield "It is being prepared: no host uses it yet."
     if pair.paused_since is not None:
@@ -56,12 +57,12 @@ def _master(pair: PairReport, queue: Sequence[str], now: float) -> Iterator[str]
         yield f"Nobody is master: traffic to {pair.havip} is not served."
     elif len(masters) > 1:
         yield (
-            f"{' and '.join(member.node for member in masters)} both say that they are master. Either one has just taken "
-            "over and the other's last word is still there, or they do not hear each other's VRRP on the underlay; the "
-            "one that is not elected yields after the session timeout."
+            f"{' and '.join(member.node for member in masters)} both say that they are master. Either one has just "
+            "taken over and the other's last word is still there, or they do not hear each other's VRRP on the "
+            "underlay; the one that is not elected yields after the session timeout."
         )
     else:
-        yield from _one_master(pair, masters[0], now)
+        yield from _one_master(masters[0], now)
     elected = queue[0] if queue else None
     if not masters and elected:
         yield f"ZooKeeper elected {elected}, which does not serve."
@@ -82,7 +83,7 @@ _RULES: Mapping[str, str] = {
 }
 
 
-def _one_master(pair: PairReport, master: MemberReport, now: float) -> Iterator[str]:
+def _one_master(master: MemberReport, now: float) -> Iterator[str]:
     since = f", since {local_time(master.since, wide=False)} ({ago(master.since, now)} ago)" if master.since else ""
     because = REASONS.get(master.change_reason or "")
     yield f"{master.node} is master{since}{f', because {because}' if because else ''}."
@@ -146,7 +147,7 @@ def obstacle_text(found: Obstacle, member: MemberReport, now: float) -> str:
             return f"its role is {member.role}"
 
 
-def _last(pair: PairReport, last: Record | None, changes: int, now: float) -> Iterator[str]:
+def _last(last: Record | None, changes: int, now: float) -> Iterator[str]:
     if last is None:
         yield "The history has no change of its master."
         return
