@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from proxypool.cli.explain_node_texts import node_paragraphs
 from proxypool.cli.explain_pair_texts import DAY_S, pair_paragraphs
@@ -14,7 +15,7 @@ from proxypool.cli.health_texts import LEVEL_COLOURS, check_lines
 from proxypool.cli.output import Format, OutputOption, paint, show, terminal_width, wants_colour, wrap
 from proxypool.cli.settings import Settings
 from proxypool.core.checks import worst
-from proxypool.core.errors import ProxypoolError
+from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.explanation import Explanation, changes_since, checks_about_node, heir_of
 from proxypool.core.history import last_of_each
 from proxypool.core.scaling.orders import stays_on
@@ -83,9 +84,7 @@ def _unknown(what: str, status: PoolStatus, subnet: SubnetReport | None) -> Prox
     names = [*(one.id for one in status.subnets), *(one.id for one in status.nodes)]
     names += [f"{one.id}/{pair.id}" for one in status.subnets for pair in one.pairs]
     if any(host.id == what for host in status.hosts):
-        return NotFound(
-            "subnet, pair or node", what, names, f"(it is a host: see `proxypool host show {what}`)", near=3
-        )
+        return PermanentError(f"{what} is a function host: see `proxypool host show {what}`")
     return NotFound("subnet, pair or node", what, names, near=3)
 
 
@@ -165,5 +164,8 @@ def _text(found: Explanation) -> str:
     # A table has lines of its own.
     parts += [part if "\n" in part else wrap(part, WIDTH) for part in found.text]
     if found.checks:
-        parts.append(check_lines(found.checks, colour=colour, width=width))
+        # "next: explain" is what was just done.
+        here = f"proxypool explain {found.subject}"
+        checks = [replace(check, command="") if check.command == here else check for check in found.checks]
+        parts.append(check_lines(checks, colour=colour, width=width))
     return "\n\n".join(parts)

@@ -54,7 +54,7 @@ def _what(node: NodeReport, now: float) -> Iterator[str]:
 def _orders(node: NodeReport, stays: Sequence[Stay], now: float) -> Iterator[str]:
     order = cordon_text(node.cordoned_since, node.draining_since, node.ordered_by, node.order_reason, now)
     if not order:
-        yield "It takes new pairs."
+        yield "It takes new pairs." if node.is_alive else "It gets no new pair while it is not there."
         return
     yield f"It is {order}. No new pair is placed on it until `proxypool node uncordon {node.id}`."
     if node.draining_since is None:
@@ -78,10 +78,14 @@ def _roles(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) 
     roles: dict[str, int] = {}
     for _, pair in places:
         member = member_of(pair, node.id)
-        role = (member.role if member else None) or "silent"
+        role = f"{member.role} in" if member is not None and member.role else "silent about"
         roles[role] = roles.get(role, 0) + 1
-    told = ", ".join(f"{role} of {number}" for role, number in sorted(roles.items(), key=lambda item: -item[1]))
-    yield f"It is in {len(places)} pair{'' if len(places) == 1 else 's'}: {told}."
+    told = ", ".join(f"{role} {number}" for role, number in sorted(roles.items(), key=lambda item: -item[1]))
+    yield f"It is in {_pairs(len(places))}: {told}."
+
+
+def _pairs(number: int) -> str:
+    return f"{number or 'no'} pair{'' if number == 1 else 's'}"
 
 
 def _table(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]], now: float) -> str:
@@ -106,10 +110,8 @@ def _table(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]], 
 def _room(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) -> Iterator[str]:
     members = [member for _, pair in places if (member := member_of(pair, node.id)) is not None]
     limit = node.labels.get(PAIRS, "")
-    most = (
-        f"its label `{PAIRS}` allows {limit}" if limit.isdecimal() else "the controller's configuration says how many"
-    )
-    yield f"Room: it has {len(places)} pairs, {most}; {len(places)} of {len(VRID_RANGE)} VRRP ids are taken."
+    most = f"its label {PAIRS} allows {limit}" if limit.isdecimal() else "the controller knows how many it may have"
+    yield f"Room: it has {_pairs(len(places))}, {most}; {len(places)} of {len(VRID_RANGE)} VRRP ids are taken."
     taken = (
         sum(member.rx_bytes_per_s or 0.0 for member in members),
         sum(member.tx_bytes_per_s or 0.0 for member in members),
@@ -119,7 +121,11 @@ def _room(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) -
     fullest = max(((_fullness(member), at) for at, member in enumerate(members)), default=(0.0, 0))
     if fullest[0] > 0:
         subnet, pair = places[fullest[1]]
-        yield f"Its fullest connection table is that of {subnet.id}/{pair.id}: {fullest[0]:.0%}."
+        member = members[fullest[1]]
+        yield (
+            f"Its fullest connection table, that of {subnet.id}/{pair.id}, has {member.conntrack} of "
+            f"{member.conntrack_limit} entries."
+        )
 
 
 def _fullness(member: MemberReport) -> float:
@@ -127,6 +133,8 @@ def _fullness(member: MemberReport) -> float:
 
 
 def _death(node: NodeReport, heirs: Sequence[Heir]) -> Iterator[str]:
+    if not node.is_alive and not node.master_of:
+        return
     if not node.master_of:
         yield "If it died now, no traffic would be touched: it is nobody's master."
         return

@@ -183,7 +183,7 @@ def heir_sentences(heir: Heir | None, pair: PairReport) -> Iterator[str]:
         how = (
             "when ZooKeeper has ended the session of the dead one, some seconds later"
             if pair.mode == FailoverMode.STRICT
-            else "as soon as VRRP misses the dead one, usually within a tenth of a second"
+            else "as soon as VRRP misses the dead one: after some 50 ms, unless detection is configured otherwise"
         )
         yield f"If {heir.dead} died now, {heir.node} would take over {how}. {_SURVIVAL[heir.connections]}"
         return

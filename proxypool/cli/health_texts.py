@@ -10,19 +10,20 @@ from proxypool.core.status import Check, Level, PoolStatus, all_checks
 LEVEL_COLOURS = {Level.OK: Colour.GOOD, Level.DEGRADED: Colour.WARN, Level.CRITICAL: Colour.BAD}
 
 
-def health_line(status: PoolStatus, *, colour: bool) -> str:
+def health_line(status: PoolStatus, *, colour: bool, width: int | None = None) -> str:
     """One line: how it is, the codes of what is wrong, how much of everything there is. Below, what to run next."""
     pairs = sum(len(subnet.pairs) for subnet in status.subnets)
     nodes = f"{sum(node.is_alive for node in status.nodes)}/{len(status.nodes)}"
     hosts = f"{sum(host.is_alive for host in status.hosts)}/{len(status.hosts)}"
-    level = paint(status.level.value, LEVEL_COLOURS[status.level], enabled=colour)
     checks = by_urgency(all_checks(status))
     codes = list(dict.fromkeys(check.code for check in checks))
     shown = f" ({', '.join(codes)})" if codes else ""
     line = (
-        f"pool {status.pool}: {level}{shown} - {_count(len(status.subnets), 'subnet')}, {_count(pairs, 'pair')}, "
-        f"{nodes} nodes, {hosts} hosts, tunnel {status.tunnel or 'not set'}"
+        f"pool {status.pool}: {status.level.value}{shown} - {_count(len(status.subnets), 'subnet')}, "
+        f"{_count(pairs, 'pair')}, {nodes} nodes, {hosts} hosts, tunnel {status.tunnel or 'not set'}"
     )
+    head, _, rest = wrap(line, width, _INDENT).partition(f": {status.level.value}")
+    line = f"{head}: {paint(status.level.value, LEVEL_COLOURS[status.level], enabled=colour)}{rest}"
     return f"{line}\n{next_line(checks[0])}" if checks else line
 
 

@@ -104,12 +104,21 @@ def _too_many(
 
 
 def wrap(text: str, width: int | None, indent: str = "") -> str:
-    """The text in lines of at most `width` columns, all but the first indented; None: one line."""
+    """The text in lines of at most `width` columns, all but the first indented; None: one line.
+
+    A command in backquotes stays in one line, so that it can be copied.
+    """
     if width is None:
         return text
-    return textwrap.fill(
-        text, max(width, MIN_WRAP), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), text)
+    lines = textwrap.fill(
+        held, max(width, MIN_WRAP), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return lines.replace(_HELD, " ")
+
+
+_COMMAND = re.compile("`[^`]*`")
+_HELD = "\x00"
 
 
 MIN_WRAP = 40

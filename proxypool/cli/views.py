@@ -26,7 +26,7 @@ _ROLE_COLOURS = {"master": Colour.GOOD, "fault": Colour.BAD, "init": Colour.WARN
 def status_text(status: PoolStatus, *, wide: bool, colour: bool, width: int | None = None) -> str:
     """The whole status. `width`: of the terminal; None: nothing is fitted to any."""
     parts = (
-        health_line(status, colour=colour),
+        health_line(status, colour=colour, width=width),
         check_lines(by_urgency(all_checks(status)), colour=colour, width=width),
         "\n".join(part for part in (drain_lines(status), scale_lines(status)) if part),
         member_table(status, wide=wide, colour=colour, width=width),

@@ -154,6 +154,8 @@ def _difference(old: Struct, new: Struct, but: frozenset[str]) -> str:
 
 def _plain(value: object) -> str:
     plain = to_builtins(value)
+    if isinstance(value, Struct):
+        return ", ".join(f"{name} {item}" for name, item in plain.items() if item is not None)
     return "none" if plain is None or plain == "" else str(plain)
 
 
