@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -63,20 +63,32 @@ def show_pool(context: typer.Context, output: OutputOption = Format.TABLE) -> No
     settings: Settings = context.obj
     with settings.store() as store:
         snapshot = store.read_snapshot()
+    from proxypool.core.kinds import PoolSummary
+
     spec = snapshot.spec
-    document: dict[str, Any] = {
-        **(single("Pool", spec) if spec else {"apiVersion": "proxypool/v1", "kind": "Pool"}),
-        "pool": settings.load().pool,
-        "subnets": len(snapshot.subnets),
-        "managed": sum(subnet.scaling is not None for subnet in snapshot.subnets.values()),
-        "pairs": len(list(snapshot.all_pairs())),
-        "nodes": len(snapshot.nodes),
-        "hosts": len(snapshot.hosts),
-    }
-    names = ("pool", "tunnel", "tunnel_range", "vxlan_port", "subnets", "managed", "pairs", "nodes", "hosts")
-    show(
-        document, output, lambda _wide: fields((name.replace("_", " "), str(document.get(name, ""))) for name in names)
+    summary = PoolSummary(
+        pool=settings.load().pool,
+        tunnel=spec.tunnel.value if spec else None,
+        tunnel_range=spec.tunnel_range if spec else None,
+        vxlan_port=spec.vxlan_port if spec else None,
+        subnets=len(snapshot.subnets),
+        managed=sum(subnet.scaling is not None for subnet in snapshot.subnets.values()),
+        pairs=len(list(snapshot.all_pairs())),
+        nodes=len(snapshot.nodes),
+        hosts=len(snapshot.hosts),
     )
+    show(
+        single("Pool", summary),
+        output,
+        lambda _wide: fields((name.replace("_", " "), _shown(getattr(summary, name))) for name in _SHOWN),
+    )
+
+
+_SHOWN = ("pool", "tunnel", "tunnel_range", "vxlan_port", "subnets", "managed", "pairs", "nodes", "hosts")
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 @app.command()

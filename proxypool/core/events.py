@@ -56,6 +56,9 @@ class Event(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersio
     at: float
     """Seconds since the epoch: when it happened, if anybody said so, else when it was seen."""
     type: str
+    """failover, switchover, start, scale-out, scale-in, replace: as the history has it. role, elected, daemon, scaling,
+    spec, drain, pause, check: as docs/watching.md says.
+    """
     subject: str
     """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>`, `hosts/<host>`, `controller`, `pool`."""
     message: str
