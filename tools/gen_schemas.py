@@ -62,11 +62,12 @@ def schema(kind: Kind, texts: dict[str, dict[str, str]]) -> dict[str, Any]:
         _complete(definition, texts.get(each, {}))
     head = {"apiVersion": {"const": API_VERSION}, "kind": {"const": kind.name}}
     if kind.form is Form.LIST:
-        body = {"properties": {"items": {"type": "array", "items": content}}, "required": ["items"]}
+        body: dict[str, Any] = {"properties": {"items": {"type": "array", "items": content}}, "required": ["items"]}
         about = f"A list of {name}."
     else:
         body = definitions.pop(name)
         about = str(body.get("description", ""))
+    properties: dict[str, Any] = body["properties"]
     required = [*head, *(field for field in body["required"] if field not in head)]
     return {
         "$schema": DRAFT,
@@ -74,7 +75,7 @@ def schema(kind: Kind, texts: dict[str, dict[str, str]]) -> dict[str, Any]:
         "title": kind.name,
         "description": about,
         "type": "object",
-        "properties": {**body["properties"], **head},
+        "properties": {**properties, **head},
         "required": required,
         "$defs": definitions,
     }
