@@ -16,12 +16,13 @@ from proxypool.cli.output import Format, OutputOption, to_json, to_yaml, wants_c
 from proxypool.cli.settings import Settings
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.event_changes import events_between, moment
+from proxypool.core.event_changes import Moment, events_between, moment
 from proxypool.core.events import Event, event_of, last, standing
 from proxypool.core.history import name_of, newest
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolFollower, PoolSession
+    from proxypool.core.status import PoolView
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -56,19 +57,20 @@ def events(
     subnet, _, pair = (what or "").partition("/")
     teller = _Teller(subnet, pair, output)
     with settings.session() as session:
-        from proxypool.adapters.zookeeper import PoolFollower
+        from proxypool.adapters.zookeeper import PoolFollower, PoolStore
 
         follower = PoolFollower(session)
         if follow:
             follower.start()
         try:
-            past = _past(session, teller)
+            view = PoolStore(session).read_view()
+            past = _past(session, view, teller)
             if not past:
                 require_known(session, subnet, pair)
             since_at = 0.0 if age_s is None else time.time() - age_s
             teller.tell(last((one for one in past if one.at >= since_at), limit))
             if follow:
-                _follow(follower, teller)
+                _follow(follower, moment(view, time.time()), teller)
         finally:
             follower.stop()
 
@@ -102,19 +104,20 @@ class _Teller:
                 return event_line(event, wide=self._output is Format.WIDE, colour=wants_colour())
 
 
-def _past(session: PoolSession, teller: _Teller) -> list[Event]:
+def _past(session: PoolSession, view: PoolView, teller: _Teller) -> list[Event]:
     """What is known of the past."""
-    from proxypool.adapters.zookeeper import PoolHistory, PoolStore
+    from proxypool.adapters.zookeeper import PoolHistory
 
     log = PoolHistory(session)
     names = newest(log.names(), limit=10_000, subnet=teller.subnet or None, pair=teller.pair or None)
     found = [event_of(record) for record in log.read(names).records]
-    return [event for event in (*found, *standing(PoolStore(session).read_view())) if teller.concerns(event)]
+    return [event for event in (*found, *standing(view)) if teller.concerns(event)]
 
 
-def _follow(follower: PoolFollower, teller: _Teller) -> None:
+def _follow(follower: PoolFollower, before: Moment, teller: _Teller) -> None:
+    """Tell what happens from a first look on."""
     gc.enable()
-    before, was_connected = None, True
+    was_connected = True
     while True:
         follower.wait(LOOK_EVERY_S)
         time.sleep(SETTLE_S)
@@ -126,10 +129,11 @@ def _follow(follower: PoolFollower, teller: _Teller) -> None:
         try:
             found = [event_of(record) for record in follower.new_records()]
         except TransientError:
+            # Told by the next look.
             found = []
         view = follower.view()
         if view is not None:
             after = moment(view, time.time())
-            found += events_between(before, after) if before is not None else []
+            found += events_between(before, after)
             before = after
         teller.tell(sorted(found, key=lambda event: event.at))

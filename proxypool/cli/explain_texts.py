@@ -37,8 +37,8 @@ def serving(subnet: SubnetReport) -> str:
         told.append(f"{pair.id} is {pair.level.value}, {served}{state}")
     more = len(subnet.pairs) - len(told)
     told += [f"and {more} more"] if more > 0 else []
-    hosts = f"{len(subnet.hosts) or 'no'} host{'' if len(subnet.hosts) == 1 else 's'}"
-    return f"{hosts.capitalize()} use it. Its pairs: {'; '.join(told)}." if told else f"{hosts.capitalize()} use it."
+    hosts = "1 host uses it." if len(subnet.hosts) == 1 else f"{len(subnet.hosts) or 'No'} hosts use it."
+    return f"{hosts} Its pairs: {'; '.join(told)}." if told else hosts
 
 
 MAX_PAIRS_TOLD = 8
