@@ -6,10 +6,10 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,9 +35,7 @@ def failover(at: float, pair: str = "p1") -> Record:
 
 def test_the_topology_of_a_pool(cli: Cli, living: tuple[PoolClient, PoolClient]) -> None:
     lines = cli.ok("topology", "s1").splitlines()
-    assert [re.sub(r"[^a-z0-9].*", "", line.lstrip(" │├└─")) for line in lines] == [
-        *("pool", "subnet", "1", "host1", "tunnel", "pair", "master", "eni", "backup", "eni"),
-    ] or [line.lstrip(" │├└─").split()[0] for line in lines] == [
+    assert [line.lstrip(" │├└─").split()[0] for line in lines] == [
         *("pool", "subnet", "1", "host1", "tunnel", "pair", "master", "ENI", "backup", "ENI"),
     ]
     assert "did you mean s1?" in cli("topology", "s2").err
@@ -103,13 +101,13 @@ def test_waiting_ends_when_all_is_well(cli: Cli, living: tuple[PoolClient, PoolC
     """What is wrong meanwhile goes to standard error, so that a script's output stays clean."""
     publish(living[1], "node-b", role="fault", health=("the ENI is gone",))
     wait_until(lambda: "PP006" in cli.ok("status"), "unfit")
-    recovery = threading.Timer(1.0, lambda: publish(living[1], "node-b", role="backup"))
-    recovery.start()
-    done = cli("status", "s1", "--wait", "--timeout", "20", "-o", "json")
-    recovery.join()
-    assert done.code == 0, done
-    assert json.loads(done.out)["level"] == "ok"
-    assert re.search(r"waiting, \d+ s left: degraded: PP003 no-backup s1/p1, and 1 more", done.err)
+    process = cli.start("status", "s1", "--wait", "--timeout", "60", "-o", "json")
+    assert process.stderr is not None
+    waiting = process.stderr.readline()
+    assert re.search(r"waiting, \d+ s left: degraded: PP003 no-backup s1/p1, and 1 more", waiting)
+    publish(living[1], "node-b", role="backup")
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(out)["level"]) == (0, "ok")
 
 
 def test_waiting_in_vain_ends_with_5(cli: Cli, living: tuple[PoolClient, PoolClient]) -> None:
@@ -204,12 +202,9 @@ def test_events_are_told_as_they_happen(cli: Cli, operator: PoolClient, living: 
     PoolHistory(operator.session).write([failover(1000.0)])
     with following(cli, "-o", "json") as process:
         read_until(process, {("daemon", "nodes/node-b")})
-        # From here on it follows, or is about to; what is written once may come before that.
-        while True:
-            cli.ok("pair", "set", "s1", "p1", "--weight", str(1 + int(time.time()) % 16))
-            if process.poll() is not None or _has_line(process, 1.5):
-                break
-        read_until(process, {("spec", "s1/p1")})
+        # What happens from the last word of the past on is told, even before it follows.
+        cli.ok("subnet", "add", "s9", "--cidr", "10.9.0.0/24")
+        read_until(process, {("spec", "s9"), ("check", "s9")})
         living[0].end(close_session=True)
         publish(living[1], "node-b", role="master")
         PoolHistory(operator.session).write([failover(time.time())])
@@ -229,8 +224,6 @@ def test_events_are_told_as_they_happen(cli: Cli, operator: PoolClient, living: 
 
 
 def _has_line(process: subprocess.Popen[str], within_s: float) -> bool:
-    import select
-
     assert process.stdout is not None
     return bool(select.select([process.stdout], [], [], within_s)[0])
 
@@ -255,16 +248,9 @@ def test_following_outlasts_a_restart_of_zookeeper(own_server: ZooKeeperServer, 
 
 
 def _grew(cli: Cli, process: subprocess.Popen[str]) -> bool:
-    """Whether a change of the pool was told."""
-    cli.ok(
-        "subnet",
-        "add",
-        f"t{time.monotonic_ns()}",
-        "--cidr",
-        f"10.{time.monotonic_ns() % 200 + 20}.0.0/24",
-        "--tenant",
-        f"t{time.monotonic_ns()}",
-    )
+    """Whether a change of the pool was told: another subnet, of another customer."""
+    name = f"t{time.monotonic_ns()}"
+    cli.ok("subnet", "add", name, "--cidr", "10.1.0.0/24", "--tenant", name)
     return _has_line(process, 0.5)
 
 
@@ -315,9 +301,9 @@ def test_a_follower_sees_every_change_of_a_status(operator: PoolClient, living: 
             return [event.message for event in found if event.type == "role"]
 
         wait_until(lambda: roles() == ["backup -> fault: x"], "told")
-        assert follower.new_records() == ()
+        assert list(follower.new_records()) == []
         PoolHistory(operator.session).write([failover(5.0)])
         wait_until(lambda: [one.at for one in follower.new_records()] == [5.0], "the record came")
-        assert follower.new_records() == ()
+        assert list(follower.new_records()) == []
     finally:
         follower.stop()
