@@ -1,5 +1,5 @@
 """`python -m proxypool`: the command line, without an installed script."""
 
-from proxypool.cli.main import main
+from proxypool.cli.start import main
 
 main()

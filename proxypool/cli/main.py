@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from proxypool.cli.exits import ExitCode, reported
+from proxypool.cli.exits import reported
 from proxypool.cli.lazy import LazyGroup
 from proxypool.cli.settings import Settings
 
@@ -108,10 +108,5 @@ def options(
 
 
 def main() -> None:
-    """The installed command."""
-    # A short command keeps nearly all that it makes until its end; looking for garbage is a sixth of its time.
-    gc.disable()
-    try:
-        app(prog_name="proxypool")
-    except KeyboardInterrupt:
-        raise SystemExit(ExitCode.INTERRUPTED) from None
+    """The whole command, once `start` has got this far."""
+    app(prog_name="proxypool")

@@ -12,8 +12,7 @@ from msgspec import Struct
 
 from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
 from proxypool.core.next_steps import next_step
-from proxypool.core.role import Role
-from proxypool.core.sync_supervision import SyncState
+from proxypool.core.states import Role, SyncState
 
 STALE_AFTER_S = 15.0
 """A member publishes every few seconds; older than this, what it says may no longer be so."""

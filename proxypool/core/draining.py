@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from proxypool.core.errors import PermanentError
 from proxypool.core.model import MemberStatus, PairSpec, PairState, Snapshot
-from proxypool.core.role import Role
+from proxypool.core.states import Role
 
 FRESH_S = 10.0
 """A master whose pair drains publishes every second. Older than this, its number says nothing."""

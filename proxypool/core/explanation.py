@@ -13,8 +13,8 @@ from msgspec import Struct
 from proxypool.core.checks import Check, Level
 from proxypool.core.history import Record, parse_name
 from proxypool.core.model import PairState
-from proxypool.core.role import Role
 from proxypool.core.scaling.overview import ControllerState, SubnetScale
+from proxypool.core.states import Role, SyncState
 from proxypool.core.status import (
     API_VERSION,
     MemberReport,
@@ -24,7 +24,6 @@ from proxypool.core.status import (
     SubnetReport,
     all_checks,
 )
-from proxypool.core.sync_supervision import SyncState
 
 
 class Obstacle(StrEnum):

@@ -13,7 +13,7 @@ from enum import StrEnum
 from msgspec import field
 
 from proxypool.core.model import Document
-from proxypool.core.role import PRIORITY_UNFIT
+from proxypool.core.states import PRIORITY_UNFIT
 
 KEPT = 1000
 """So many records are kept, the newest."""

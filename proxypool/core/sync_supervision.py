@@ -18,6 +18,10 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from proxypool.core.state_sync import SyncConfig, SyncCounts
+from proxypool.core.states import SyncState
+
+__all__ = ["SyncState"]
+"""A word of `states` that belongs to the supervision, for its users."""
 
 LOOK_S = 10.0
 QUICK_LOOK_S = 2.0
@@ -59,17 +63,6 @@ class End(StrEnum):
     """It did not start."""
     CHANGED = "changed"
     """Its configuration or its namespace did."""
-
-
-class SyncState(StrEnum):
-    """Whether the members tell each other their connections; what a status says."""
-
-    STARTING = "starting"
-    OK = "ok"
-    UNHEARD = "unheard"
-    """It runs, and nothing comes from the other member's."""
-    HUNG = "hung"
-    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,17 @@ def test_errors_become_exit_codes(
     found, out, err = run("config", "check", "x")
     assert (found, out) == (code, "")
     assert err == ("" if code == 130 else "error: x\n")
+
+
+def test_ctrl_c_is_quiet_from_the_first_moment_on() -> None:
+    """Also while modules are still being imported."""
+    code = (
+        "import sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'proxypool.cli.settings': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from proxypool.cli.start import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, "", "")

@@ -24,7 +24,7 @@ from proxypool.adapters.zookeeper.reading import Node, read_children, read_nodes
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.writing import Check, Create, Delete, write_all
 from proxypool.core.errors import ProxypoolError, TransientError
-from proxypool.core.role import Coordinator
+from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
 

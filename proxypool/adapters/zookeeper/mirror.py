@@ -22,8 +22,8 @@ from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.core.errors import ProxypoolError, TransientError
 from proxypool.core.model import Snapshot
-from proxypool.core.role import Coordinator
 from proxypool.core.scaling.documents import Placing
+from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from proxypool.adapters.zookeeper.ephemerals import put_nodes
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.writing import are_there
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.role import Coordinator
+from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
 

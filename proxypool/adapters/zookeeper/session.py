@@ -25,7 +25,7 @@ from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.adapters.zookeeper.layout import Layout
 from proxypool.core.config import ZooKeeperConfig, parse_endpoint
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.role import Coordinator
+from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
 kazoo_log = logging.getLogger("proxypool.kazoo")

@@ -27,7 +27,7 @@ from proxypool.core.errors import PermanentError
 from proxypool.core.history import Intent
 from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, Snapshot
 from proxypool.core.pausing import require_not_paused
-from proxypool.core.role import Role
+from proxypool.core.states import Role
 
 POLL_S = 0.01
 POKE = "poke"

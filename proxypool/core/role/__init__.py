@@ -60,7 +60,6 @@ from proxypool.core.role.state import (
     PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
-    PRIORITY_UNFIT,
     SILENT_S,
     MemberState,
     Timers,
@@ -72,7 +71,6 @@ from proxypool.core.role.table import (
 from proxypool.core.role.words import (
     Caution,
     ClaimAllowed,
-    Coordinator,
     CoordinatorChanged,
     Effect,
     Elected,
@@ -84,7 +82,6 @@ from proxypool.core.role.words import (
     LeaseSeen,
     OrdersSeen,
     PrioritySeen,
-    Role,
     RoleChanged,
     SetContending,
     SetGate,
@@ -94,6 +91,7 @@ from proxypool.core.role.words import (
     Vrrp,
     VrrpChanged,
 )
+from proxypool.core.states import PRIORITY_UNFIT, Coordinator, Role
 
 __all__ = [
     "MESSAGE_S",

@@ -10,10 +10,10 @@ from proxypool.core.role.state import (
     PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
-    PRIORITY_UNFIT,
     MemberState,
 )
-from proxypool.core.role.words import Caution, Coordinator, Role, Vrrp
+from proxypool.core.role.words import Caution, Vrrp
+from proxypool.core.states import PRIORITY_UNFIT, Coordinator, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from proxypool.core.role.state import PRIORITY_ASIDE, PRIORITY_CLAIM, MemberStat
 from proxypool.core.role.table import TRANSITIONS, TRIGGER_OF_VRRP, Trigger
 from proxypool.core.role.words import (
     ClaimAllowed,
-    Coordinator,
     CoordinatorChanged,
     Effect,
     Elected,
@@ -23,7 +22,6 @@ from proxypool.core.role.words import (
     LeaseSeen,
     OrdersSeen,
     PrioritySeen,
-    Role,
     RoleChanged,
     SetContending,
     SetGate,
@@ -32,6 +30,7 @@ from proxypool.core.role.words import (
     Vrrp,
     VrrpChanged,
 )
+from proxypool.core.states import Coordinator, Role
 
 
 def step(state: MemberState, event: Event, now: float) -> tuple[MemberState, tuple[Effect, ...]]:

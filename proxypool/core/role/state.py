@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxypool.core.model import Candidate
-from proxypool.core.role.words import Caution, Coordinator, LeaseSeen, Role, Vrrp
+from proxypool.core.role.words import Caution, LeaseSeen, Vrrp
+from proxypool.core.states import Coordinator, Role
 
 PRIORITY_CLAIM = 249
 """Of a member that claims the HaVip from a living master: above what a dead daemon may have left in its track file."""
 PRIORITY_ELECTED = 239
 PRIORITY_NORMAL = 199
 PRIORITY_DAMPED = 149
-PRIORITY_UNFIT = 99
 PRIORITY_ASIDE = -254
 """What the track file adds to keepalived's priority of 1. -254 is a fault to keepalived: it sends priority 0, drops the
 HaVip and does not take it.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from proxypool.core.role.words import Role, Vrrp
+from proxypool.core.role.words import Vrrp
+from proxypool.core.states import Role
 
 
 class Trigger(StrEnum):

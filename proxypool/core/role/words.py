@@ -7,15 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from proxypool.core.model import Candidate
-
-
-class Role(StrEnum):
-    """A member's role. `init` only until VRRP has spoken once."""
-
-    INIT = "init"
-    MASTER = "master"
-    BACKUP = "backup"
-    FAULT = "fault"
+from proxypool.core.states import Coordinator, Role
 
 
 class Vrrp(StrEnum):
@@ -26,19 +18,6 @@ class Vrrp(StrEnum):
     BACKUP = "backup"
     FAULT = "fault"
     STOP = "stop"
-
-
-class Coordinator(StrEnum):
-    """The connection to ZooKeeper.
-
-    `suspended` changes nothing. `lost`: the session is over, or no server has answered for a session timeout, also
-    after the daemon's start; the adapter must time the latter itself, for ZooKeeper's client says nothing while it
-    reconnects.
-    """
-
-    CONNECTED = "connected"
-    SUSPENDED = "suspended"
-    LOST = "lost"
 
 
 class Caution(StrEnum):

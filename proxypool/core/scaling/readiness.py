@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from proxypool.core.health import Probe
 from proxypool.core.model import MemberStatus, PairSpec
-from proxypool.core.role import Role
+from proxypool.core.states import Role
 
 PROBED = frozenset({Probe.OK, Probe.NONE})
 """What a member's probe through its ENI says when it was answered, or when nobody is to be asked."""
