@@ -334,7 +334,7 @@ def test_a_malformed_document_is_shown_and_stops_nobody(
         nodes.put(suffix, b"{")
     else:
         nodes.make(suffix, b"{")
-    lines = [line for line in cli("status").splitlines() if "PP009" in line]
+    lines = [line for line in cli("status").splitlines() if "PP009 malformed" in line]
     assert len(lines) == 1
     assert suffix in lines[0]
     assert hint in lines[0]
