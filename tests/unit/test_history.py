@@ -344,6 +344,17 @@ def test_the_table_fits_80_columns() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_a_terminal_shows_more_if_there_is_room() -> None:
+    """Who and why first; a pipe, which has no width, keeps its columns for scripts."""
+    usual = record_table((FAILOVER, SWITCHOVER), wide=False)
+    assert record_table((FAILOVER, SWITCHOVER), wide=False, width=80) == usual
+    roomy = record_table((FAILOVER, SWITCHOVER), wide=False, width=110).splitlines()
+    assert roomy[0].split()[-2:] == ["WHO", "NOTE"]
+    assert roomy[2].endswith("ann@ops  new kernel")
+    widest = record_table((FAILOVER, SWITCHOVER), wide=False, width=200).splitlines()
+    assert widest[0].split()[-6:] == ["GATE", "ELECTION", "CARRIED", "EPOCH", "WHO", "NOTE"]
+
+
 GREW = record(
     kind="scale-out",
     reason="load",
