@@ -28,7 +28,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 
 LOOK_EVERY_S = 1.0
 """Some things are wrong only when they have been so for a while: so often they are looked at although nothing came."""
-SETTLE_S = 0.05
+SETTLE_S = 0.1
 """What happens at one moment is told in the order of its times."""
 
 
@@ -45,9 +45,9 @@ def events(
     since: SinceOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Show what happens: changes of role and master, scaling, changes of the pool, drains, checks.
+    """Show what happens: roles, failovers, scaling, drains, checks.
 
-    The past is what the history keeps, and since when things are as they are; the rest is known only to who follows.
+    Also changes of the pool, and what begins and ends to be wrong. The past is what the history keeps, and since when things are as they are; the rest is known only to who follows.
     With -o json one document per line, with -o yaml one after "---".
     """
     settings: Settings = context.obj

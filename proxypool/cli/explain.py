@@ -40,11 +40,11 @@ def explain(
         ),
     ],
     pair: Annotated[
-        str | None, typer.Argument(metavar="[PAIR]", help="SUBNET PAIR is SUBNET/PAIR.", show_default=False)
+        str | None, typer.Argument(metavar="PAIR", help="SUBNET PAIR is SUBNET/PAIR.", show_default=False)
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Say in words why a subnet, pair or node is as it is, and what comes next.
+    """Say in words why a subnet, pair or node is as it is.
 
     A subnet: its size, what holds it, what the controller does next. A pair: who is master, by which rule, why the
     other is not, the last failover, what would happen if the master died. A node: its pairs and roles, orders, room,

@@ -16,7 +16,7 @@ COMMANDS = (
     (
         "topology",
         "proxypool.cli.topology",
-        "Show the way of a packet as a tree: hosts, tunnel, pairs with their nodes and roles, ENIs.",
+        "Show the way of packets as a tree: hosts, tunnel, pairs, ENIs.",
     ),
     ("pool", "proxypool.cli.pool", "Make the pool, show it, or apply a whole description of it."),
     ("subnet", "proxypool.cli.subnet", "Customers' subnets that functions must reach."),
@@ -27,7 +27,7 @@ COMMANDS = (
     (
         "explain",
         "proxypool.cli.explain",
-        "Say in words why a subnet, pair or node is as it is, and what comes next.",
+        "Say in words why a subnet, pair or node is as it is.",
     ),
     (
         "history",
@@ -37,7 +37,7 @@ COMMANDS = (
     (
         "events",
         "proxypool.cli.events",
-        "Show what happens: changes of role and master, scaling, changes of the pool, drains, checks.",
+        "Show what happens: roles, failovers, scaling, drains, checks.",
     ),
     ("run", "proxypool.cli.run", "Run a daemon in the foreground."),
     ("config", "proxypool.cli.config", "The configuration file."),

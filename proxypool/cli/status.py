@@ -31,7 +31,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command()
 def status(
     context: typer.Context,
-    subnet: Annotated[str | None, typer.Argument(help="Only this subnet.", show_default=False)] = None,
+    subnet: Annotated[str | None, typer.Argument(metavar="SUBNET", help="Only this one.", show_default=False)] = None,
     output: OutputOption = Format.TABLE,
     watch: WatchOption = False,
     watch_interval: Annotated[float, typer.Option("--watch-interval", metavar="SECONDS")] = 1.0,

@@ -22,9 +22,9 @@ def topology(
     subnet: Annotated[str | None, typer.Argument(metavar="SUBNET", help="Only this one.", show_default=False)] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Show the way of a packet as a tree: hosts, tunnel, pairs with their nodes and roles, ENIs.
+    """Show the way of packets as a tree: hosts, tunnel, pairs, ENIs.
 
-    -o wide shows all hosts of a subnet, not only the first.
+    With the roles of nodes, and what is wrong where. -o wide shows all hosts of a subnet, not only the first.
     """
     settings: Settings = context.obj
     with settings.store() as store:
