@@ -47,8 +47,9 @@ def events(
 ) -> None:
     """Show what happens: roles, failovers, scaling, drains, checks.
 
-    Also changes of the pool, and what begins and ends to be wrong. The past is what the history keeps, and since when things are as they are; the rest is known only to who follows.
-    With -o json one document per line, with -o yaml one after "---".
+    Also changes of the pool, and what begins and ends to be wrong. The past is what the history keeps, and since when
+    things are as they are; the rest is known only to who follows. With -o json one document per line, with -o yaml one
+    after "---".
     """
     settings: Settings = context.obj
     if limit < 0:
