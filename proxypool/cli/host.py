@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, table, yes
+from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, table, terminal_width, yes
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
 from proxypool.cli.views import host_table
@@ -59,7 +59,11 @@ def list_hosts(
         _show_attachments(context.obj, None, [], output)
         return
     status = _status(context.obj)
-    show(listing("Host", status.hosts), output, lambda wide: host_table(status.hosts, status.at, wide=wide))
+    show(
+        listing("Host", status.hosts),
+        output,
+        lambda wide: host_table(status.hosts, status.at, wide=wide, width=terminal_width()),
+    )
 
 
 @app.command("show")

@@ -7,7 +7,7 @@ import typer
 from proxypool.cli import cordon
 from proxypool.cli.arguments import NodeArgument
 from proxypool.cli.cordon_texts import orders_text
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, yes
+from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, terminal_width, yes
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
 from proxypool.cli.views import node_table
@@ -31,7 +31,11 @@ app.command()(cordon.drain)
 def list_nodes(context: typer.Context, output: OutputOption = Format.TABLE) -> None:
     """List the nodes."""
     status = _status(context.obj)
-    show(listing("Node", status.nodes), output, lambda wide: node_table(status.nodes, status.at, wide=wide))
+    show(
+        listing("Node", status.nodes),
+        output,
+        lambda wide: node_table(status.nodes, status.at, wide=wide, width=terminal_width()),
+    )
 
 
 @app.command("show")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -53,14 +55,58 @@ def paint(text: str, colour: Colour | None, *, enabled: bool) -> str:
     return f"\x1b[{colour.value}m{text}\x1b[0m" if colour is not None and enabled and text else text
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns, two blanks between them, nothing at line ends. Colours do not count as width."""
+def terminal_width() -> int | None:
+    """Columns of the terminal; None if standard output is none: then nothing is fitted to any width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+GAP = 2
+"""Blanks between columns."""
+
+
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, optional: Sequence[str] = ()
+) -> str:
+    """Aligned columns, two blanks between them, nothing at line ends. Colours do not count as width.
+
+    What is wider than `width` goes without columns of `optional`, the first of them first, and says so below.
+    """
     lines = [list(header), *([cell or "-" for cell in row] for row in rows)]
     widths = [max(_width(line[at]) for line in lines) for at in range(len(header))]
-    return "\n".join(
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+    left_out = _too_many(header, widths, width, optional)
+    kept = [at for at, name in enumerate(header) if name not in left_out]
+    text = "\n".join(
+        (" " * GAP).join(line[at] + " " * (widths[at] - _width(line[at])) for at in kept).rstrip() for line in lines
     )
+    return f"{text}\n(not shown here: {', '.join(left_out)}; -o wide shows everything)" if left_out else text
+
+
+def _too_many(
+    header: Sequence[str], widths: Sequence[int], width: int | None, optional: Sequence[str]
+) -> Sequence[str]:
+    """Columns to leave out, in the table's order."""
+    left_out: set[str] = set()
+    size = dict(zip(header, widths, strict=True))
+    for name in optional:
+        if width is None or sum(size.values()) + GAP * (len(size) - 1) <= width:
+            break
+        if name in size:
+            del size[name]
+            left_out.add(name)
+    return [name for name in header if name in left_out]
+
+
+def wrap(text: str, width: int | None, indent: str = "") -> str:
+    """The text in lines of at most `width` columns, all but the first indented; None: one line."""
+    if width is None:
+        return text
+    return textwrap.fill(
+        text, max(width, MIN_WRAP), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+MIN_WRAP = 40
+"""A narrower terminal than this wraps the rest itself."""
 
 
 def _width(cell: str) -> int:

@@ -16,12 +16,13 @@ from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
+from proxypool.cli.health_texts import check_lines
+from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, terminal_width
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import MAX_REASON, Settings, operator
 from proxypool.cli.status import find_pair, read_status
-from proxypool.cli.views import check_lines, last_change, member_table, pair_table
 from proxypool.cli.views import draining as draining_since
+from proxypool.cli.views import last_change, member_table, pair_table
 from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
@@ -152,7 +153,7 @@ def list_pairs(
     show(
         listing("Pair", [_document(*item) for item in found]),
         output,
-        lambda wide: pair_table(found, status.at, wide=wide),
+        lambda wide: pair_table(found, status.at, wide=wide, width=terminal_width()),
     )
 
 
@@ -199,7 +200,9 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
         )
     )
     only = msgspec.structs.replace(status, subnets=(msgspec.structs.replace(subnet, pairs=(pair,)),))
-    return "\n\n".join(part for part in (about, check_lines(pair.checks), member_table(only, wide=wide)) if part)
+    width = terminal_width()
+    parts = (about, check_lines(pair.checks, width=width), member_table(only, wide=wide, width=width))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _sync(pair: PairReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,12 @@ import msgspec
 import typer
 
 from proxypool.cli import watching
-from proxypool.cli.exits import ExitCode
-from proxypool.cli.output import Format, OutputOption, WatchOption, render, to_json, wants_colour
+from proxypool.cli.exits import ExitCode, fail
+from proxypool.cli.health_texts import brief_health
+from proxypool.cli.output import Format, OutputOption, WatchOption, render, terminal_width, to_json, wants_colour
+from proxypool.cli.progress import ProgressLine
 from proxypool.cli.settings import Settings
+from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 _EXITS = {Level.OK: ExitCode.OK, Level.DEGRADED: ExitCode.DEGRADED, Level.CRITICAL: ExitCode.CRITICAL}
 
+DEFAULT_WAIT_S = 60.0
+WAIT_POLL_S = 0.3
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 
@@ -32,16 +38,51 @@ def status(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="End with 3 if the pool is degraded, 4 if it is critical.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until nothing is wrong, then show it. What is wrong goes to standard error.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="With --wait: how long; then the exit code is 5.")
+    ] = DEFAULT_WAIT_S,
 ) -> None:
     """Show how the pool is: pairs, members, gates, HaVips, traffic."""
     settings: Settings = context.obj
+    if wait and watch:
+        raise InvalidInput("give --watch or --wait, not both: one never ends, the other does when all is well")
     with settings.store() as store:
         if watch:
             watching.watch(lambda: _line_or_text(read_status(store, subnet), output), max(0.05, watch_interval))
-        found = read_status(store, subnet)
+        found = _wait(store, subnet, timeout) if wait else read_status(store, subnet)
     typer.echo(_text(found, output), color=wants_colour())
+    if wait and found.level is not Level.OK:
+        raise fail(f"not all is well after {timeout:g} s: {brief_health(found)}", ExitCode.TIMED_OUT)
     if exit_code and found.level is not Level.OK:
         raise typer.Exit(_EXITS[found.level])
+
+
+def _wait(store: PoolStore, subnet: str | None, timeout_s: float) -> PoolStatus:
+    """The status when nothing is wrong any more, or when the time is over. Lost connections are waited for, too.
+
+    Raises:
+        TransientError: the time is over, and ZooKeeper cannot be asked.
+    """
+    line, deadline = ProgressLine(sys.stderr), time.monotonic() + timeout_s
+    try:
+        while True:
+            now = time.monotonic()
+            try:
+                found = read_status(store, subnet)
+                if found.level is Level.OK or now >= deadline:
+                    return found
+                why = brief_health(found)
+            except TransientError as error:
+                if now >= deadline:
+                    raise
+                why = str(error)
+            line.show(f"waiting, {deadline - now:.0f} s left: {why}", now)
+            time.sleep(min(WAIT_POLL_S, max(0.0, deadline - now)))
+    finally:
+        line.end()
 
 
 def read_status(store: PoolStore, subnet: str | None = None) -> PoolStatus:
@@ -87,7 +128,9 @@ def find_pair(status: PoolStatus, pair: str) -> tuple[SubnetReport, PairReport]:
 def _text(found: PoolStatus, output: Format) -> str:
     from proxypool.cli.views import status_text
 
-    return render(found, output, lambda wide: status_text(found, wide=wide, colour=wants_colour()))
+    return render(
+        found, output, lambda wide: status_text(found, wide=wide, colour=wants_colour(), width=terminal_width())
+    )
 
 
 def _line_or_text(found: PoolStatus, output: Format) -> str:

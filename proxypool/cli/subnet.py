@@ -10,7 +10,7 @@ import typer
 from proxypool.cli import spare
 from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.confirm import YesOption, require_confirmation
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single
+from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, terminal_width
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.scaling_texts import spares_line
 from proxypool.cli.settings import Settings
@@ -119,7 +119,7 @@ def list_subnets(context: typer.Context, output: OutputOption = Format.TABLE) ->
     settings: Settings = context.obj
     with settings.store() as store:
         found = read_status(store).subnets
-    show(listing("Subnet", found), output, lambda wide: subnet_table(found, wide=wide))
+    show(listing("Subnet", found), output, lambda wide: subnet_table(found, wide=wide, width=terminal_width()))
 
 
 @app.command("show")
@@ -143,7 +143,7 @@ def show_subnet(context: typer.Context, subnet: SubnetArgument, output: OutputOp
                 *((("spares", spares_line(one.spares)),) if one.spares else ()),
             )
         )
-        pairs = pair_table([(one, pair) for pair in one.pairs], status.at, wide=wide)
+        pairs = pair_table([(one, pair) for pair in one.pairs], status.at, wide=wide, width=terminal_width())
         return f"{about}\n\n{pairs}" if one.pairs else about
 
     show(single("Subnet", one), output, text)

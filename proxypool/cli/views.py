@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from proxypool.cli.cordon_texts import orders_text, orders_word
+from proxypool.cli.health_texts import by_urgency, check_lines, health_line
 from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
 from proxypool.cli.scaling_texts import action_text, spares_line
 from proxypool.core.model import PairState
 from proxypool.core.status import (
-    Check,
     HostReport,
-    Level,
     MemberReport,
     NodeReport,
     PairReport,
@@ -21,44 +20,18 @@ from proxypool.core.status import (
     all_checks,
 )
 
-_COLOURS = {Level.OK: Colour.GOOD, Level.DEGRADED: Colour.WARN, Level.CRITICAL: Colour.BAD}
 _ROLE_COLOURS = {"master": Colour.GOOD, "fault": Colour.BAD, "init": Colour.WARN}
 
 
-def health_line(status: PoolStatus, *, colour: bool) -> str:
-    """One line: how it is, and how much of everything there is."""
-    pairs = sum(len(subnet.pairs) for subnet in status.subnets)
-    nodes = f"{sum(node.is_alive for node in status.nodes)}/{len(status.nodes)}"
-    hosts = f"{sum(host.is_alive for host in status.hosts)}/{len(status.hosts)}"
-    level = paint(status.level.value, _COLOURS[status.level], enabled=colour)
-    return (
-        f"pool {status.pool}: {level} - {_count(len(status.subnets), 'subnet')}, {_count(pairs, 'pair')}, "
-        f"{nodes} nodes, {hosts} hosts, tunnel {status.tunnel or 'not set'}"
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def status_text(status: PoolStatus, *, wide: bool, colour: bool) -> str:
-    """The whole status."""
+def status_text(status: PoolStatus, *, wide: bool, colour: bool, width: int | None = None) -> str:
+    """The whole status. `width`: of the terminal; None: nothing is fitted to any."""
     parts = (
         health_line(status, colour=colour),
-        check_lines(all_checks(status), colour=colour),
+        check_lines(by_urgency(all_checks(status)), colour=colour, width=width),
         "\n".join(part for part in (drain_lines(status), scale_lines(status)) if part),
-        member_table(status, wide=wide, colour=colour),
+        member_table(status, wide=wide, colour=colour, width=width),
     )
     return "\n\n".join(part for part in parts if part)
-
-
-def check_lines(checks: Iterable[Check], *, colour: bool = False) -> str:
-    """What is wrong, one per line."""
-    return "\n".join(
-        f"{paint(check.level.value, _COLOURS[check.level], enabled=colour)} {check.code} {check.name} "
-        f"{check.subject}: {check.message}"
-        for check in checks
-    )
 
 
 def drain_lines(status: PoolStatus) -> str:
@@ -98,10 +71,16 @@ def _state(pair: PairReport, now: float) -> str:
     return f"{pair.state} {ago(pair.draining_since, now)}, {left} left".replace(" ,", ",")
 
 
-def member_table(status: PoolStatus, *, wide: bool, colour: bool = False) -> str:
+def member_table(status: PoolStatus, *, wide: bool, colour: bool = False, width: int | None = None) -> str:
     """Members, one per line; nothing if there is none."""
     rows = list(_member_rows(status, wide=wide, colour=colour))
-    return table(_MEMBER_WIDE if wide else _MEMBER, rows) if rows else ""
+    if not rows:
+        return ""
+    return table(_MEMBER_WIDE, rows) if wide else table(_MEMBER, rows, width=width, optional=_MEMBER_OPTIONAL)
+
+
+_MEMBER_OPTIONAL = ("ELECTED", "HOLDS", "OUT", "IN", "CONNTRACK", "HAVIP", "CHANGED")
+"""What a narrow terminal goes without, the first first: a fault of the first two has a check."""
 
 
 _MEMBER = (
@@ -216,7 +195,7 @@ def _joined(items: Sequence[object]) -> str:
     return ",".join(str(item) for item in items)
 
 
-def subnet_table(subnets: Sequence[SubnetReport], *, wide: bool) -> str:
+def subnet_table(subnets: Sequence[SubnetReport], *, wide: bool, width: int | None = None) -> str:
     """Subnets, one per line."""
     header: tuple[str, ...] = ("SUBNET", "LEVEL", "TENANT", "CIDRS", "KEY", "PAIRS", "HOSTS", "SIZE")
     header = (*header, "SPARES") if wide else header
@@ -230,7 +209,7 @@ def subnet_table(subnets: Sequence[SubnetReport], *, wide: bool) -> str:
         )
         for subnet in subnets
     ]
-    return table(header, rows)
+    return table(header, rows, width=None if wide else width, optional=("KEY", "TENANT", "HOSTS", "CIDRS"))
 
 
 def _size(subnet: SubnetReport) -> str:
@@ -241,7 +220,9 @@ def _size(subnet: SubnetReport) -> str:
     return f"{scale.min_pairs}-{scale.max_pairs} {scale.mode}{' paused' if scale.paused_since is not None else ''}"
 
 
-def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, wide: bool) -> str:
+def pair_table(
+    pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, wide: bool, width: int | None = None
+) -> str:
     """Pairs, one per line."""
     header: tuple[str, ...] = ("SUBNET", "PAIR", "LEVEL", "HAVIP", "VRID", "STATE", "ELECTED", "MASTER", "CHANGED")
     header = (*header, "WEIGHT", "HOLDS", "EPOCH", "EGRESS", "MEMBERS") if wide else header
@@ -256,10 +237,10 @@ def pair_table(pairs: Sequence[tuple[SubnetReport, PairReport]], now: float, *, 
             egress = str(pair.egress_address or "")
             row = (*row, str(pair.weight), _joined(pair.havip_holders), str(pair.epoch or ""), egress, members)
         rows.append(row)
-    return table(header, rows)
+    return table(header, rows, width=None if wide else width, optional=("VRID", "ELECTED", "CHANGED", "HAVIP"))
 
 
-def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
+def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool, width: int | None = None) -> str:
     """Proxy nodes, one per line."""
     header: tuple[str, ...] = ("NODE", "ALIVE", "UNDERLAY", "PAIRS", "MASTER OF", "VERSION", "UP", "ORDERS", "PROBLEMS")
     header = (*header, "METRICS", "LABELS") if wide else header
@@ -277,10 +258,10 @@ def node_table(nodes: Sequence[NodeReport], now: float, *, wide: bool) -> str:
         if wide:
             row = (*row, node.metrics, _joined([f"{key}={value}" for key, value in sorted(node.labels.items())]))
         rows.append(row)
-    return table(header, rows)
+    return table(header, rows, width=None if wide else width, optional=("VERSION", "UP", "UNDERLAY", "MASTER OF"))
 
 
-def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool) -> str:
+def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool, width: int | None = None) -> str:
     """Function hosts, one per line."""
     names = ("HOST", "ALIVE", "UNDERLAY", "TUNNEL ADDRESS", "SUBNETS", "ATTACHED", "VERSION", "UP", "PROBLEMS")
     header: tuple[str, ...] = names
@@ -294,4 +275,9 @@ def host_table(hosts: Sequence[HostReport], now: float, *, wide: bool) -> str:
             *(host.version, ago(host.since, now), "; ".join(host.problems)),
         )
         rows.append((*row, host.metrics) if wide else row)
-    return table(header, rows)
+    return table(
+        header,
+        rows,
+        width=None if wide else width,
+        optional=("VERSION", "UP", "UNDERLAY", "TUNNEL ADDRESS", "ATTACHED"),
+    )

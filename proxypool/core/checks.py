@@ -11,6 +11,7 @@ from enum import Enum, StrEnum
 from msgspec import Struct
 
 from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
+from proxypool.core.next_steps import next_step
 from proxypool.core.role import Role
 from proxypool.core.sync_supervision import SyncState
 
@@ -72,12 +73,19 @@ class Check(Struct, frozen=True, kw_only=True):
     subject: str
     """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>` or the path of a document."""
     message: str
+    command: str = ""
+    """What to run next."""
+    on: str = ""
+    """Where to run it; empty: wherever the pool is reached."""
 
     @staticmethod
     def of(kind: Code, subject: str, message: str) -> Check:
         """A finding of this kind."""
         code, name, level = kind.value
-        return Check(code=code, name=name, level=level, subject=subject, message=message)
+        step = next_step(name, subject)
+        return Check(
+            code=code, name=name, level=level, subject=subject, message=message, command=step.command, on=step.on
+        )
 
 
 def worst(levels: Iterable[Level]) -> Level:
