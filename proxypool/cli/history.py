@@ -15,7 +15,6 @@ from proxypool.cli.output import (
     WatchOption,
     brief,
     duration,
-    listing,
     render,
     table,
     to_json,
@@ -23,7 +22,7 @@ from proxypool.cli.output import (
 )
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
-from proxypool.core.history import Phase, Record, newest
+from proxypool.core.history import Phase, Record, RecordList, newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,8 +133,8 @@ def _require_known(session: PoolSession, subnet: str, pair: str) -> None:
         raise NotFound("pair", pair, pairs, f"in subnet {subnet}")
 
 
-def _document(records: Sequence[Record]) -> dict[str, object]:
-    return listing("Record", records)
+def _document(records: Sequence[Record]) -> RecordList:
+    return RecordList(items=tuple(records))
 
 
 def _text(records: Sequence[Record], output: Format, text: _Table) -> str:

@@ -11,11 +11,11 @@ from enum import StrEnum
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from proxypool.core.documents import API_VERSION
 from proxypool.core.model import PairState, Snapshot
 from proxypool.core.scaling.documents import Action, Report, by_subnet
 from proxypool.core.scaling.model import Cause, ScalingMode
 
-API_VERSION = "proxypool/v1"
 OLD_S = 90.0
 """A leader reports after every round, of which the longest interval that can be configured is 60 s. What is older than
 this may no longer be so.
