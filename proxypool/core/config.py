@@ -243,8 +243,8 @@ def _require_safe(web: WebConfig, what: str) -> None:
     host, port = parse_endpoint(web.listen, what=f"{what}.listen")
     if web.token_file is None and not is_loopback(host):
         raise InvalidInput(
-            f"{what}.listen: {web.listen} is open to others, who would see the whole pool: make a token with "
-            "`(umask 077; head -c 32 /dev/urandom | base64 > FILE)` and name FILE as token_file beside it, or listen on "
+            f"{what}.listen: {web.listen} is open to others, who would see the whole pool: make a token by "
+            '`(umask 077; head -c 32 /dev/urandom | base64 > FILE)` and say token_file = "FILE" too, or listen on '
             f'"127.0.0.1:{port}"'
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxypool.core.status import HostReport, NodeReport, PoolStatus
 from proxypool.core.units import ago
 from proxypool.web.markup import Child, Markup, join, tag
-from proxypool.web.parts import badge, section, table
+from proxypool.web.parts import badge, boxed_table, section
 
 MAX_NODES, MAX_HOSTS = 200, 30
 _NODES = ("Node", "State", "Pairs", "Master of", "Underlay", "Labels", "Up", "Version", "Trouble")
@@ -16,12 +16,12 @@ def machines(status: PoolStatus) -> Markup:
     """Nodes, those that need a look first, and of hosts only those."""
     nodes = sorted(status.nodes, key=lambda node: (node.is_alive and not node.problems, node.id))
     hosts = [host for host in status.hosts if not host.is_alive or host.problems]
-    shown = table("Proxy nodes", _NODES, [_node(node, status.at) for node in nodes[:MAX_NODES]], "cards")
+    shown = boxed_table("Proxy nodes", _NODES, [_node(node, status.at) for node in nodes[:MAX_NODES]])
     more = f"{len(nodes) - MAX_NODES} more nodes are not shown." if len(nodes) > MAX_NODES else ""
     return section(
         "machines",
         "Machines",
-        tag("div", shown, class_="wide") if nodes else tag("p", "No node has registered yet.", class_="quiet"),
+        shown if nodes else tag("p", "No node has registered yet.", class_="quiet"),
         tag("p", more, class_="note") if more else None,
         _of_hosts(status, hosts),
     )
@@ -56,7 +56,7 @@ def _of_hosts(status: PoolStatus, unwell: list[HostReport]) -> Markup | None:
         return tag("p", everybody if len(status.hosts) > 1 else "The one function host is alive.", class_="quiet")
     rows = [_host(host, status.at) for host in unwell[:MAX_HOSTS]]
     caption = f"Function hosts that need a look: {len(unwell)} of {len(status.hosts)}"
-    return tag("div", table(caption, _HOSTS, rows, "cards"), class_="wide")
+    return boxed_table(caption, _HOSTS, rows)
 
 
 def _host(host: HostReport, now: float) -> tuple[Child, ...]:

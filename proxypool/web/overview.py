@@ -12,7 +12,7 @@ from proxypool.core.scaling.documents import Action
 from proxypool.core.status import PairReport, PoolStatus, SubnetReport, all_checks
 from proxypool.core.units import ago, duration, scaled
 from proxypool.web.markup import Markup, join, tag
-from proxypool.web.parts import badge, code, level_badge, mark, section, table
+from proxypool.web.parts import badge, boxed_table, code, level_badge, mark, prose, section
 
 _VERDICTS = {
     Level.OK: ("All is well", "Every pair has a master that serves and a backup that can take over."),
@@ -61,7 +61,7 @@ def _tiles(status: PoolStatus) -> Iterator[Markup]:
     yield _tile("To customers", f"{scaled(incoming)}B/s")
     yield _tile("To hosts", f"{scaled(outgoing)}B/s")
     last = max((pair.last_change for pair in pairs if pair.last_change is not None), default=None)
-    yield _tile("Last change of a role", f"{ago(last, status.at)} ago" if last else "-")
+    yield _tile("Last role change", f"{ago(last, status.at)} ago" if last else "-")
 
 
 def _tile(name: str, value: str, trouble: str = "") -> Markup:
@@ -87,7 +87,7 @@ def _finding(check: Check, runbooks: str) -> Markup:
     return tag(
         "li",
         tag("p", level_badge(check.level), link, tag("b", check.name), tag("span", check.subject, class_="subject")),
-        tag("p", check.message),
+        tag("p", prose(check.message)),
         following,
         class_=check.level.value,
     )
@@ -117,7 +117,7 @@ def _drains(drains: Sequence[tuple[SubnetReport, PairReport]], now: float) -> Ma
         )
         for subnet, pair in drains
     ]
-    return table("Pairs that drain", header, rows)
+    return boxed_table("Pairs that drain", header, rows)
 
 
 def _actions(actions: Sequence[Action], now: float) -> Markup:
@@ -136,4 +136,4 @@ def _actions(actions: Sequence[Action], now: float) -> Markup:
         )
         for action in actions
     ]
-    return table("What the controller does", header, rows)
+    return boxed_table("What the controller does", header, rows)

@@ -30,16 +30,16 @@ def level_badge(level: Level) -> Markup:
     return badge(level.value, level.value)
 
 
-def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Child]], kind: str = "") -> Markup:
+def boxed_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Child]]) -> Markup:
     """A table; the first cell of a row says what the row is about. What is not known is a dash."""
-    bodies = tag("tbody", [row(header, cells) for cells in rows])
-    return grouped_table(caption, header, [bodies], kind)
+    return grouped_table(caption, header, [tag("tbody", [row(header, cells) for cells in rows])])
 
 
-def grouped_table(caption: str, header: Sequence[str], bodies: Sequence[Markup], kind: str = "") -> Markup:
-    """A table of several bodies."""
+def grouped_table(caption: str, header: Sequence[str], bodies: Sequence[Markup]) -> Markup:
+    """A table of several bodies. What is too wide can be scrolled, also with the keyboard."""
     head = tag("thead", tag("tr", [tag("th", name, scope="col") for name in header]))
-    return tag("table", tag("caption", caption), head, list(bodies), class_=kind or None)
+    table = tag("table", tag("caption", caption), head, list(bodies))
+    return tag("div", table, class_="wide", tabindex="0", role="region", aria_label=caption)
 
 
 def row(header: Sequence[str], cells: Sequence[Child]) -> Markup:
@@ -75,10 +75,10 @@ def bar(value: float | None, limit: float | None, text: str) -> Markup | None:
     return tag("span", tag("span", text, class_="number"), drawing, class_="gauge")
 
 
-def moment(at: float, text: str | None = None) -> Markup:
-    """A time; without JavaScript in UTC, as nobody knows where the reader is."""
+def moment(at: float) -> Markup:
+    """A time; in UTC, as nobody knows where the reader is."""
     machine = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(at))}Z" if _is_date(at) else ""
-    return tag("time", text or machine.replace("T", " ").replace("Z", " UTC") or "-", datetime=machine or None)
+    return tag("time", machine.replace("T", " ").replace("Z", " UTC") or "-", datetime=machine or None)
 
 
 def _is_date(at: float) -> bool:
@@ -97,11 +97,11 @@ def code(text: str) -> Markup:
     return tag("code", text)
 
 
+def prose(text: str) -> Markup:
+    """A sentence with commands between backquotes."""
+    return join([code(part) if at % 2 else part for at, part in enumerate(text.split("`"))])
+
+
 def count(number: int, noun: str) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def joined(*parts: Child) -> Markup:
-    """With blanks between."""
-    return join([(part, " ") for part in parts])

@@ -8,7 +8,7 @@ from proxypool.core.history import Phase, Record
 from proxypool.core.scaling.overview import ControllerState, ScaleStatus, SubnetScale
 from proxypool.core.units import ago, brief, duration
 from proxypool.web.markup import Child, Markup, join, tag
-from proxypool.web.parts import badge, moment, section, table
+from proxypool.web.parts import badge, boxed_table, moment, section
 
 MAX_RECORDS = 15
 _CHANGES = ("When", "Pair", "Kind", "From", "To", "Why", "Detection", "Blackout", "Who")
@@ -26,13 +26,13 @@ def history(records: Sequence[Record], now: float) -> Markup:
     return section(
         "history",
         "History",
-        tag("div", table("Changes of master", _CHANGES, changes, "cards"), class_="wide") if changes else None,
-        tag("div", table("Changes of size", _SIZES, sizes, "cards"), class_="wide") if sizes else None,
+        boxed_table("Changes of master", _CHANGES, changes) if changes else None,
+        boxed_table("Changes of size", _SIZES, sizes) if sizes else None,
     )
 
 
 def _when(record: Record, now: float) -> Markup:
-    return join(moment(record.at), tag("span", f"{ago(record.at, now)} ago", class_="ago"))
+    return join(f"{ago(record.at, now)} ago", moment(record.at))
 
 
 def _subject(record: Record) -> str:
@@ -77,7 +77,7 @@ def scaling(status: ScaleStatus) -> Markup:
         "scaling",
         "Scaling",
         tag("p", _controller(status.controller), class_="quiet"),
-        tag("div", table("Managed subnets; loads are in pairs, 1.0 fills one", _SCALING, rows, "cards"), class_="wide"),
+        boxed_table("Managed subnets; loads are in pairs, 1.0 fills one", _SCALING, rows),
     )
 
 

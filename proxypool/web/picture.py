@@ -126,10 +126,17 @@ def _member(member: MemberEnd, top: float) -> Markup:
     kind = _member_class(member)
     return join(
         _box(_NODE, top, _NODE_WIDTH, 32, f"node {kind}"),
-        tag("circle", cx=_NODE + 14, cy=top + 16, r=5, class_=f"mark {kind}"),
+        _mark(kind, _NODE + 14, top + 16),
         _text(_NODE + 27, top + 14, _short(member.node, _LONG), "name"),
-        _text(_NODE + 27, top + 27, _role_text(member), "small"),
+        _text(_NODE + 27, top + 27, _short(_role_text(member), _LONG), "small"),
     )
+
+
+def _mark(kind: str, x: float, y: float) -> Markup:
+    """As in the legend."""
+    if kind == "unwell":
+        return tag("rect", x=f"{x - 4.5:g}", y=f"{y - 4.5:g}", width=9, height=9, class_="sign")
+    return tag("circle", cx=f"{x:g}", cy=f"{y:g}", r=5, class_=kind)
 
 
 def _member_class(member: MemberEnd) -> str:

@@ -62,7 +62,7 @@ def _subnet(subnet: SubnetReport, now: float, *, is_open: bool) -> Markup:
     content: Child = tag("p", "It has no pair.", class_="quiet")
     if subnet.pairs:
         bodies = [_pair(pair, now) for pair in subnet.pairs]
-        content = tag("div", grouped_table(f"Members of subnet {subnet.id}", _HEADER, bodies, "cards"), class_="wide")
+        content = grouped_table(f"Members of subnet {subnet.id}", _HEADER, bodies)
     return tag("details", summary, content, open=is_open, id=f"subnet-{subnet.id}", class_="subnet")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -48,7 +49,12 @@ def _node(name: str, number: int, zone: str) -> NodeSpec:
 def _alive(number: int, *problems: str, attachments: int | None = None) -> Alive:
     underlay = IPv4Address("192.168.4.0") + number
     return Alive(
-        underlay=underlay, version="0.1.0", since=NOW - 86_400 * 3, at=NOW - 1, problems=problems, attachments=attachments
+        underlay=underlay,
+        version="0.1.0",
+        since=NOW - 86_400 * 3,
+        at=NOW - 1,
+        problems=problems,
+        attachments=attachments,
     )
 
 
@@ -95,19 +101,14 @@ def _pool(pairs: Iterable[PairSpec], subnets: Iterable[SubnetSpec], statuses: It
     by_subnet: dict[str, dict[str, PairSpec]] = {}
     for pair in pairs:
         by_subnet.setdefault(pair.subnet, {})[pair.id] = pair
-    given = list(statuses)
+    given = {one.node: one for one in statuses}
     nodes = sorted({member.node for some in by_subnet.values() for pair in some.values() for member in pair.members})
     hosts = [f"host-{number}" for number in range(1, 5)]
     published: dict[str, dict[str, MemberStatus]] = {}
     elections = {}
     for pair in (pair for some in by_subnet.values() for pair in some.values()):
         name = f"{pair.subnet}/{pair.id}"
-        published[name] = {}
-        for member in pair.members:
-            found = next((one for one in given if one.node == member.node), None)
-            if found is not None:
-                given.remove(found)
-                published[name][member.node] = found
+        published[name] = {member.node: given[member.node] for member in pair.members if member.node in given}
         elections[name] = candidates(*(member.node for member in pair.members))
     snapshot = Snapshot(
         spec=PoolSpec(tunnel=TunnelKind.VXLAN),
@@ -330,6 +331,22 @@ def hostile() -> Documents:
         report=Report(leader=ATTACK, at=NOW, provider=ATTACK, subnets={ATTACK: verdict}, problems=(ATTACK,)),
     )
     return documents_of(view, [record, msgspec.structs.replace(record, kind="scale-out", error=ATTACK)])
+
+
+@functools.cache
+def many(count: int, name: str = "s") -> Documents:
+    """So many subnets of a pair each; every hundredth, from the seventh on, has no backup."""
+    pairs = []
+    statuses = []
+    for number in range(1, count + 1):
+        nodes = (f"n{number:04}a", f"n{number:04}b")
+        pair = pair_of(f"{name}{number}", "p1", number % 200 + 1, nodes)
+        pairs.append(msgspec.structs.replace(pair, havip=IPv4Address("10.9.0.0") + number))
+        statuses.append(status_of(nodes[0], "master", 1000))
+        statuses.append(status_of(nodes[1], "backup", health=("the gateway is silent",) if number % 100 == 7 else ()))
+    return documents_of(
+        _pool(pairs, [_subnet(f"{name}{at}", at % 200, "acme") for at in range(1, count + 1)], statuses)
+    )
 
 
 class Shown:

@@ -52,8 +52,8 @@ def read_statuses(session: PoolSession, subnet: str, pair: str) -> Mapping[str, 
 def read_members(
     session: PoolSession, pairs: Iterable[PairSpec]
 ) -> tuple[Mapping[str, Mapping[str, MemberStatus]], Mapping[str, Alive]]:
-    """What the members of pairs publish, by `<subnet>/<pair>` and node, and by node the proof that it lives. One round of
-    requests. What is not there, or cannot be read, is left out.
+    """What the members of pairs publish, by `<subnet>/<pair>` and node, and by node the proof that it lives. One round
+    of requests. What is not there, or cannot be read, is left out.
 
     Raises:
         TransientError: the connection broke.
