@@ -73,6 +73,8 @@ def openapi() -> dict[str, Any]:
     shapes, components = msgspec.json.schema_components(
         kinds, schema_hook=_text_form, ref_template="#/components/schemas/{name}"
     )
+    for component in components.values():
+        _complete(component)
     paths = {
         path: _path(about, shape, parameters)
         for (path, _, about, parameters), shape in zip(_DOCUMENTS, shapes, strict=True)
@@ -119,6 +121,18 @@ def _probe(about: str) -> dict[str, Any]:
     text = {"text/plain": {"schema": {"type": "string"}}}
     responses = {"200": {"description": "`ok`", "content": text}, "503": {"description": "Why not.", "content": text}}
     return {"get": {"summary": about, "security": [{}], "responses": responses}}
+
+
+def _complete(component: dict[str, Any]) -> None:
+    """Whatever is served has all its fields, also those that may be left out when a document is read."""
+    properties = component.get("properties")
+    if properties is None:
+        return
+    for name, shape in properties.items():
+        default = shape.pop("default", None)
+        if name in {"apiVersion", "kind"} and default is not None:
+            shape["const"] = default
+    component["required"] = list(properties)
 
 
 def _text_form(kind: type) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from base64 import b64decode
 from pathlib import Path
@@ -15,13 +16,22 @@ from typing import Any, Self
 
 ANSWER_S = 60.0
 """Slow machines start a browser slowly."""
-QUIET_S = 0.3
 PHONE = 375
 
 
 def find() -> str | None:
     """The browser's program."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+_WITH_PIPES = """
+import fcntl, os, sys
+to_read, to_write = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(to_read, 3)
+os.dup2(to_write, 4)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+"""The protocol's pipes are the descriptors 3 and 4."""
 
 
 class Chromium:
@@ -37,11 +47,9 @@ class Chromium:
             *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--disable-extensions"),
             *("--disable-background-networking", "--disable-component-update", "--no-proxy-server", "about:blank"),
         ]
-        # The protocol's pipes are the descriptors 3 and 4.
-        redirect = f'exec 3<&{to_read} 4>&{to_write} && exec "$@"'
         with (profile.parent / "chromium.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", redirect, "sh", *command],
+                [sys.executable, "-c", _WITH_PIPES, str(to_read), str(to_write), *command],
                 pass_fds=(to_read, to_write),
                 stdout=log,
                 stderr=log,
@@ -123,7 +131,9 @@ class Chromium:
             self.complaints.append(str(about["args"]))
 
     def look(self, *, width: int = 1280, dark: bool = False, scripts: bool = True) -> None:
-        """How the next page is looked at."""
+        """How the next page is looked at. What the last one still had to say is forgotten."""
+        self.go("about:blank")
+        self.complaints.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width <= PHONE
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxypool.core.model import Alive
 from proxypool.core.own_view import Heard, own_view
 from proxypool.core.status import all_checks, assemble
-from tests.unit.builders import N1, N2, candidates, host, member, node, pair, snapshot, subnet
+from tests.unit.builders import N2, candidates, host, member, node, pair, snapshot, subnet
 from tests.unit.shown_pools import NOW, status_of
 
 OTHER = pair("p2", "s1", (member("n3", "172.16.101.13/24"), member("n4", "172.16.101.14/24")), "192.168.4.101", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_headings_have_an_order_tables_have_captions_and_sections_have_names() -
     levels = [int(name[1]) for name in names if re.fullmatch("h[1-6]", name)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert names.count("table") == names.count("caption") > 0
     ids = found.having("id")
     assert len(ids) == len(set(ids))

@@ -20,7 +20,7 @@ from proxypool.web.page import Documents, Face
 from proxypool.web.site import SAFETY, Site
 from tests.unit.shown_pools import Shown, eventful, well
 
-TOKEN = "correct horse battery staple"
+TOKEN = "correct horse battery staple"  # noqa: S105 - nobody's
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
 FACE = Face("controller", "ctl1", "0.1.0", "")
 
