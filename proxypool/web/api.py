@@ -11,6 +11,7 @@ import msgspec
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Record, RecordList
+from proxypool.core.scaling.overview import only_managed
 from proxypool.core.status import of_subnet
 from proxypool.core.topology import topology
 from proxypool.web.answers import Answer, Request, problem
@@ -66,11 +67,12 @@ def _topology(request: Request, found: Documents) -> Answer:
 
 
 def _scaling(request: Request, found: Documents) -> Answer:
-    scaling = narrowed(found, query_of(request, "subnet")).scaling
+    query = query_of(request, "subnet")
+    scaling = narrowed(found, query).scaling
     if scaling is None:
         detail = "a node knows nothing of the size of subnets: ask a controller"
         return problem(HTTPStatus.NOT_FOUND, "no-such-resource", detail)
-    return _document(scaling)
+    return _document(scaling if "subnet" in query else only_managed(scaling))
 
 
 def _history(request: Request, found: Documents) -> Answer:

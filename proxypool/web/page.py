@@ -16,6 +16,7 @@ from proxypool.web.overview import findings, under_way, verdict
 from proxypool.web.parts import code
 from proxypool.web.past import history, scaling
 from proxypool.web.picture import picture
+from proxypool.web.prose import markdown
 from proxypool.web.subnets import subnets
 
 REFRESH_S = 5
@@ -83,8 +84,8 @@ def empty_page(problem: str, pool: str, face: Face) -> Markup:
 
 
 def runbook_page(title: str, text: str, pool: str, face: Face) -> Markup:
-    """A runbook as it was written."""
-    content = tag("article", tag("pre", text), class_="runbook")
+    """A runbook, written in Markdown."""
+    content = tag("article", markdown(text), class_="runbook")
     return _frame(f"{title} · proxypool", Level.OK, _header(pool, None, face), content, face, refresh=False)
 
 

@@ -175,7 +175,7 @@ class Site:
         title = f"{name} {code.value[1]}"
         text = self._runbook(name)
         if text is None:
-            text = f"{title} ({code.value[2].value})\n\nThis installation has no runbooks: see docs/runbooks/checks."
+            text = f"# {title}\n\nThis installation has no runbooks: see `docs/runbooks/checks/{name}.md`."
         return Answer(HTTPStatus.OK, _encoded(runbook_page(title, text, self._pool, self._face)), HTML)
 
 

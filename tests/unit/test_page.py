@@ -17,6 +17,7 @@ from proxypool.core.status import PoolStatus, all_checks
 from proxypool.web.markup import VOID, join, raw, tag
 from proxypool.web.page import Documents, Face, empty_page, page
 from proxypool.web.picture import MAX_LANES, picture
+from proxypool.web.prose import markdown
 from proxypool.web.subnets import MAX_SHOWN
 from tests.unit.shown_pools import ATTACK, eventful, hostile, many, well
 
@@ -243,6 +244,47 @@ def test_hostile_names_stay_text_in_links() -> None:
     documents = many(60, name=f"x{ATTACK}")
     found = Reader(page(documents, 1.0, "", FACE))
     assert f"/?subnet={quote(f'x{ATTACK}1', safe='')}" in found.having("href")
+
+
+# ---- runbooks --------------------------------------------------------------------------------------------------------
+
+RUNBOOK = f"""# PP001 no-master
+
+No member says so,
+and **nobody** answers. See `a<b>` and [PP003](PP003.md#why), [pausing](../../how-to/pause.md).
+
+1. First,
+   on two lines
+2. Second {ATTACK}
+
+- [x](javascript:alert) [y](https://example.org/)
+```sh
+proxypool pair show s1 p1
+
+# {ATTACK}
+```
+| a | b |
+"""
+
+
+def test_a_runbook_is_read_as_it_is_written() -> None:
+    text = markdown(RUNBOOK)
+    assert "<h1>PP001 no-master</h1>" in text
+    assert "<p>No member says so, and <b>nobody</b> answers. See <code>a&lt;b&gt;</code> and" in text
+    assert '<a href="PP003">PP003</a>, pausing.</p>' in text
+    assert "<ol><li>First, on two lines</li><li>Second &quot;&gt;&lt;script" in text
+    assert '<ul><li>x <a href="https://example.org/">y</a></li></ul>' in text
+    assert "<code>proxypool pair show s1 p1\n\n# &quot;" in text
+    assert "| a | b |" in text
+    assert Reader(text).open == []
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "```", "```\nx", "# a\nb", "- a\nb\n- c", "|", "1. ", "`a", "**", "[a](b", "\x00"]
+)
+def test_what_is_no_markdown_is_no_trouble(text: str) -> None:
+    Reader(markdown(text))
 
 
 # ---- the picture -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from proxypool.cli.output import to_json
-from proxypool.core.scaling.overview import ScaleStatus
+from proxypool.core.scaling.overview import ScaleStatus, only_managed
 from proxypool.core.status import PoolStatus
 from proxypool.core.topology import Topology
 from proxypool.web import openapi
@@ -51,11 +51,20 @@ def refusal(answer: Answer) -> tuple[int, str]:
 # ---- documents -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["status", "history", "topology", "scaling"])
+@pytest.mark.parametrize("name", ["status", "history", "topology"])
 def test_a_document_is_what_the_command_prints(name: str) -> None:
     """Byte for byte the same content as `-o json` of the same type."""
     documents = eventful()
     assert document(f"/api/v1/{name}", site(Shown(documents))) == json.loads(to_json(getattr(documents, name)))
+
+
+def test_sizes_are_those_of_managed_subnets_unless_one_is_named() -> None:
+    """As `scale status` prints them."""
+    documents = eventful()
+    assert documents.scaling is not None
+    asked = site(Shown(documents))
+    assert document("/api/v1/scaling", asked) == json.loads(to_json(only_managed(documents.scaling)))
+    assert [one["id"] for one in document("/api/v1/scaling", asked)["subnets"]] == ["orders-db"]
 
 
 def test_every_document_has_a_version_and_a_kind() -> None:

@@ -170,6 +170,11 @@ def scale_status(view: ScalingView, now: float) -> ScaleStatus:
     )
 
 
+def only_managed(status: ScaleStatus) -> ScaleStatus:
+    """Without the subnets that are the operator's own business."""
+    return replace(status, subnets=tuple(one for one in status.subnets if one.mode is not None or one.actions))
+
+
 class Next(StrEnum):
     """What the controller does with a subnet next."""
 
