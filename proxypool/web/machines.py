@@ -7,7 +7,7 @@ from proxypool.core.units import ago
 from proxypool.web.markup import Child, Markup, join, tag
 from proxypool.web.parts import badge, boxed_table, section
 
-MAX_NODES, MAX_HOSTS = 200, 30
+MAX_NODES, MAX_HOSTS = 40, 30
 _NODES = ("Node", "State", "Pairs", "Master of", "Underlay", "Labels", "Up", "Version", "Trouble")
 _HOSTS = ("Host", "State", "Underlay", "Tunnel address", "Subnets", "Attached", "Up", "Trouble")
 
@@ -17,7 +17,11 @@ def machines(status: PoolStatus) -> Markup:
     nodes = sorted(status.nodes, key=lambda node: (node.is_alive and not node.problems, node.id))
     hosts = [host for host in status.hosts if not host.is_alive or host.problems]
     shown = boxed_table("Proxy nodes", _NODES, [_node(node, status.at) for node in nodes[:MAX_NODES]])
-    more = f"{len(nodes) - MAX_NODES} more nodes are not shown." if len(nodes) > MAX_NODES else ""
+    more = (
+        f"{len(nodes) - MAX_NODES} more nodes are left out, those that are well first."
+        if len(nodes) > MAX_NODES
+        else ""
+    )
     return section(
         "machines",
         "Machines",

@@ -33,7 +33,7 @@ def picture(found: Topology) -> Markup:
         kept = [*unwell, *well][:MAX_LANES]
         shown = [lane for lane in lanes if lane in kept]
     more = len(lanes) - len(shown)
-    note = tag("p", f"{more} more pairs are not in the picture; those that are not well come first.", class_="note")
+    note = tag("p", f"{more} more pairs are left out of the picture, those that are well first.", class_="note")
     drawing = tag(
         "div",
         _drawing(shown),

@@ -12,9 +12,10 @@ from proxypool.web.markup import Child, Markup, join, tag
 _CODES = frozenset(code.value[0] for code in Code)
 _HEADING = re.compile(r"(#{1,6}) +(.+)")
 _ITEM = re.compile(r"(?P<mark>[-*]|\d+\.) +(?P<text>.*)")
-_INLINE = re.compile(r"`(?P<code>[^`]+)`|\*\*(?P<bold>[^*]+)\*\*|\[(?P<text>[^\]]+)\]\((?P<link>[^)\s]+)\)")
+_INLINE = re.compile(
+    r"`(?P<code>[^`]+)`|\*\*(?P<bold>[^*]+)\*\*|\[(?P<text>[^\]]+)\]\((?P<link>[^)\s]+)\)|(?P<check>\bPP\d{3}\b)"
+)
 _FENCE = "```"
-_MAX_LEVEL = 6
 
 
 def markdown(text: str) -> Markup:
@@ -51,7 +52,7 @@ def _block(lines: list[str]) -> Markup:
         return tag("pre", tag("code", "\n".join(inside)), tabindex="0")
     heading = _HEADING.fullmatch(first)
     if heading is not None:
-        return join(tag(f"h{len(heading[1])}", _inline(heading[2])), _block(lines[1:]) if lines[1:] else None)
+        return join(tag(f"h{len(heading[1])}", heading[2]), _block(lines[1:]) if lines[1:] else None)
     if first.startswith("|"):
         return tag("pre", "\n".join(lines), tabindex="0")
     item = _ITEM.fullmatch(first)
@@ -82,12 +83,14 @@ def _special(found: re.Match[str]) -> Markup:
         return tag("code", found["code"])
     if found["bold"]:
         return tag("b", found["bold"])
+    if found["check"]:
+        return _link(found["check"], found["check"])
     return _link(found["text"], found["link"])
 
 
 def _link(text: str, target: str) -> Markup:
     """To another check's runbook; what else there is in the documentation is not served here, so its name has to do."""
-    words = _inline(text)
+    words = text if text in _CODES else _inline(text)
     name = target.partition("#")[0].rpartition("/")[2].removesuffix(".md")
     if name in _CODES:
         return tag("a", words, href=name)

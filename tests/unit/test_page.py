@@ -251,7 +251,7 @@ def test_hostile_names_stay_text_in_links() -> None:
 RUNBOOK = f"""# PP001 no-master
 
 No member says so,
-and **nobody** answers. See `a<b>` and [PP003](PP003.md#why), [pausing](../../how-to/pause.md).
+and **nobody** answers (PP002). See `a<b>` and [PP003](PP003.md#why), [pausing](../../how-to/pause.md).
 
 1. First,
    on two lines
@@ -270,7 +270,7 @@ proxypool pair show s1 p1
 def test_a_runbook_is_read_as_it_is_written() -> None:
     text = markdown(RUNBOOK)
     assert "<h1>PP001 no-master</h1>" in text
-    assert "<p>No member says so, and <b>nobody</b> answers. See <code>a&lt;b&gt;</code> and" in text
+    assert "<p>No member says so, and <b>nobody</b> answers (<a href="PP002">PP002</a>). See <code>a&lt;b&gt;</code> and" in text
     assert '<a href="PP003">PP003</a>, pausing.</p>' in text
     assert "<ol><li>First, on two lines</li><li>Second &quot;&gt;&lt;script" in text
     assert '<ul><li>x <a href="https://example.org/">y</a></li></ul>' in text
@@ -299,7 +299,7 @@ def test_the_picture_says_in_words_what_it_shows() -> None:
 def test_a_large_pools_picture_has_the_unwell_pairs_first_and_says_what_is_left_out() -> None:
     found = Reader(picture(many(200).topology))
     assert len([name for name, attributes in found.elements if attributes.get("class") == "lane"]) == MAX_LANES
-    assert f"{200 - MAX_LANES} more pairs are not in the picture" in found.text
+    assert f"{200 - MAX_LANES} more pairs are left out of the picture" in found.text
     assert "pair s7/p1" in found.text
     assert "pair s107/p1" in found.text
 
