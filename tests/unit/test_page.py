@@ -270,7 +270,10 @@ proxypool pair show s1 p1
 def test_a_runbook_is_read_as_it_is_written() -> None:
     text = markdown(RUNBOOK)
     assert "<h1>PP001 no-master</h1>" in text
-    assert "<p>No member says so, and <b>nobody</b> answers (<a href="PP002">PP002</a>). See <code>a&lt;b&gt;</code> and" in text
+    assert (
+        '<p>No member says so, and <b>nobody</b> answers (<a href="PP002">PP002</a>). See <code>a&lt;b&gt;</code>'
+        in text
+    )
     assert '<a href="PP003">PP003</a>, pausing.</p>' in text
     assert "<ol><li>First, on two lines</li><li>Second &quot;&gt;&lt;script" in text
     assert '<ul><li>x <a href="https://example.org/">y</a></li></ul>' in text
