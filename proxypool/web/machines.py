@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxypool.core.status import HostReport, NodeReport, PoolStatus
 from proxypool.core.units import ago
 from proxypool.web.markup import Child, Markup, join, tag
-from proxypool.web.parts import badge, boxed_table, section
+from proxypool.web.parts import badge, boxed_table, prose, section
 
 MAX_NODES, MAX_HOSTS = 40, 30
 _NODES = ("Node", "State", "Pairs", "Master of", "Underlay", "Labels", "Up", "Version", "Trouble")
@@ -42,7 +42,7 @@ def _node(node: NodeReport, now: float) -> tuple[Child, ...]:
         labels,
         ago(node.since, now) if node.is_alive else "",
         node.version,
-        "; ".join(node.problems),
+        prose("; ".join(node.problems)) if node.problems else None,
     )
 
 
@@ -72,5 +72,5 @@ def _host(host: HostReport, now: float) -> tuple[Child, ...]:
         str(len(host.subnets)),
         None if host.attachments is None else str(host.attachments),
         ago(host.since, now) if host.is_alive else "",
-        "; ".join(host.problems),
+        prose("; ".join(host.problems)) if host.problems else None,
     )
