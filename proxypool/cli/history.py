@@ -16,7 +16,6 @@ from proxypool.cli.output import (
     WatchOption,
     brief,
     duration,
-    listing,
     render,
     table,
     terminal_width,
@@ -25,7 +24,7 @@ from proxypool.cli.output import (
 )
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
-from proxypool.core.history import Phase, Record, newest
+from proxypool.core.history import Phase, Record, RecordList, newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,8 +136,8 @@ def require_known(session: PoolSession, subnet: str, pair: str) -> None:
         raise NotFound("pair", pair, pairs, f"in subnet {subnet}")
 
 
-def _document(records: Sequence[Record]) -> dict[str, object]:
-    return listing("Record", records)
+def _document(records: Sequence[Record]) -> RecordList:
+    return RecordList(items=tuple(records))
 
 
 def _text(records: Sequence[Record], output: Format, text: _Table) -> str:

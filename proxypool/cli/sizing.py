@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from proxypool.cli.scaling_texts import size_text, what_follows
 from proxypool.cli.settings import Settings
 from proxypool.core.scaling.model import ScalingSpec
-from proxypool.core.scaling.overview import ScaleStatus, scale_status
+from proxypool.core.scaling.overview import ScaleStatus, only_managed, scale_status
 from proxypool.core.scaling.requests import ScalingRequest
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def read_scale_status(store: PoolStore, subnet: str | None) -> ScaleStatus:
     """
     whole = scale_status(store.read_scaling(), time.time())
     if subnet is None:
-        return replace(whole, subnets=tuple(one for one in whole.subnets if one.mode is not None or one.actions))
+        return only_managed(whole)
     from proxypool.adapters.zookeeper import NotFound
 
     found = tuple(one for one in whole.subnets if one.id == subnet)

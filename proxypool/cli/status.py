@@ -6,7 +6,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from proxypool.cli import watching
@@ -16,7 +15,7 @@ from proxypool.cli.output import Format, OutputOption, WatchOption, render, term
 from proxypool.cli.progress import ProgressLine
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble
+from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble, of_subnet
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore
@@ -96,18 +95,10 @@ def read_status(store: PoolStore, subnet: str | None = None) -> PoolStatus:
         return whole
     from proxypool.adapters.zookeeper import NotFound
 
-    one = next((found for found in whole.subnets if found.id == subnet), None)
+    one = of_subnet(whole, subnet)
     if one is None:
         raise NotFound("subnet", subnet, (found.id for found in whole.subnets))
-    members = {member.node for pair in one.pairs for member in pair.members}
-    return msgspec.structs.replace(
-        whole,
-        level=one.level,
-        subnets=(one,),
-        nodes=tuple(node for node in whole.nodes if node.id in members),
-        hosts=tuple(host for host in whole.hosts if host.id in one.hosts),
-        checks=(),
-    )
+    return one
 
 
 def find_pair(status: PoolStatus, pair: str) -> tuple[SubnetReport, PairReport]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -23,6 +23,8 @@ PATH_VARIABLE = "PROXYPOOL_CONFIG"
 NODE_METRICS = "127.0.0.1:9477"
 HOST_METRICS = "127.0.0.1:9478"
 CONTROLLER_METRICS = "127.0.0.1:9479"
+CONTROLLER_WEB = "127.0.0.1:9480"
+NODE_WEB = "127.0.0.1:9481"
 FROM_NODES = "nodes"
 """The source of signals that needs nothing else."""
 Limit = Annotated[int, Meta(ge=1)]
@@ -39,6 +41,23 @@ class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     server_tick_s: Seconds | None = None
     """The servers' `tickTime`, in seconds: sessions end in whole ticks. Default: the longest that grants the session,
     half its timeout. Two masters that do not hear each other last at most session timeout + tick + 0.25 s."""
+
+
+class WebConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A daemon's status page and HTTP API: see docs/status-page.md."""
+
+    listen: str | None = None
+    """`address:port`; empty: neither is served. Default 127.0.0.1:9480 for controllers, 127.0.0.1:9481 on nodes. An
+    address that others reach needs a token."""
+    token_file: str | None = None
+    """Whoever asks must know what is in it: as a bearer token, or as the password of HTTP's basic authentication. Only
+    root, or the daemon's user, may own it, and no other user read it."""
+    tls_cert: str | None = None
+    """Certificate, with what is between it and a root, in PEM. Files that are renewed are read again."""
+    tls_key: str | None = None
+    """Its key, in PEM."""
+    runbooks: str | None = None
+    """URL below which the runbooks of checks are, as `<URL>/PP001`. Default: those that the daemon serves itself."""
 
 
 class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +84,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What it can forward, both directions together. None: not a reason to scale."""
     new_connections_per_s: Limit | None = None
     """How many connections it can begin. None: not a reason to scale."""
+    web: WebConfig = WebConfig()
+    """The status page of this node."""
 
 
 class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +146,8 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A draining pair is removed after this, with the connections that are left."""
     call_deadline_s: Seconds = 60.0
     """How long one call to the provider may take."""
+    web: WebConfig = WebConfig()
+    """The status page of the pool."""
     policy: Parameters = Parameters()
     """Of all subnets; `min_pairs` and `max_pairs` are each subnet's own."""
 
@@ -170,8 +193,10 @@ PER_SUBNET = ("min_pairs", "max_pairs")
 _SECTIONS: dict[str, type[Struct]] = {
     "zookeeper": ZooKeeperConfig,
     "node": NodeConfig,
+    "node.web": WebConfig,
     "host": HostConfig,
     "controller": ControllerConfig,
+    "controller.web": WebConfig,
     "controller.policy": Parameters,
     "metrics": MetricsConfig,
     "log": LogConfig,
@@ -201,7 +226,35 @@ def parse(text: str, *, what: str) -> Config:
         _require_source(config.controller.source, what)
     if config.metrics.listen is not None:
         parse_endpoint(config.metrics.listen, what=f"{what}: metrics.listen")
+    for name, owner in (("node", config.node), ("controller", config.controller)):
+        if owner is not None:
+            _require_safe(owner.web, f"{what}: {name}.web")
     return config
+
+
+def _require_safe(web: WebConfig, what: str) -> None:
+    if (web.tls_cert is None) is not (web.tls_key is None):
+        here, missing = ("tls_cert", "tls_key") if web.tls_key is None else ("tls_key", "tls_cert")
+        raise InvalidInput(f"{what}.{here} needs {missing}: a certificate is of no use without its key")
+    if web.runbooks is not None and not web.runbooks.startswith(("http://", "https://")):
+        raise InvalidInput(f"{what}.runbooks: {web.runbooks!r} does not begin with http:// or https://")
+    if not web.listen:
+        return
+    host, port = parse_endpoint(web.listen, what=f"{what}.listen")
+    if web.token_file is None and not is_loopback(host):
+        raise InvalidInput(
+            f"{what}.listen: {web.listen} is open to others, who would see the whole pool: make a token by "
+            '`(umask 077; head -c 32 /dev/urandom | base64 > FILE)` and say token_file = "FILE" too, or listen on '
+            f'"127.0.0.1:{port}"'
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address. Another name than `localhost` may be anybody's."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _require_source(source: str, what: str) -> None:

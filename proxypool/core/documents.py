@@ -9,6 +9,8 @@ import msgspec
 
 from proxypool.core.errors import InvalidInput
 
+API_VERSION = "proxypool/v1"
+"""Of every document that is printed or served."""
 T = TypeVar("T", bound=msgspec.Struct)
 _TEXT_TYPES = (IPv4Address, IPv4Interface, IPv4Network)
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from msgspec import field
+from msgspec import Struct, field
 
+from proxypool.core.documents import API_VERSION
 from proxypool.core.model import Document
 from proxypool.core.states import PRIORITY_UNFIT
 
@@ -150,6 +151,14 @@ class Record(Document, frozen=True, kw_only=True, rename={"from_node": "from", "
     def is_scaling(self) -> bool:
         """Whether it is about a change of size, not of master."""
         return self.kind in SCALING_KINDS
+
+
+class RecordList(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersion"}):
+    """The document of `history`, the newest record last."""
+
+    api_version: str = API_VERSION
+    kind: str = "RecordList"
+    items: tuple[Record, ...]
 
 
 class Intent(Document, frozen=True, kw_only=True):

@@ -13,15 +13,14 @@ import msgspec
 from msgspec import Struct, field
 
 from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, check_subnet, worst
+from proxypool.core.documents import API_VERSION
 from proxypool.core.draining import pair_left
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.checks import check_controller, check_scale
 from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares, by_subnet
 from proxypool.core.scaling.overview import ControllerState, SubnetScale, controller_state, subnet_scale
 
-API_VERSION = "proxypool/v1"
-
-__all__ = ["Check", "Code", "Level", "PoolStatus", "PoolView", "all_checks", "assemble"]
+__all__ = ["API_VERSION", "Check", "Code", "Level", "PoolStatus", "PoolView", "all_checks", "assemble"]
 
 
 class PoolView(Struct, frozen=True, kw_only=True):
@@ -204,6 +203,22 @@ def all_checks(status: PoolStatus) -> Iterator[Check]:
         yield from subnet.checks
         for pair in subnet.pairs:
             yield from pair.checks
+
+
+def of_subnet(status: PoolStatus, subnet: str) -> PoolStatus | None:
+    """One subnet and the machines it uses; None: there is no such subnet."""
+    one = next((found for found in status.subnets if found.id == subnet), None)
+    if one is None:
+        return None
+    members = {member.node for pair in one.pairs for member in pair.members}
+    return msgspec.structs.replace(
+        status,
+        level=one.level,
+        subnets=(one,),
+        nodes=tuple(node for node in status.nodes if node.id in members),
+        hosts=tuple(host for host in status.hosts if host.id in one.hosts),
+        checks=(),
+    )
 
 
 def assemble(view: PoolView, now: float) -> PoolStatus:

@@ -20,7 +20,8 @@ from typing import Any
 
 from proxypool import __version__
 from proxypool.core.errors import PermanentError, TransientError
-from proxypool.daemons.host_api import Answer, HostApi, Request, problem
+from proxypool.daemons.host_api import HostApi, Request
+from proxypool.web.answers import Answer, problem
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,11 @@ class Beat:
         self._count: int | None = None
         self._told_at = -interval_s
 
+    @property
+    def last(self) -> Alive:
+        """As published last, but for its time."""
+        return self._published or self.alive
+
     def publish(self, problems: Iterable[str], snapshot: Snapshot, now: float, attachments: int | None = None) -> None:
         """Say what is wrong, malformed documents of the pool among it. `now` is monotonic.
 

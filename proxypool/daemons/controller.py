@@ -1,8 +1,9 @@
 """The controller: of two or three of them one leads, and keeps the subnets at the size they need.
 
 Composition root and main loop. Threads: this loop (looks, decides, writes), `leadership`, `pool-mirror` and the
-ZooKeeper client's, `scraping` (asks the nodes what their pairs use), `provider-*` (calls to the provider), and the
-metrics server's. It needs nothing of the machine it runs on, and traffic never waits for it.
+ZooKeeper client's, `scraping` (asks the nodes what their pairs use), `provider-*` (calls to the provider),
+`status-page` (reads what the page shows, while somebody looks), and those of the two ports. It needs nothing of the
+machine it runs on, and traffic never waits for it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import queue
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
 from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
-from proxypool.core.config import CONTROLLER_METRICS, Config, ControllerConfig
+from proxypool.core.config import CONTROLLER_METRICS, CONTROLLER_WEB, Config, ControllerConfig
+from proxypool.core.discovery import Daemon
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
@@ -36,9 +39,13 @@ from proxypool.daemons.controller_messages import (
 from proxypool.daemons.controller_report import Reporting
 from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls
+from proxypool.daemons.pulse import BEAT_S
 from proxypool.daemons.scraping import Scraping, source_interval_s, source_of
+from proxypool.daemons.shown_pool import ShownPool
+from proxypool.daemons.status_site import StatusSite
 from proxypool.daemons.sweeping import Sweeping
 from proxypool.providers import registry
 from proxypool.providers.contract import PoolView, Provider
@@ -87,12 +94,14 @@ class ControllerDaemon:
         )
         self.sweeping = Sweeping(self.calls)
         self.scraping = Scraping(source_of(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
+        listen = config.metrics.listen or CONTROLLER_METRICS
+        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        self.site = self._make_site(listen)
         self._round_due = self._look_due = 0.0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. The lead is given up at the end; what is under way another one finishes."""
         stop_on_signals(self.inbox)
-        server = self._serve_metrics()
         self.session.start()
         self.mirror.start()
         self.leadership.start()
@@ -103,18 +112,21 @@ class ControllerDaemon:
             run_until_stopped(self._next_message, self._dispatch)
         finally:
             log.info("controller %s: stopping; pairs go on as they are", self.name)
+            self.site.close()
+            self.metrics_port.close()
             self.scraping.stop()
             self.calls.stop()
             self.leadership.stop()
             self.mirror.stop()
             self.session.stop(close_session=True)
-            if server is not None:
-                server.close()
         return 0
 
-    def _serve_metrics(self) -> MetricsServer | None:
-        listen = self.config.metrics.listen or CONTROLLER_METRICS
-        return self.problems.attempt("metrics", lambda: MetricsServer(listen, self.metrics.registry))
+    def _make_site(self, metrics: str) -> StatusSite:
+        shown = ShownPool(
+            self.name, self.session, lambda: self.mirror.snapshot if self.mirror.loaded.is_set() else None, metrics
+        )
+        web = self.controller.web
+        return StatusSite(shown, Daemon.CONTROLLER, self.name, self.config.pool, web, CONTROLLER_WEB, self.problems)
 
     def _make_provider(self) -> Provider:
         """Without it no pair comes, but all the rest goes on, and it is told why."""
@@ -149,14 +161,15 @@ class ControllerDaemon:
         rounds = self.rounds
         is_waiting = rounds is not None and any(action.step in LOOKED_AT for action in rounds.actions.values())
         due = min(self._round_due, self._look_due) if is_waiting else self._round_due
-        wait_s = due - time.monotonic()
-        if wait_s <= 0:
-            # However many messages there are.
-            return TimePassed()
-        try:
-            return self.inbox.get(timeout=wait_s)
-        except queue.Empty:
-            return TimePassed()
+        while True:
+            now = time.monotonic()
+            self.metrics_port.look(now)
+            self.site.look(now)
+            if now >= due:
+                # However many messages there are.
+                return TimePassed()
+            with suppress(queue.Empty):
+                return self.inbox.get(timeout=min(due - now, BEAT_S))
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()

@@ -17,30 +17,20 @@ import msgspec
 from proxypool import __version__
 from proxypool.core.attachment_plans import Outcome
 from proxypool.core.attachments import AttachmentRefused, AttachRequest, DetachRequest, parse_request
-from proxypool.core.documents import to_builtins
+from proxypool.core.documents import API_VERSION, to_builtins
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.daemons import cni
 from proxypool.daemons.attachments import FIRST_USE_S, Attachments, NotReady
+from proxypool.web.answers import Answer, problem
 
 log = logging.getLogger(__name__)
 
-API_VERSION = "proxypool/v1"
-JSON, PROBLEM = "application/json", "application/problem+json"
 _STATUS = {
     "invalid": HTTPStatus.BAD_REQUEST,
     "unknown-subnet": HTTPStatus.NOT_FOUND,
     "attached-elsewhere": HTTPStatus.CONFLICT,
 }
 """Of refusals by code; the others are 422."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Status, content type and body."""
-
-    status: int
-    body: bytes
-    kind: str = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +126,3 @@ def _outcomes(done: list[Outcome]) -> Answer:
 def document(kind: str, **content: Any) -> Answer:
     """A versioned document."""
     return Answer(HTTPStatus.OK, msgspec.json.encode({"apiVersion": API_VERSION, "kind": kind, **content}))
-
-
-def problem(status: HTTPStatus, code: str, detail: str) -> Answer:
-    """A problem document (RFC 9457) with a stable `code`."""
-    body = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail, "code": code}
-    return Answer(status, msgspec.json.encode(body), PROBLEM)

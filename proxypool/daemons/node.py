@@ -2,8 +2,8 @@
 
 Composition root and main loop. Threads: this loop (decides; never blocks on slow paths), `watcher` (waits for kernel
 files), `dataplane` (programs the kernel), `tables` (reads connection tables), `state-sync` (looks after conntrackd),
-`probing` (asks through the ENIs), `leasing` (mode strict), `recorder` (tells what happened), the ZooKeeper client's and
-the metrics server's own.
+`probing` (asks through the ENIs), `leasing` (mode strict), `recorder` (tells what happened), `status-page` (reads what
+the page shows, while somebody looks), the ZooKeeper client's and those of the two ports.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import queue
 import socket
 import sys
 import time
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
+
+import msgspec
 
 from proxypool import __version__
 from proxypool.adapters import netlink
@@ -23,8 +26,9 @@ from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
-from proxypool.core.config import NODE_METRICS, Config, NodeConfig
+from proxypool.core.config import NODE_METRICS, NODE_WEB, Config, NodeConfig
 from proxypool.core.detection import detection_of
+from proxypool.core.discovery import Daemon
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import NodeSpec, Snapshot
@@ -51,8 +55,12 @@ from proxypool.daemons.messages import (
     SnapshotArrived,
 )
 from proxypool.daemons.node_watch import NodeWatch
+from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.pulse import BEAT_S as LOOP_BEAT_S
 from proxypool.daemons.recorder import Recorder
+from proxypool.daemons.shown_node import NodeNow, ShownNode
+from proxypool.daemons.status_site import StatusSite
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.usage import limits_of
 from proxypool.telemetry import logs
@@ -73,6 +81,7 @@ SWITCH_INTERVAL_S = 0.0005
 TELL_WITHIN_S = 0.2
 """What changed is published so soon at the latest, however much there is to do."""
 NOT_RUNNING = "keepalived is not running: start it with `systemctl start keepalived`"
+NOT_READY = "what was there when the daemon started has not been looked at yet"
 STOPPED = "keepalived was stopped by a signal: `systemctl restart keepalived`, or send it SIGCONT"
 BEAT_S = 5.0
 """How often the node says that its main loop lives; what it published is true until then."""
@@ -165,11 +174,10 @@ class NodeDaemon:
         self.is_registered = self.is_ready = False
         self._told_at = 0.0
         self._registration_due = 0.0
-        self.server = self._serve_metrics()
-
-    def _serve_metrics(self) -> MetricsServer | None:
         listen = self.config.metrics.listen or NODE_METRICS
-        return self.problems.attempt("metrics", lambda: MetricsServer(listen, self.metrics.registry))
+        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        shown = ShownNode(self.name, self.session, self._now, lambda: "" if self.is_ready else NOT_READY)
+        self.site = StatusSite(shown, Daemon.NODE, self.name, self.config.pool, self.node.web, NODE_WEB, self.problems)
 
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -186,17 +194,27 @@ class NodeDaemon:
         self.membership.probing.start()
         self.membership.leasing.start()
         log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
+        self._look_at_ports()
         hurry()
         run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
         of_roles, of_publisher = self.membership.next_deadline(), self.membership.publisher.next_deadline
         deadline = min((moment for moment in (of_roles, of_publisher) if moment is not None), default=None)
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            return self.inbox.get(timeout=timeout)
-        except queue.Empty:
-            return SecondPassed() if deadline == of_roles else PublicationDue()
+        while True:
+            now = self._look_at_ports()
+            left_s = LOOP_BEAT_S if deadline is None else deadline - now
+            with suppress(queue.Empty):
+                return self.inbox.get(timeout=min(max(0.0, left_s), LOOP_BEAT_S))
+            if deadline is not None and time.monotonic() >= deadline:
+                return SecondPassed() if deadline == of_roles else PublicationDue()
+
+    def _look_at_ports(self) -> float:
+        """Now, of the monotonic clock."""
+        now = time.monotonic()
+        self.metrics_port.look(now)
+        self.site.look(now)
+        return now
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()
@@ -298,12 +316,21 @@ class NodeDaemon:
             malformed_documents=len(self.snapshot.malformed),
         )
 
+    def _now(self) -> NodeNow | None:
+        """For the status page, on its threads, as `_view`."""
+        if self.snapshot.spec is None:
+            return None
+        own = [(view.pair, view.status) for view in self.membership.views()]
+        return NodeNow(snapshot=self.snapshot, own=own, alive=msgspec.structs.replace(self.beat.last, at=time.time()))
+
     def _use(self) -> NodeUse:
         """What is used of it, and how much there is; for the metrics."""
         return NodeUse(self.limits, self.membership.port_sampling.interval_s, self.membership.samples())
 
     def _close(self) -> None:
         log.info("node %s: stopping; traffic goes on", self.name)
+        self.site.close()
+        self.metrics_port.close()
         self.watch.stop()
         self.dataplane.stop()
         self.membership.tables.stop()
@@ -315,8 +342,6 @@ class NodeDaemon:
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)
-        if self.server is not None:
-            self.server.close()
 
 
 def _coordinators(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]:

@@ -71,6 +71,7 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
         if topology.attach_all:
             text += "attach_all = true\n"
         port = 9478
+    # The status pages are where they are by default: `lab exec ctl1 -- curl -s 127.0.0.1:9480/`.
     return text + f'\n[metrics]\nlisten = "0.0.0.0:{port}"\n'
 
 

@@ -151,7 +151,7 @@ class Controller:
     """A process."""
 
     def __init__(
-        self, server: ZooKeeperServer, pool: str, directory: Path, name: str, port: int, more: str = ""
+        self, server: ZooKeeperServer, pool: str, directory: Path, name: str, port: int, more: str = "", web: str = ""
     ) -> None:
         self.log = directory / f"{name}.log"
         self.port = port
@@ -160,6 +160,7 @@ class Controller:
             f'pool = "{pool}"\nrun_dir = "{directory}"\n'
             f'[zookeeper]\nhosts = ["{server.address}"]\nsession_timeout_s = 1.0\n'
             f'[controller]\nname = "{name}"\ninterval_s = 0.3\ndead_after_s = 10\n'
+            f'[controller.web]\nlisten = "{web}"\n'
             f'[metrics]\nlisten = "127.0.0.1:{port}"\n{more}'
         )
         self._command = [sys.executable, "-m", "proxypool", "run", "controller", "--config", str(config)]

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from proxypool.core.config import Config, parse, parse_endpoint
+from proxypool.core.config import CONTROLLER_WEB, NODE_WEB, Config, is_loopback, parse, parse_endpoint
 from proxypool.core.errors import InvalidInput
 
 NODE = '[node]\nunderlay = "eth0"\n'
@@ -166,3 +166,48 @@ def test_what_a_node_can_carry_is_a_number_above_zero() -> None:
         20_000,
     )
     assert "packets_per_s" in refusal(NODE + "packets_per_s = 0\n")
+
+
+WEB = "[controller.web]\n"
+
+
+def test_the_status_page_is_local_unless_told_otherwise() -> None:
+    config = parse(f"{NODE}[controller]\n", what="proxypool.toml")
+    assert config.node is not None
+    assert config.controller is not None
+    assert (config.node.web.listen, config.controller.web.listen) == (None, None)
+    assert is_loopback(NODE_WEB.rpartition(":")[0])
+    assert is_loopback(CONTROLLER_WEB.rpartition(":")[0])
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1:9480", "127.8.8.8:1", "localhost:9480", "[::1]:9480"])
+def test_a_local_page_needs_no_token(listen: str) -> None:
+    config = parse(f'{WEB}listen = "{listen}"\n', what="proxypool.toml")
+    assert config.controller is not None
+    assert config.controller.web.listen == listen
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9480", "192.168.4.9:9480", "[::]:9480", "ctl1:9480", "localhost.evil:80"])
+@pytest.mark.parametrize("section", ["controller", "node"])
+def test_a_page_for_others_needs_a_token(listen: str, section: str) -> None:
+    """Everybody who reaches the address would see every customer's subnets."""
+    head = NODE if section == "node" else ""
+    message = refusal(f'{head}[{section}.web]\nlisten = "{listen}"\n')
+    assert message.startswith(f"{section}.web.listen: {listen} is open to others")
+    assert "token_file" in message
+    assert f'"127.0.0.1:{listen.rpartition(":")[2]}"' in message
+    parse(f'{head}[{section}.web]\nlisten = "{listen}"\ntoken_file = "/etc/proxypool/token"\n', what="proxypool.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('tls_cert = "c.pem"', "controller.web.tls_cert needs tls_key: a certificate is of no use without its key"),
+        ('tls_key = "k.pem"', "controller.web.tls_key needs tls_cert: a certificate is of no use without its key"),
+        ('listen = "9480"', "controller.web.listen: '9480' is not ADDRESS:PORT"),
+        ('runbooks = "docs"', "controller.web.runbooks: 'docs' does not begin with http:// or https://"),
+        ('token = "x"', "unknown key controller.web.token: did you mean controller.web.token_file?"),
+    ],
+)
+def test_a_page_that_cannot_be_is_refused(text: str, message: str) -> None:
+    assert refusal(f"{WEB}{text}\n") == message

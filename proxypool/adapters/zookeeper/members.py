@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
 
 from proxypool.adapters.zookeeper.errors import NotFound
-from proxypool.adapters.zookeeper.layout import pair_suffix
-from proxypool.adapters.zookeeper.reading import read_children, read_nodes
+from proxypool.adapters.zookeeper.layout import member_status_suffix, node_alive_suffix, pair_suffix
+from proxypool.adapters.zookeeper.reading import Node, read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MemberStatus, PairSpec
+from proxypool.core.model import Alive, MemberStatus, PairSpec
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def read_pair(session: PoolSession, subnet: str, pair: str) -> tuple[PairSpec, Mapping[str, MemberStatus]]:
@@ -40,14 +45,37 @@ def read_statuses(session: PoolSession, subnet: str, pair: str) -> Mapping[str, 
     if names is None:
         raise not_found(session, subnet, pair)
     found = zip(names, read_nodes(session, [f"{container}/{name}" for name in names]), strict=True)
-    statuses = {}
-    for name, node in found:
-        try:
-            if node is not None:
-                statuses[name] = decode(node.data, MemberStatus, what=name)
-        except InvalidInput:
-            continue
-    return statuses
+    statuses = ((name, _decoded(node, MemberStatus, name)) for name, node in found)
+    return {name: status for name, status in statuses if status is not None}
+
+
+def read_members(
+    session: PoolSession, pairs: Iterable[PairSpec]
+) -> tuple[Mapping[str, Mapping[str, MemberStatus]], Mapping[str, Alive]]:
+    """What the members of pairs publish, by `<subnet>/<pair>` and node, and by node the proof that it lives. One round
+    of requests. What is not there, or cannot be read, is left out.
+
+    Raises:
+        TransientError: the connection broke.
+    """
+    layout = session.layout
+    places = [(pair, member.node) for pair in pairs for member in pair.members]
+    nodes = sorted({node for _, node in places})
+    paths = [layout.path(member_status_suffix(pair.subnet, pair.id, node)) for pair, node in places]
+    found = read_nodes(session, [*paths, *(layout.path(node_alive_suffix(node)) for node in nodes)])
+    statuses: dict[str, dict[str, MemberStatus]] = {}
+    for (pair, name), node in zip(places, found, strict=False):
+        if (status := _decoded(node, MemberStatus, name)) is not None:
+            statuses.setdefault(f"{pair.subnet}/{pair.id}", {})[name] = status
+    proofs = ((name, _decoded(node, Alive, name)) for name, node in zip(nodes, found[len(places) :], strict=True))
+    return statuses, {name: alive for name, alive in proofs if alive is not None}
+
+
+def _decoded(node: Node | None, kind: type[T], what: str) -> T | None:
+    try:
+        return decode(node.data, kind, what=what) if node is not None else None
+    except InvalidInput:
+        return None
 
 
 def not_found(session: PoolSession, subnet: str, pair: str) -> NotFound:

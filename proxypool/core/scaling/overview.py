@@ -11,11 +11,11 @@ from enum import StrEnum
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from proxypool.core.documents import API_VERSION
 from proxypool.core.model import PairState, Snapshot
 from proxypool.core.scaling.documents import Action, Report, by_subnet
 from proxypool.core.scaling.model import Cause, ScalingMode
 
-API_VERSION = "proxypool/v1"
 OLD_S = 90.0
 """A leader reports after every round, of which the longest interval that can be configured is 60 s. What is older than
 this may no longer be so.
@@ -168,6 +168,11 @@ def scale_status(view: ScalingView, now: float) -> ScaleStatus:
         controller=controller_state(view.report, view.controllers, now),
         subnets=tuple(subnet_scale(name, view.snapshot, view.report, actions.get(name, ())) for name in names),
     )
+
+
+def only_managed(status: ScaleStatus) -> ScaleStatus:
+    """Without the subnets that are the operator's own business."""
+    return replace(status, subnets=tuple(one for one in status.subnets if one.mode is not None or one.actions))
 
 
 class Next(StrEnum):
