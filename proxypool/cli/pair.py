@@ -26,6 +26,7 @@ from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState, require_weight
+from proxypool.core.pausing import said
 from proxypool.core.requests import PairRequest, PairSettings, parse_member
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("weight", str(pair.weight)),
             ("mode", pair.mode),
             ("probe", str(pair.probe or "")),
-            *((("paused", ago(pair.paused_since, status.at)),) if pair.paused_since is not None else ()),
+            *((("paused", _paused(pair, status.at)),) if pair.paused_since is not None else ()),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
             ("elected", pair.elected or ""),
             ("epoch", str(pair.epoch or "")),
@@ -200,6 +201,11 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
     )
     only = msgspec.structs.replace(status, subnets=(msgspec.structs.replace(subnet, pairs=(pair,)),))
     return "\n\n".join(part for part in (about, check_lines(pair.checks), member_table(only, wide=wide)) if part)
+
+
+def _paused(pair: PairReport, now: float) -> str:
+    """For how long, who said so and why."""
+    return f"for {ago(pair.paused_since, now)}{said(pair.paused_by, pair.pause_reason)}"
 
 
 def _sync(pair: PairReport) -> str:

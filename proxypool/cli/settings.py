@@ -6,9 +6,9 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,12 @@ class Settings:
     config: str | None = None
     zookeeper: str | None = None
     pool: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Key of the configuration -> what said it instead of the file: `option --pool`, `environment PROXYPOOL_POOL`."""
+
+    def path(self) -> str:
+        """Where the configuration is, whether it is there or not."""
+        return self.config or default_path()
 
     def load(self, path: str | None = None) -> Config:
         """The configuration, with what options and environment override. Without a file: the defaults.

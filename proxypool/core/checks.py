@@ -11,6 +11,7 @@ from enum import Enum, StrEnum
 from msgspec import Struct
 
 from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
+from proxypool.core.pausing import said
 from proxypool.core.role import Role
 from proxypool.core.sync_supervision import SyncState
 
@@ -175,8 +176,8 @@ def _check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterat
         yield Check.of(
             Code.PAUSED,
             subject,
-            f"paused for {max(0.0, now - pair.paused_since):.0f} s: a member that cannot serve stays master; end it "
-            f"with `proxypool pair resume {pair.subnet} {pair.id}`",
+            f"paused for {max(0.0, now - pair.paused_since):.0f} s{said(pair.paused_by, pair.pause_reason)}: a member "
+            f"that cannot serve stays master; end it with `proxypool pair resume {pair.subnet} {pair.id}`",
         )
     are_all_alive = all(member.alive is not None for member in members)
     for member in members:

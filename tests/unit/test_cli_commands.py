@@ -95,7 +95,7 @@ def test_config_check_names_what_was_meant(tmp_path: Path) -> None:
     file.write_text('[node]\nunderley = "eth0"\n')
     code, out, err = run("config", "check", str(file))
     assert (code, out) == (ExitCode.FAILED, "")
-    assert err == f"error: {file}: unknown key node.underley: did you mean node.underlay?\n"
+    assert err == f"error: {file}: line 2: unknown key node.underley: did you mean node.underlay?\n"
 
 
 def test_a_label_that_is_none_is_refused_before_anything_is_asked() -> None:

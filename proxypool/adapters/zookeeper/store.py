@@ -293,21 +293,35 @@ class PoolStore:
 
         return self._edit_pair(subnet, pair, alter)
 
-    def pause_pair(self, subnet: str, pair: str, at: float) -> Change:
-        """Freeze the pair's roles, from wall time `at` on. One that is paused already is unchanged.
+    def pause_pair(
+        self, subnet: str, pair: str, at: float, who: str = "", reason: str = ""
+    ) -> tuple[PairSpec, PairSpec]:
+        """Freeze the pair's roles, from wall time `at` on: as it was before and is now. One that is paused already
+        is paused since when it was; another reason replaces the one it has.
 
         Raises:
             NotFound: there is no such subnet or pair.
         """
-        return self._edit_pair(subnet, pair, lambda spec, _: paused(spec, at))
+        return self._alter_pair(subnet, pair, lambda spec: paused(spec, at, who, reason))
 
-    def resume_pair(self, subnet: str, pair: str) -> Change:
-        """End a pause. One that is not paused is unchanged.
+    def resume_pair(self, subnet: str, pair: str) -> PairSpec:
+        """End a pause: the pair as it was before. One that is not paused is unchanged.
 
         Raises:
             NotFound: there is no such subnet or pair.
         """
-        return self._edit_pair(subnet, pair, lambda spec, _: resumed(spec))
+        return self._alter_pair(subnet, pair, resumed)[0]
+
+    def _alter_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec], PairSpec]) -> tuple[PairSpec, PairSpec]:
+        seen: list[tuple[PairSpec, PairSpec]] = []
+
+        def remember(spec: PairSpec, _: Snapshot) -> PairSpec:
+            # An edit that somebody else overtakes is made again: the last one counts.
+            seen.append((spec, alter(spec)))
+            return seen[-1][1]
+
+        self._edit_pair(subnet, pair, remember)
+        return seen[-1]
 
     def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
         (change,) = self._editor.edit(lambda tree: (pair_change(tree, subnet, pair, alter),))
