@@ -31,6 +31,11 @@ COMMANDS = (
     ),
     ("run", "proxypool.cli.run", "Run a daemon in the foreground."),
     ("config", "proxypool.cli.config", "The configuration file: check it, show what is in force, its schema."),
+    (
+        "doctor",
+        "proxypool.cli.doctor",
+        "Look whether this machine can do its part: kernel, programs, network, clock, ZooKeeper, configuration.",
+    ),
     ("lab", "proxypool.cli.lab", "A whole pool on one machine, from network namespaces and the real programs."),
     ("version", "proxypool.cli.version", "Print the version."),
 )
