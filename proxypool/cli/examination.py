@@ -60,16 +60,11 @@ def examine(
 
 def _configuration(settings: Settings, role: DaemonRole) -> tuple[Config, Facts]:
     path = settings.path()
-    problem, config, is_there = "", Config(), os.path.exists(path)
+    problem, is_there = "", os.path.exists(path)
     try:
         config = settings.load()
     except InvalidInput as error:
-        problem = str(error)
-        # What options and environment say is good all the same.
-        config = msgspec.structs.replace(config, pool=settings.pool or config.pool)
-        if settings.zookeeper:
-            hosts = tuple(settings.zookeeper.split(","))
-            config = msgspec.structs.replace(config, zookeeper=msgspec.structs.replace(config.zookeeper, hosts=hosts))
+        problem, config = str(error), settings.load_or_default()
     return config, Facts(
         role=role,
         config_path=path,
@@ -166,25 +161,24 @@ def _assemble(facts: Facts, config: Config, seen: Mapping[str, Seen]) -> Facts:
             if name.startswith(prefix) and not one.why_not
         }
 
-    zookeeper: ZooKeeperFacts | None = value("zookeeper")
+    zookeeper: ZooKeeperFacts = value("zookeeper") or ZooKeeperFacts()
     servers = {
         name.removeprefix(SERVER): one.why_not or one.value for name, one in seen.items() if name.startswith(SERVER)
     }
-    if zookeeper is not None:
-        ordered = {server: servers.get(server, "") for server in config.zookeeper.hosts}
-        zookeeper = msgspec.structs.replace(zookeeper, servers=ordered)
+    ordered = {server: servers.get(server, "") for server in config.zookeeper.hosts}
+    zookeeper = msgspec.structs.replace(zookeeper, servers=ordered)
     found_programs = many(PROGRAM)
     found_programs = {need.program: found_programs[need.program] for need in PROGRAMS if need.program in found_programs}
     files: list[FileFacts] = list(many(FILE).values())
     pid = value("daemon")
     unseen = {name: one.why_not for name, one in seen.items() if one.why_not and not name.startswith(SERVER)}
-    if zookeeper is not None and zookeeper.problem:
+    if zookeeper.problem:
         # It is told once.
         unseen.pop("quota", None)
     return msgspec.structs.replace(
         facts,
         provider_problem=value("provider") or "",
-        tunnel=zookeeper.tunnel if zookeeper is not None else "",
+        tunnel=zookeeper.tunnel,
         kernel=value("kernel"),
         sysctls=value("sysctls"),
         programs=found_programs or None,

@@ -36,6 +36,11 @@ COMMANDS = (
         "proxypool.cli.doctor",
         "Look whether this machine can do its part: kernel, programs, network, clock, ZooKeeper, configuration.",
     ),
+    (
+        "bundle",
+        "proxypool.cli.bundle",
+        "Collect all that helps to find a fault in one archive, without secrets: documents, metrics, kernel, logs.",
+    ),
     ("lab", "proxypool.cli.lab", "A whole pool on one machine, from network namespaces and the real programs."),
     ("version", "proxypool.cli.version", "Print the version."),
 )

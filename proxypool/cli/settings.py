@@ -95,6 +95,21 @@ class Settings:
             config = msgspec.structs.replace(config, pool=self.pool)
         return config
 
+    def load_or_default(self) -> Config:
+        """As `load`; of a file that is not valid, what options and environment say, and the defaults."""
+        try:
+            return self.load()
+        except InvalidInput:
+            config = Config()
+        hosts = tuple((self.zookeeper or "").split(",")) if self.zookeeper else config.zookeeper.hosts
+        zookeeper = msgspec.structs.replace(config.zookeeper, hosts=hosts)
+        return msgspec.structs.replace(config, pool=self.pool or config.pool, zookeeper=zookeeper)
+
+    def as_options(self) -> list[str]:
+        """The same, as words for another `proxypool`."""
+        given = (("--config", self.config), ("--zookeeper", self.zookeeper), ("--pool", self.pool))
+        return [word for option, value in given if value for word in (option, value)]
+
     @contextmanager
     def session(self) -> Iterator[PoolSession]:
         """A connected session.

@@ -18,7 +18,7 @@ from proxypool.adapters.zookeeper.errors import (
     PoolMissing,
     ZooKeeperUnreachable,
 )
-from proxypool.adapters.zookeeper.examine import round_trip_s, written
+from proxypool.adapters.zookeeper.examine import read_documents, round_trip_s, written
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
     Extent,
@@ -55,6 +55,7 @@ __all__ = [
     "host_alive_suffix",
     "member_status_suffix",
     "node_alive_suffix",
+    "read_documents",
     "round_trip_s",
     "subnet_host_suffix",
     "written",
