@@ -214,8 +214,8 @@ def _get(url: str) -> str:
 def _kernel() -> Iterator[Step]:
     for words in KERNEL:
         yield Step(f"kernel/{_file_name(words)}", partial(_run, words))
-    for path in ("/proc/modules", "/proc/net/dev", "/proc/net/stat/nf_conntrack", "/proc/meminfo", "/proc/loadavg"):
-        yield Step(f"kernel/{path.strip('/').replace('/', '-')}.txt", partial(Path(path).read_text))
+    for file in ("/proc/modules", "/proc/net/dev", "/proc/net/stat/nf_conntrack", "/proc/meminfo", "/proc/loadavg"):
+        yield Step(f"kernel/{file.strip('/').replace('/', '-')}.txt", partial(Path(file).read_text))
     yield Step(
         "kernel/sysctl-net.txt", partial(_run, ("sysctl", "-a", "--pattern", r"^net\.(ipv4\.(conf|ip)|netfilter)"))
     )

@@ -42,6 +42,11 @@ COMMANDS = (
         "Collect all that helps to find a fault in one archive, without secrets: documents, metrics, kernel, logs.",
     ),
     ("lab", "proxypool.cli.lab", "A whole pool on one machine, from network namespaces and the real programs."),
+    (
+        "completion",
+        "proxypool.cli.completion",
+        "Print a script that completes commands, options and names in a shell.",
+    ),
     ("version", "proxypool.cli.version", "Print the version."),
 )
 

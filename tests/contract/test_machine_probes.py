@@ -13,7 +13,7 @@ import pytest
 
 from proxypool.adapters.machine import kernel, place, process, programs
 from proxypool.adapters.machine.limits import Seen, gather
-from proxypool.core.doctor.facts import DaemonRole, Tri
+from proxypool.core.doctor.facts import DaemonRole, Program, Tri
 from proxypool.core.errors import TransientError
 from tests.contract.zk import free_port, wait_until
 
@@ -40,7 +40,7 @@ def test_a_program_that_hangs_is_ended() -> None:
 
 
 def test_a_program_that_is_not_there() -> None:
-    assert programs.examine("no-such-program") == programs.Program()
+    assert programs.examine("no-such-program") == Program()
     with pytest.raises(TransientError, match="not installed"):
         programs.run(["no-such-program"], 1)
 
