@@ -34,7 +34,8 @@ OUTPUT = """## Output
 `-o json` and `-o yaml` print a versioned document: `apiVersion` is `proxypool/v1`, `kind` says what it is. Fields are
 added, and not renamed or given another meaning within a version; names that are not known are to be ignored. With `-w`
 each change is one line of JSON. `-o table` is for people and may change; it is neither wrapped nor cut, and coloured
-only on a terminal, unless `NO_COLOR` is set. Results go to standard output; progress, notes and errors to standard error.
+only on a terminal, unless `NO_COLOR` is set. Results go to standard output; progress, notes and errors to standard
+error.
 
 """
 VARIABLES = (
