@@ -137,10 +137,13 @@ def known_secrets(settings: Settings) -> frozenset[str]:
         raw = tomllib.loads(Path(settings.path()).read_text(encoding="utf-8"))
         found |= set(secrets_in(raw))
     found |= set(secrets_in({"environment": dict(os.environ)}))
-    for path in _secret_files(raw):
+    beside = map(str, Path(settings.path()).parent.glob("*credential*"))
+    for path in (*_secret_files(raw), *beside):
         with suppress(OSError, ValueError):
             text = Path(path).read_text(encoding="utf-8")
-            found |= {line.strip() for line in text.splitlines() if line.strip() and "=" not in line}
+            # A bare token, or lines of `name = value`, with quotes or without.
+            for line in text.splitlines():
+                found |= {line.strip(), line.partition("=")[2].strip().strip("\"'")}
             found |= {str(value) for value in _leaves(tomllib.loads(text))}
     return frozenset(found)
 

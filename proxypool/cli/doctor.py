@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from proxypool.cli.settings import Settings
 from proxypool.core.doctor.facts import DaemonRole
 
 if TYPE_CHECKING:
+    from proxypool.core.doctor.codes import Finding
     from proxypool.core.doctor.report import Diagnosis
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -78,15 +80,20 @@ def diagnosis_text(found: Diagnosis, *, wide: bool, colour: bool) -> str:
     numbers = ", ".join(f"{number} {name}" for name, number in counts.items())
     level = paint(found.level.value, _COLOURS[found.level.value], enabled=colour)
     lines = [f"this {found.facts.role.value}: {level}{f' - {numbers}' if numbers else ''}"]
-    for finding in found.findings:
-        severity = paint(finding.severity.value, _COLOURS[finding.severity.value], enabled=colour)
-        lines += [
-            "",
-            f"{severity} {finding.code} {finding.name} {finding.subject}: {finding.message}",
-            f"    {finding.fix}",
-        ]
+    for fix, some in _by_fix(found.findings):
+        lines.append("")
+        for finding in some:
+            severity = paint(finding.severity.value, _COLOURS[finding.severity.value], enabled=colour)
+            lines.append(f"{severity} {finding.code} {finding.name} {finding.subject}: {finding.message}")
+        lines.append(f"    {fix}")
     about = "\n".join(_about(found)) if wide else "; ".join(_about(found))
     return "\n".join([*lines, "", f"looked at: {about}" if not wide else about])
+
+
+def _by_fix(findings: Iterable[Finding]) -> Iterator[tuple[str, list[Finding]]]:
+    """Those that follow each other and have the same fix, together: without root there are a dozen of one kind."""
+    for (_, fix), some in groupby(findings, key=lambda finding: (finding.code, finding.fix)):
+        yield fix, list(some)
 
 
 def _about(found: Diagnosis) -> Iterator[str]:
@@ -96,7 +103,7 @@ def _about(found: Diagnosis) -> Iterator[str]:
         yield f"configuration {facts.config_path}"
     if facts.kernel is not None:
         there = [name for name, state in facts.kernel.features.items() if state == "there"]
-        yield f"kernel {facts.kernel.release} with {', '.join(there) or 'nothing that was asked for'}"
+        yield f"kernel {facts.kernel.release}" + (f" with {', '.join(there)}" if there else "")
     for name, program in (facts.programs or {}).items():
         if program.path:
             yield program.version or name

@@ -12,15 +12,16 @@ from typing import Any
 from urllib.parse import quote
 
 REMOVED = "***"
-MIN_LENGTH = 4
-"""Shorter values are not looked for in texts: they would take half of it away."""
+MIN_LENGTH = 5
+"""Shorter values are not looked for in texts, nor are these: they would take half of it away."""
+_NO_SECRETS = frozenset({"false", "proxypool"})
 _NAME = re.compile(
     r"(?i)(secret|passw|passphrase|pwd|credential|private_?key|access_?key|api_?key|token|auth|digest|bearer|cookie)"
 )
 _HARMLESS = re.compile(r"(?i)(_file|_path|_dir|_s|_ms|_interval|_timeout|_id)$")
 """Ends of names of what is said about secrets and is none: where they are, how long they last."""
 _KEY_ID = re.compile(r"(?i)access_?key_?id$")
-_WORD = r"[\w.-]*(?:secret|passw(?:or)?d|passphrase|auth_pass|api_?key|access_?key|private_?key|token)[\w.-]*"
+_WORD = r"[\w.-]{0,40}(?:secret|passw(?:or)?d|passphrase|auth_pass|api_?key|access_?key|private_?key|token)[\w.-]{0,40}"
 _ASSIGNMENT = re.compile(rf"(?i)({_WORD}[\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}}]+)")
 _STATEMENT = re.compile(rf"(?im)^(\s*{_WORD}[ \t]+)(\S+)[ \t]*$")
 """As in keepalived's files: `auth_pass word`."""
@@ -66,7 +67,9 @@ def secrets_in(value: Any, name: str = "") -> Iterator[str]:
 
 def without(text: str, secrets: Collection[str]) -> str:
     """A text without known secrets, and without what looks like one."""
-    for secret in sorted((one for one in secrets if len(one) >= MIN_LENGTH), key=len, reverse=True):
+    for secret in sorted(
+        (one for one in secrets if len(one) >= MIN_LENGTH and one not in _NO_SECRETS), key=len, reverse=True
+    ):
         for form in {secret, quote(secret, safe="")}:
             text = text.replace(form, REMOVED)
     text = _PEM.sub(REMOVED, text)

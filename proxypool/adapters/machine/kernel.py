@@ -65,6 +65,9 @@ def _look(feature: Feature, *, may_try: bool, why_not: str) -> tuple[Tri, str]:
         why_not = " ".join(said.err.split())
     elif feature.name == "namespaces" and os.geteuid() == 0:
         return Tri.MISSING, why_not
+    if feature.name == "namespaces":
+        # Whether the daemon may make some is a question of its capabilities.
+        return (Tri.THERE if os.path.exists("/proc/self/ns/net") else Tri.MISSING), ""
     state = modules_state(feature.modules, _read_loaded, _read_lists)
     return state, why_not if state is Tri.UNKNOWN else ""
 
