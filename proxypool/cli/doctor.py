@@ -63,7 +63,7 @@ def doctor(
             line.show(f"looked at {done} of {count}: {probe}", time.monotonic())
 
     try:
-        found = judge(examine(settings, role or role_of(settings.load()), timeout, progress))
+        found = judge(examine(settings, role or role_of(settings), timeout, progress))
     finally:
         if line is not None:
             line.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from proxypool.adapters.machine import kernel, place, process, programs
 from proxypool.adapters.machine.limits import Seen, gather
 from proxypool.cli.settings import Settings
 from proxypool.core.config import Config
+from proxypool.core.config_lines import lines_of
 from proxypool.core.doctor.codes import PROGRAMS, SYSCTLS
 from proxypool.core.doctor.facts import DaemonRole, Facts, FileFacts, ZooKeeperFacts
 from proxypool.core.errors import InvalidInput, ProxypoolError
@@ -32,17 +33,28 @@ _SECRETS = {"credentials_file", "source_token_file"}
 Probes = dict[str, Callable[[], Any]]
 
 
-def role_of(config: Config) -> DaemonRole:
-    """The one role that the configuration has a section for.
+def role_of(settings: Settings) -> DaemonRole:
+    """The one role that the configuration has a section for, also if it is not valid.
 
     Raises:
         InvalidInput: there is none, or there are several.
     """
-    found = [role for role in DaemonRole if getattr(config, role.value) is not None]
+    try:
+        config = settings.load()
+        found = [role for role in DaemonRole if getattr(config, role.value) is not None]
+    except InvalidInput:
+        found = [role for role in DaemonRole if role.value in _sections(settings.path())]
     if len(found) != 1:
         what = "several roles" if found else "no role"
         raise InvalidInput(f"the configuration has {what}: give --role {'|'.join(role.value for role in DaemonRole)}")
     return found[0]
+
+
+def _sections(path: str) -> Collection[str]:
+    try:
+        return lines_of(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ()
 
 
 def examine(

@@ -43,6 +43,9 @@ def settings_of(config: Config, text: str, file: str, overrides: Mapping[str, st
     found = []
     for key, value in _leaves(redacted(to_builtins(config)), ""):
         name = key.replace(TABLES, "provider.")
+        if f"{key}." == TABLES:
+            # There is no table of a provider.
+            continue
         source = overrides.get(name, "")
         if not source:
             line = line_of(lines, name) if any(_is_within(one, name) for one in given) else None

@@ -86,7 +86,8 @@ def test_secrets_that_all_can_read(cli: Cli, operator: PoolClient, tmp_path: Pat
 def test_a_configuration_that_is_wrong_is_a_finding(cli: Cli, operator: PoolClient) -> None:
     """All else is looked at."""
     file = configure(cli, '[node]\nunderley = "eth0"\n')
-    _, found, facts = diagnosis(cli, "--role", "node")
+    _, found, facts = diagnosis(cli)
+    assert facts["role"] == "node"
     assert found[f"PD003 {file}"]["message"].startswith(f"{file}: line 2: unknown key node.underley")
     assert isinstance(facts["zookeeper"], dict)
     assert facts["zookeeper"]["problem"] == ""

@@ -77,6 +77,7 @@ def test_config_show_of_the_command_line(tmp_path: Path) -> None:
     code, out, err = run(
         "--pool", "q", "config", "show", "--sources", PROXYPOOL_CONFIG=str(file), PROXYPOOL_ZOOKEEPER="zk1:1"
     )
+    assert "provider.tables" not in out
     rows = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert (code, err) == (0, "")
     assert rows["pool"].split() == ['"q"', "option", "--pool"]
