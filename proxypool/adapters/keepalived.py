@@ -71,6 +71,17 @@ class Keepalived:
         if not _INCLUDE.search(text):
             raise PermanentError(f"{self.main_file} does not read our files: add the line `{include}`")
 
+    def includes_ours(self) -> bool:
+        """Whether its configuration includes conf.d. Nothing is changed; where there is none, the daemon writes one.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            return _INCLUDE.search(self.main_file.read_text()) is not None
+        except FileNotFoundError:
+            return True
+
     def installed(self) -> dict[str, str]:
         """Our files as they are: name -> text."""
         found = {}

@@ -1,9 +1,12 @@
-"""Ask before something is removed."""
+"""Ask before something is removed or moved; and finish what must not be left half done."""
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
@@ -25,3 +28,37 @@ def require_confirmation(question: str, *, yes: bool) -> None:
     typer.echo(f"{question} [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise fail("not confirmed", ExitCode.NOT_CONFIRMED)
+
+
+def ask_if_somebody_is_there(question: str, *, yes: bool) -> None:
+    """As `require_confirmation` on a terminal; scripts, which have none, go on.
+
+    Raises:
+        Exit: not confirmed.
+    """
+    if sys.stdin.isatty():
+        require_confirmation(question, yes=yes)
+
+
+@contextmanager
+def unbroken(what: str) -> Iterator[None]:
+    """Let Ctrl-C wait until something is done that must not be left half done, and say so. A second one does not wait.
+
+    Raises:
+        KeyboardInterrupt: it is done, and there was one.
+    """
+    seen: list[int] = []
+
+    def remember(number: int, frame: Any) -> None:
+        if seen:
+            signal.default_int_handler(number, frame)
+        seen.append(number)
+        typer.echo(f"{what}: it ends by itself in a moment", err=True)
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if seen:
+        raise KeyboardInterrupt

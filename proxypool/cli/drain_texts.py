@@ -109,6 +109,14 @@ def removal_steps(subnet: SubnetReport, pair: PairReport, *, is_drained_first: b
         yield f"its connections break: {_now(pair)}; affected: {_hosts(subnet)}"
 
 
+def undrain_steps(subnet: SubnetReport, pair: PairReport) -> Iterator[str]:
+    """What ending a drain would do, in order, and to whom."""
+    weights = [one.weight for one in subnet.pairs if one.state == PairState.ACTIVE and one.id != pair.id]
+    share = 100 * pair.weight / (pair.weight + sum(weights))
+    yield f"it gets {share:.0f} % of the new connections to {subnet.id} again; affected: {_hosts(subnet)}"
+    yield "no connection that exists moves"
+
+
 def addition_steps(subnet: SubnetReport, spec: PairSpec) -> Iterator[str]:
     """What adding a pair would do, in order, and to whom."""
     nodes = " and ".join(member.node for member in spec.members)

@@ -26,6 +26,20 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "failed: what is wrong is said on standard error",
+    ExitCode.USAGE: "usage: no such command, option or value",
+    ExitCode.DEGRADED: "degraded (with --exit-code)",
+    ExitCode.CRITICAL: "critical (with --exit-code)",
+    ExitCode.TIMED_OUT: "a wait timed out: what was asked for is done, or goes on",
+    ExitCode.UNREACHABLE: "ZooKeeper cannot be reached",
+    ExitCode.NOT_CONFIRMED: "not confirmed, or a risk was not accepted: nothing was changed",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
+}
+"""For people."""
+
+
 def fail(message: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
     """Say what is wrong; raise the result."""
     typer.echo(f"error: {message}", err=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, table, terminal_width, yes
+from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
 from proxypool.cli.views import host_table
@@ -140,6 +141,7 @@ def detach(
     ] = None,
     file: FileOption = None,
     socket: SocketOption = None,
+    dry_run: DryRunOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Detach instances of this host. Their connections to the subnet are cut. What is not attached is fine."""
@@ -149,8 +151,21 @@ def detach(
     if not pairs:
         raise InvalidInput("nothing to detach: give --address, or --file")
     with _agent(context.obj, socket) as agent:
+        if dry_run:
+            _rehearse_detaching(agent, pairs, output)
+            return
         done = agent.detach(pairs)
     _show_outcome(done, output, "")
+
+
+def _rehearse_detaching(agent: Agent, pairs: list[tuple[str, str | None]], output: Format) -> None:
+    """What is attached of it."""
+    found = [
+        {"address": item["address"], "subnet": item["subnet"], "state": "would be detached"}
+        for item in agent.attachments()
+        if (item["address"], item["subnet"]) in pairs or (item["address"], None) in pairs
+    ]
+    _show_outcome(found, output, "") if found else typer.echo("nothing of it is attached")
 
 
 @app.command("attachments")

@@ -9,7 +9,7 @@ import typer
 
 from proxypool.cli.exits import reported
 from proxypool.cli.lazy import LazyGroup
-from proxypool.cli.settings import Settings
+from proxypool.cli.settings import POOL_VARIABLE, ZOOKEEPER_VARIABLE, Settings
 
 COMMANDS = (
     ("status", "proxypool.cli.status", "Show how the pool is: pairs, members, gates, HaVips, traffic."),
@@ -40,8 +40,23 @@ COMMANDS = (
         "Show what happens: roles, failovers, scaling, drains, checks.",
     ),
     ("run", "proxypool.cli.run", "Run a daemon in the foreground."),
-    ("config", "proxypool.cli.config", "The configuration file."),
+    ("config", "proxypool.cli.config", "The configuration file: check it, show what is in force, its schema."),
+    (
+        "doctor",
+        "proxypool.cli.doctor",
+        "Look whether this machine can do its part: kernel, programs, network, clock, ZooKeeper, configuration.",
+    ),
+    (
+        "bundle",
+        "proxypool.cli.bundle",
+        "Collect all that helps to find a fault in one archive, without secrets: documents, metrics, kernel, logs.",
+    ),
     ("lab", "proxypool.cli.lab", "A whole pool on one machine, from network namespaces and the real programs."),
+    (
+        "completion",
+        "proxypool.cli.completion",
+        "Print a script that completes commands, options and names in a shell.",
+    ),
     ("version", "proxypool.cli.version", "Print the version."),
 )
 
@@ -104,7 +119,17 @@ def options(
     """Highly available pairs of proxy nodes between function hosts and customers' subnets."""
     if context.invoked_subcommand in LONG_RUNNING:
         gc.enable()
-    context.obj = Settings(config=config, zookeeper=zookeeper, pool=pool)
+    context.obj = Settings(config=config, zookeeper=zookeeper, pool=pool, origins=_origins(context))
+
+
+def _origins(context: typer.Context) -> dict[str, str]:
+    """Key of the configuration -> which option or variable says it instead of the file."""
+    found = {}
+    for name, key, variable in (("zookeeper", "zookeeper.hosts", ZOOKEEPER_VARIABLE), ("pool", "pool", POOL_VARIABLE)):
+        if context.params.get(name):
+            is_option = getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+            found[key] = f"option --{name}" if is_option else f"environment {variable}"
+    return found
 
 
 def main() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from msgspec import UNSET
 
 from proxypool.cli import drain as draining
 from proxypool.cli import pausing, rehearsal
 from proxypool.cli.arguments import PairArgument, SubnetArgument
-from proxypool.cli.confirm import YesOption, require_confirmation
+from proxypool.cli.confirm import YesOption, ask_if_somebody_is_there, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
@@ -27,6 +30,7 @@ from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState, require_weight
+from proxypool.core.pausing import said
 from proxypool.core.requests import PairRequest, PairSettings, parse_member
 
 if TYPE_CHECKING:
@@ -60,8 +64,6 @@ ProbeOption = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Whom members ask through their ENIs. Default: their gateway, if any."),
 ]
-app.command()(pausing.pause)
-app.command()(pausing.resume)
 
 
 @app.command()
@@ -112,10 +114,11 @@ def add(
             _warn_of_unknown_nodes(store, (place.node for place in request.members))
             return
         spec = store.add_pair(subnet, request)
-        typer.echo(f"pair {subnet}/{spec.id}: {numbers_text(spec)}")
-        _warn_of_unknown_nodes(store, (place.node for place in spec.members))
-        if wait:
-            _wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
+        with _told_if_interrupted(subnet, pair):
+            typer.echo(f"pair {subnet}/{spec.id}: {numbers_text(spec)}")
+            _warn_of_unknown_nodes(store, (place.node for place in spec.members))
+            if wait:
+                _wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
 
 
 def _address(text: str | None, option: str) -> IPv4Address:
@@ -132,6 +135,17 @@ def _warn_of_unknown_nodes(store: PoolStore, nodes: Iterable[str]) -> None:
             near = difflib.get_close_matches(node, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             typer.echo(f"note: no daemon has registered as {node} yet{hint}", err=True)
+
+
+@contextmanager
+def _told_if_interrupted(subnet: str, pair: str) -> Iterator[None]:
+    """Ctrl-C ends the wait, not what is waited for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        what = f"pair {subnet}/{pair} comes into service without us: see `proxypool status {subnet}`"
+        typer.echo(f"interrupted: {what}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _wait_until_served(store: PoolStore, subnet: str, pair: str, node: str | None, timeout_s: float, what: str) -> None:
@@ -192,7 +206,7 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
             ("weight", str(pair.weight)),
             ("mode", pair.mode),
             ("probe", str(pair.probe or "")),
-            *((("paused", ago(pair.paused_since, status.at)),) if pair.paused_since is not None else ()),
+            *((("paused", _paused(pair, status.at)),) if pair.paused_since is not None else ()),
             *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
             ("elected", pair.elected or ""),
             ("epoch", str(pair.epoch or "")),
@@ -203,6 +217,11 @@ def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: b
     width = terminal_width()
     parts = (about, check_lines(pair.checks, width=width), member_table(only, wide=wide, width=width))
     return "\n\n".join(part for part in parts if part)
+
+
+def _paused(pair: PairReport, now: float) -> str:
+    """For how long, who said so and why."""
+    return f"for {ago(pair.paused_since, now)}{said(pair.paused_by, pair.pause_reason)}"
 
 
 def _sync(pair: PairReport) -> str:
@@ -233,6 +252,7 @@ def set_pair(
             help="Floating address in the customer's subnet. Connections that left with another one break.",
         ),
     ] = None,
+    dry_run: DryRunOption = False,
     accept_risk: RiskOption = None,
 ) -> None:
     """Change what can be changed while a pair serves. Only another egress address moves connections that exist."""
@@ -245,9 +265,13 @@ def set_pair(
         raise InvalidInput("nothing to change: give --weight, --mode, --probe or --egress-address")
     if weight is not None:
         require_weight(weight)
+    egress = _address(egress_address, "--egress-address") if egress_address not in {None, "none"} else None
     with settings.store() as store:
+        if dry_run:
+            wanted = UNSET if egress_address is None else egress
+            rehearsal.setting(store, subnet, pair, chosen, wanted, accept_risk or ())
+            return
         if egress_address is not None:
-            egress = None if egress_address == "none" else _address(egress_address, "--egress-address")
             is_changed = store.set_egress(subnet, pair, egress, accept_risk or ()).what == "changed"
             _say_set(f"{subnet}/{pair}", f"egress address {egress or 'none'}", is_changed=is_changed)
         if what:
@@ -287,10 +311,13 @@ def drain(
 
 
 @app.command()
-def undrain(context: typer.Context, subnet: SubnetArgument, pair: PairArgument) -> None:
+def undrain(context: typer.Context, subnet: SubnetArgument, pair: PairArgument, dry_run: DryRunOption = False) -> None:
     """Send a pair new connections again."""
     settings: Settings = context.obj
     with settings.store() as store:
+        if dry_run:
+            rehearsal.undrain(store, subnet, pair)
+            return
         is_changed = store.undrain_pair(subnet, pair).what == "changed"
     now = "takes new connections again" if is_changed else "is not draining"
     typer.echo(f"pair {subnet}/{pair} {now}")
@@ -346,16 +373,32 @@ def switchover(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until the new master is observed.")] = True,
     timeout: TimeoutOption = 10.0,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the record in the history.")] = "",
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Make the other member the master."""
+    """Make the other member the master. Connections go on where the pair has an egress address, and break elsewhere.
+
+    Where they would break it is asked for, on a terminal; a script is not asked.
+    """
     settings: Settings = context.obj
     with settings.store() as store:
+        plan = rehearsal.switchover(store, subnet, pair, to)
+        if dry_run:
+            typer.echo(plan.text)
+            return
+        if plan.breaks:
+            ask_if_somebody_is_there(f"{plan.text.removeprefix('would ')}. Do it?", yes=yes)
         done = store.elections.switchover(
             store.read_snapshot(), subnet, pair, to, who=operator(), note=reason[:MAX_REASON]
         )
-        if not done.is_needed:
-            typer.echo(f"{done.new} is the elected member of {subnet}/{pair} already")
-        else:
-            typer.echo(f"{subnet}/{pair}: {done.old} -> {done.new}")
-        if wait:
-            _wait_until_served(store, subnet, pair, done.new, timeout, f"pair {subnet}/{pair}")
+        with _told_if_interrupted(subnet, pair):
+            if not done.is_needed:
+                typer.echo(f"{done.new} is the elected member of {subnet}/{pair} already")
+            else:
+                typer.echo(f"{subnet}/{pair}: {done.old} -> {done.new}")
+            if wait:
+                _wait_until_served(store, subnet, pair, done.new, timeout, f"pair {subnet}/{pair}")
+
+
+app.command()(pausing.pause)
+app.command()(pausing.resume)

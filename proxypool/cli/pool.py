@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proxypool.cli.confirm import unbroken
+from proxypool.cli.drain import RiskOption
 from proxypool.cli.output import Format, OutputOption, fields, show, single
+from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import TunnelKind
@@ -42,12 +45,13 @@ def init(
             help="Hosts' tunnel addresses come from here. Default: 100.64.0.0/10, or what the pool has.",
         ),
     ] = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Make the pool in ZooKeeper. Doing it again changes nothing; without pairs, kind and range can be changed."""
     settings: Settings = context.obj
     request = PoolRequest(tunnel=tunnel, tunnel_range=_network(tunnel_range))
     with settings.store() as store:
-        _print(store.init_pool(request))
+        _print(store.init_pool(request, is_dry_run=dry_run), is_dry_run=dry_run)
 
 
 def _network(text: str | None) -> IPv4Network | None:
@@ -95,7 +99,8 @@ def _shown(value: object) -> str:
 def apply(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A JSON document; - is standard input.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show, but change nothing.")] = False,
+    dry_run: DryRunOption = False,
+    accept_risk: RiskOption = None,
 ) -> None:
     """Make subnets and pairs as a document says. Checked as a whole first; what it does not name stays as it is.
 
@@ -104,11 +109,20 @@ def apply(
     "172.16.101.11/24"}, …]}]}]}. A pair may also have a "vrid", a "weight" and an "egress_address"; a subnet
     "scaling": {"min_pairs": 1, "max_pairs": 8, "mode": "observe"} and "spares": {"members": […], "havips": […],
     "egress_addresses": […]}. What it has already stays if it is not named; spares that are named are all it has.
+
+    Another HaVip, other members or another egress address of a pair that hosts use break its connections: that risk
+    must be accepted.
     """
     settings: Settings = context.obj
     request = parse_pool_request(_read(file), what="standard input" if file == "-" else file)
     with settings.store() as store:
-        _print(store.apply(request, is_dry_run=dry_run))
+        if dry_run:
+            _print(store.apply(request, is_dry_run=True))
+            store.require_safe(request, accept_risk or ())
+            return
+        with unbroken("the pool is being written"):
+            changes = store.apply(request, accept_risk or ())
+        _print(changes)
 
 
 def _read(file: str) -> bytes:
@@ -118,9 +132,9 @@ def _read(file: str) -> bytes:
         raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
 
 
-def _print(changes: Sequence[Change]) -> None:
+def _print(changes: Sequence[Change], *, is_dry_run: bool = False) -> None:
     done = [change for change in changes if change.what != "unchanged"]
     for change in done:
-        typer.echo(f"{change.what} {change.kind} {change.name}")
+        typer.echo(f"{'would be ' if is_dry_run else ''}{change.what} {change.kind} {change.name}")
     if not done:
         typer.echo("unchanged")

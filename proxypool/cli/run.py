@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from proxypool.cli.settings import Settings, default_path
+from proxypool.cli.settings import Settings
 from proxypool.core.config import Config
 from proxypool.core.errors import InvalidInput
 
@@ -61,7 +61,7 @@ def _run(main: Callable[[Config], int], config: Config) -> int:
 
 def _load(settings: Settings, path: str | None, role: str) -> Config:
     config = settings.load(path)
-    named = path or settings.config or default_path()
+    named = path or settings.path()
     if getattr(config, role) is None:
         what = f"{named} has no section [{role}]" if Path(named).exists() else f"there is no configuration file {named}"
         needs = f"`[{role}]`" if role == "controller" else f'`[{role}]` and `underlay = "eth0"`'

@@ -6,9 +6,9 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,12 @@ class Settings:
     config: str | None = None
     zookeeper: str | None = None
     pool: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Key of the configuration -> what said it instead of the file: `option --pool`, `environment PROXYPOOL_POOL`."""
+
+    def path(self) -> str:
+        """Where the configuration is, whether it is there or not."""
+        return self.config or default_path()
 
     def load(self, path: str | None = None) -> Config:
         """The configuration, with what options and environment override. Without a file: the defaults.
@@ -88,6 +94,21 @@ class Settings:
                 raise InvalidInput(f"--pool {self.pool!r} is not a valid name: {NAME_RULE}")
             config = msgspec.structs.replace(config, pool=self.pool)
         return config
+
+    def load_or_default(self) -> Config:
+        """As `load`; of a file that is not valid, what options and environment say, and the defaults."""
+        try:
+            return self.load()
+        except InvalidInput:
+            config = Config()
+        hosts = tuple((self.zookeeper or "").split(",")) if self.zookeeper else config.zookeeper.hosts
+        zookeeper = msgspec.structs.replace(config.zookeeper, hosts=hosts)
+        return msgspec.structs.replace(config, pool=self.pool or config.pool, zookeeper=zookeeper)
+
+    def as_options(self) -> list[str]:
+        """The same, as words for another `proxypool`."""
+        given = (("--config", self.config), ("--zookeeper", self.zookeeper), ("--pool", self.pool))
+        return [word for option, value in given if value for word in (option, value)]
 
     @contextmanager
     def session(self) -> Iterator[PoolSession]:

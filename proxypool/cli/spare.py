@@ -9,6 +9,7 @@ import typer
 
 from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.output import Format, OutputOption, listing, show, table
+from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.scaling_texts import spares_line
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
@@ -55,6 +56,7 @@ def add(
     ] = None,
     havip: HavipOption = None,
     egress_address: EgressOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Add spares. A pair takes two cards of different nodes, a HaVip and, if any, an egress address."""
     settings: Settings = context.obj
@@ -67,7 +69,12 @@ def add(
     if request == SparesRequest():
         raise InvalidInput("nothing to add: give --member, --havip or --egress-address")
     with settings.store() as store:
-        change = store.scaling.add_spares(subnet, request)
+        change = store.scaling.add_spares(subnet, request, is_dry_run=dry_run)
+        if dry_run:
+            more = _counted(len(members), len(request.havips) + len(request.egress_addresses))
+            what = f"would add {more} to" if change.what != "unchanged" else "nothing to add to"
+            typer.echo(f"{what} the spares of subnet {subnet}")
+            return
         spares, _ = store.scaling.spares(subnet)[subnet]
     now = "" if change.what != "unchanged" else ", unchanged"
     typer.echo(f"spares of subnet {subnet}{now}: {spares_line(spares)}")
@@ -83,6 +90,7 @@ def remove(
     ] = None,
     havip: HavipOption = None,
     egress_address: EgressOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Take spares away. One that a pair uses stays."""
     settings: Settings = context.obj
@@ -91,9 +99,18 @@ def remove(
     if not cards and not addresses:
         raise InvalidInput("nothing to remove: give --member, --havip or --egress-address")
     with settings.store() as store:
-        store.scaling.remove_spares(subnet, cards, addresses)
+        store.scaling.remove_spares(subnet, cards, addresses, is_dry_run=dry_run)
+        if dry_run:
+            typer.echo(f"would take {_counted(len(cards), len(addresses))} from the spares of subnet {subnet}")
+            return
         spares, _ = store.scaling.spares(subnet)[subnet]
     typer.echo(f"spares of subnet {subnet}: {spares_line(spares)}")
+
+
+def _counted(cards: int, addresses: int) -> str:
+    parts = [f"{cards} card{'' if cards == 1 else 's'}"] if cards else []
+    parts += [f"{addresses} address{'' if addresses == 1 else 'es'}"] if addresses else []
+    return " and ".join(parts)
 
 
 def _addresses(texts: list[str] | None, option: str) -> tuple[IPv4Address, ...]:

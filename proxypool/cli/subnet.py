@@ -18,6 +18,7 @@ from proxypool.cli.sizing import apply_scaling, follows_text
 from proxypool.cli.status import read_status
 from proxypool.cli.views import pair_table, subnet_table
 from proxypool.core.errors import InvalidInput
+from proxypool.core.model import SubnetSpec
 from proxypool.core.requests import SubnetRequest
 from proxypool.core.scaling.model import MAX_PAIRS, ScalingMode
 from proxypool.core.scaling.overview import SubnetScale
@@ -58,6 +59,7 @@ def add(
     min_pairs: MinOption = None,
     max_pairs: MaxOption = None,
     scaling: ScalingOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Add a subnet; with --min-pairs the controller gives it its pairs. The same again changes nothing."""
     settings: Settings = context.obj
@@ -71,11 +73,20 @@ def add(
         scaling=None if size.is_empty else size,
     )
     with settings.store() as store:
+        if dry_run:
+            spec, change = store.plan_subnet(request)
+            there = "is there already" if change.what == "unchanged" else "would be added"
+            typer.echo(f"subnet {spec.id} {there}: {_about(spec)}")
+            return
         spec = store.add_subnet(request)
         size_line = f"size: {follows_text(store, subnet, spec.scaling)}" if spec.scaling is not None else ""
-    typer.echo(f"subnet {spec.id}: {', '.join(map(str, spec.cidrs))}, tenant {spec.tenant}, tunnel key {spec.key}")
+    typer.echo(f"subnet {spec.id}: {_about(spec)}")
     if size_line:
         typer.echo(size_line)
+
+
+def _about(spec: SubnetSpec) -> str:
+    return f"{', '.join(map(str, spec.cidrs))}, tenant {spec.tenant}, tunnel key {spec.key}"
 
 
 @app.command("set")
@@ -158,10 +169,18 @@ def _size(scale: SubnetScale, now: float) -> str:
 
 
 @app.command()
-def remove(context: typer.Context, subnet: SubnetArgument, yes: YesOption = False) -> None:
+def remove(
+    context: typer.Context, subnet: SubnetArgument, yes: YesOption = False, dry_run: DryRunOption = False
+) -> None:
     """Remove a subnet that has no pairs."""
     settings: Settings = context.obj
     with settings.store() as store:
+        if dry_run:
+            store.remove_subnet(subnet, is_dry_run=True)
+            (one,) = read_status(store, subnet).subnets
+            hosts = f"; {len(one.hosts)} hosts use it: their instances no longer reach it" if one.hosts else ""
+            typer.echo(f"would remove subnet {subnet}: its tunnel key {one.key} becomes free{hosts}")
+            return
         store.require_subnet(subnet)
         require_confirmation(f"remove subnet {subnet}?", yes=yes)
         store.remove_subnet(subnet)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
 from proxypool.core.next_steps import next_step
+from proxypool.core.pausing import said
 from proxypool.core.states import Role, SyncState
 
 STALE_AFTER_S = 15.0
@@ -182,8 +183,8 @@ def _check_pair(pair: PairSpec, members: Sequence[Member], now: float) -> Iterat
         yield Check.of(
             Code.PAUSED,
             subject,
-            f"paused for {max(0.0, now - pair.paused_since):.0f} s: a member that cannot serve stays master; end it "
-            f"with `proxypool pair resume {pair.subnet} {pair.id}`",
+            f"paused for {max(0.0, now - pair.paused_since):.0f} s{said(pair.paused_by, pair.pause_reason)}: a member "
+            f"that cannot serve stays master; end it with `proxypool pair resume {pair.subnet} {pair.id}`",
         )
     are_all_alive = all(member.alive is not None for member in members)
     for member in members:

@@ -6,11 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from proxypool.core.config_errors import Place, explained, nowhere
+from proxypool.core.config_lines import line_of, lines_of
 from proxypool.core.detection import Profile
 from proxypool.core.documents import decode_hook
 from proxypool.core.errors import InvalidInput
@@ -162,8 +164,8 @@ class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
-    level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
-    format: Annotated[str, Meta(pattern="^(text|json)$")] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
 
 
 class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,22 +215,28 @@ def parse(text: str, *, what: str) -> Config:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{what}: {error}") from error
-    _refuse_unknown(raw, what)
+    lines = lines_of(text)
+
+    def place(key: str) -> str:
+        line = line_of(lines, key)
+        return f"{what}: " if line is None else f"{what}: line {line}: "
+
+    _refuse_unknown(raw, place)
     if isinstance(raw.get("provider"), dict):
-        raw["provider"] = _provider_section(raw["provider"], what)
+        raw["provider"] = _provider_section(raw["provider"], place)
     try:
         config: Config = msgspec.convert(raw, Config, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
-        raise InvalidInput(f"{what}: {error}") from error
+        raise InvalidInput(explained(error, Config, place)) from error
     for server in config.zookeeper.hosts:
-        parse_endpoint(server, what=f"{what}: zookeeper.hosts")
+        parse_endpoint(server, what=f"{place('zookeeper.hosts')}zookeeper.hosts")
     if config.controller is not None:
-        _require_source(config.controller.source, what)
+        _require_source(config.controller.source, place("controller.source"))
     if config.metrics.listen is not None:
-        parse_endpoint(config.metrics.listen, what=f"{what}: metrics.listen")
+        parse_endpoint(config.metrics.listen, what=f"{place('metrics.listen')}metrics.listen")
     for name, owner in (("node", config.node), ("controller", config.controller)):
         if owner is not None:
-            _require_safe(owner.web, f"{what}: {name}.web")
+            _require_safe(owner.web, f"{place(f'{name}.web')}{name}.web")
     return config
 
 
@@ -257,21 +265,22 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _require_source(source: str, what: str) -> None:
+def _require_source(source: str, place: str) -> None:
     if source != FROM_NODES and not source.startswith(("http://", "https://")):
         raise InvalidInput(
-            f'{what}: controller.source: {source!r} is neither "{FROM_NODES}" nor the http:// or https:// address of a '
+            f'{place}controller.source: {source!r} is neither "{FROM_NODES}" nor the http:// or https:// address of a '
             "Prometheus"
         )
 
 
-def _refuse_unknown(raw: Mapping[str, Any], what: str) -> None:
-    _check_keys(raw, Config, "", f"{what}: ")
+def _refuse_unknown(raw: Mapping[str, Any], place: Place) -> None:
+    _check_keys(raw, Config, "", place)
     for section, kind in _SECTIONS.items():
-        _check_keys(_table(raw, section), kind, f"{section}.", f"{what}: ")
+        _check_keys(_table(raw, section), kind, f"{section}.", place)
     for key in PER_SUBNET:
         if key in _table(raw, "controller.policy"):
-            raise InvalidInput(f"{what}: controller.policy.{key} is each subnet's own: `proxypool scale set SUBNET`")
+            where = f"controller.policy.{key}"
+            raise InvalidInput(f"{place(where)}{where} is each subnet's own: `proxypool scale set SUBNET`")
 
 
 def _table(raw: Mapping[str, Any], path: str) -> Mapping[str, Any]:
@@ -282,11 +291,12 @@ def _table(raw: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _provider_section(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _provider_section(values: Mapping[str, Any], place: Place) -> dict[str, Any]:
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
     for key in values:
         if key != "name" and key not in tables:
-            raise InvalidInput(f"{what}: unknown key provider.{key}: it is `name`, or a table [provider.<name>]")
+            where = f"provider.{key}"
+            raise InvalidInput(f"{place(where)}unknown key {where}: it is `name`, or a table [provider.<name>]")
     return {"tables": tables} | ({"name": values["name"]} if "name" in values else {})
 
 
@@ -301,21 +311,21 @@ def section(values: Mapping[str, Any], kind: type[T], where: str) -> T:
     Raises:
         InvalidInput: an unknown key (with the nearest known one), a value of the wrong kind or range.
     """
-    _check_keys(values, kind, f"{where}.", "")
+    _check_keys(values, kind, f"{where}.", nowhere)
     try:
         return msgspec.convert(values, kind, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
-        raise InvalidInput(f"[{where}]: {error}") from error
+        raise InvalidInput(f"[{where}]: {explained(error, kind, nowhere)}") from error
 
 
-def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, prefix: str) -> None:
+def _check_keys(values: Mapping[str, Any], kind: type[Struct], where: str, place: Place) -> None:
     known = list(kind.__struct_fields__)
     for key in values:
         if key in known:
             continue
         near = difflib.get_close_matches(key, known, n=1)
         hint = f": did you mean {where}{near[0]!s}?" if near else f"; known keys: {', '.join(known)}"
-        raise InvalidInput(f"{prefix}unknown key {where}{key}{hint}")
+        raise InvalidInput(f"{place(where + key)}unknown key {where}{key}{hint}")
 
 
 def parse_endpoint(text: str, *, what: str) -> tuple[str, int]:

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     NOT_EMPTY = "not-empty"
     NOT_KNOWN = "not-known"
     EGRESS_MOVES = "egress-moves"
+    PAIR_MOVES = "pair-moves"
 
 
 class Unknown(StrEnum):
@@ -82,6 +83,8 @@ class Refusal(Struct, frozen=True):
                 return f"{name} is not draining: every connection through it breaks"
             case Reason.NOT_EMPTY:
                 return f"{name} still has {connections(self.left)}"
+            case Reason.PAIR_MOVES:
+                return f"{name} has another HaVip or other members then: every connection through it breaks"
             case Reason.EGRESS_MOVES:
                 return f"{name} has another egress address then: the connections that left with this one break"
             case Reason.NOT_KNOWN:
@@ -102,7 +105,7 @@ class RiskNotAccepted(PermanentError):
 
 def _instead(refusals: Collection[Refusal]) -> str:
     for refusal in refusals:
-        if refusal.reason is Reason.EGRESS_MOVES:
+        if refusal.reason in {Reason.EGRESS_MOVES, Reason.PAIR_MOVES}:
             return f"drain it first with `proxypool pair drain {refusal.subnet} {refusal.pair} --wait`; "
         if refusal.risk is Risk.DROP_CONNECTIONS:
             return f"drain it first with `proxypool pair remove {refusal.subnet} {refusal.pair} --drain`; "
@@ -182,6 +185,18 @@ def egress_refusals(spec: PairSpec, egress: IPv4Address | None, left: Left, *, i
     if is_empty:
         return ()
     return (Refusal(Risk.DROP_CONNECTIONS, Reason.EGRESS_MOVES, spec.subnet, spec.id, left),)
+
+
+def change_refusals(old: PairSpec, new: PairSpec, *, is_in_use: bool) -> tuple[Refusal, ...]:
+    """Why a pair should not be described anew. Nobody asks how many connections it has: a description may be of
+    hundreds of pairs.
+    """
+    if not is_in_use or old.state is PairState.PREPARING:
+        return ()
+    found = []
+    if old.havip != new.havip or set(old.members) != set(new.members):
+        found.append(Refusal(Risk.DROP_CONNECTIONS, Reason.PAIR_MOVES, old.subnet, old.id))
+    return (*found, *egress_refusals(old, new.egress_address, Left(None), is_in_use=is_in_use))
 
 
 def _other_active(pair: str, pairs: Mapping[str, PairSpec]) -> bool:

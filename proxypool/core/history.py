@@ -13,7 +13,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from proxypool.core.documents import API_VERSION
-from proxypool.core.model import Document
+from proxypool.core.model import Document, PairSpec
 from proxypool.core.states import PRIORITY_UNFIT
 
 KEPT = 1000
@@ -26,6 +26,8 @@ UNFIT_PRIORITY = PRIORITY_UNFIT + 1
 """Of a master that cannot serve: track file and base priority; one without a track file has less."""
 SEPARATOR = "_"
 """Between the parts of a record's name: names of subnets, pairs and nodes cannot contain it."""
+NO_NODE = "-"
+"""Before a kind that stands in place of a node in a record's name: no node's name begins so."""
 
 
 class Kind(StrEnum):
@@ -42,10 +44,15 @@ class Kind(StrEnum):
     """The controller drained a pair and removed it."""
     REPLACE = "replace"
     """The controller put another node in a member's place."""
+    PAUSE = "pause"
+    """Somebody froze a pair for maintenance."""
+    RESUME = "resume"
 
 
 SCALING_KINDS = frozenset({Kind.SCALE_OUT, Kind.SCALE_IN, Kind.REPLACE})
-"""Of the controller's records; all others are about a change of master."""
+"""Of the controller's records."""
+PAUSING_KINDS = frozenset({Kind.PAUSE, Kind.RESUME})
+"""Of records that the command line writes; all others are about a change of master."""
 
 
 class Reason(StrEnum):
@@ -59,6 +66,8 @@ class Reason(StrEnum):
     """The old master said that it cannot serve."""
     SWITCHOVER = "switchover"
     """Somebody asked for it."""
+    MAINTENANCE = "maintenance"
+    """Of a pause and its end: an operator's order."""
     ELECTION = "election"
     """ZooKeeper elected another although the old master lived: its session had ended."""
     TIE_BREAK = "tie-break"
@@ -179,7 +188,12 @@ class Name:
     subnet: str
     pair: str
     to_node: str
-    """The new master; empty: it is about something else."""
+    """The new master; empty: it is about a change of size; `-pause` or `-resume`: about an order of an operator."""
+
+    @property
+    def is_change_of_master(self) -> bool:
+        """Whether `to_node` is one."""
+        return bool(self.to_node) and not self.to_node.startswith(NO_NODE)
 
     @property
     def text(self) -> str:
@@ -194,7 +208,15 @@ def kind_of(reason: Reason) -> Kind:
 
 def name_of(record: Record) -> Name:
     """The name of a record: of what does not change when more becomes known."""
-    return Name(int(record.at * 1000), record.subnet, record.pair, "" if record.is_scaling else record.to_node)
+    about = f"{NO_NODE}{record.kind}" if record.kind in PAUSING_KINDS else "" if record.is_scaling else record.to_node
+    return Name(int(record.at * 1000), record.subnet, record.pair, about)
+
+
+def pausing_record(kind: Kind, pair: PairSpec, at: float, who: str, note: str, took_s: float | None = None) -> Record:
+    """Of a pause that begins at wall time `at`, or of its end. `took_s`: how long it was."""
+    return Record(
+        kind=kind, reason=Reason.MAINTENANCE, subnet=pair.subnet, pair=pair.id, at=at, who=who, note=note, took_s=took_s
+    )
 
 
 def parse_name(text: str) -> Name | None:
@@ -233,7 +255,9 @@ def newest(
 def last_of_each(names: Iterable[str]) -> dict[str, str]:
     """`<subnet>/<pair>` -> the name of the record of its last change of master."""
     parsed = ((parse_name(text), text) for text in sorted(names))
-    return {f"{name.subnet}/{name.pair}": text for name, text in parsed if name is not None and name.to_node}
+    return {
+        f"{name.subnet}/{name.pair}": text for name, text in parsed if name is not None and name.is_change_of_master
+    }
 
 
 def surplus(names: Iterable[str], kept: int = KEPT) -> list[str]:

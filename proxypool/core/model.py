@@ -112,6 +112,10 @@ class PairSpec(Document, frozen=True, kw_only=True):
     """Whom each member asks through its ENI whether the customer's network is there. None: its gateway, if any."""
     paused_since: float | None = None
     """Wall time: since then health and election move nothing; None: it is not paused."""
+    paused_by: str = ""
+    """user@host of whoever paused it."""
+    pause_reason: str = ""
+    """What they said about it."""
     provider: str = ""
     """Who gave its cards and addresses, and gets them back; empty: an operator did."""
 

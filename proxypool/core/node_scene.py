@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET, node_guard, subnet_tables
 from proxypool.core.model import FailoverMode, HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.pausing import resumed
 from proxypool.core.scene import (
     WORST_METRIC,
     Address,
@@ -109,7 +110,7 @@ class SubnetScenes:
             return self._scene
         self._inputs = inputs
         self.link = sync_link_of(pair, self.facts.name, snapshot.nodes)
-        lasting = replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1, paused_since=None, probe=None)
+        lasting = resumed(replace(pair, state=PairState.ACTIVE, draining_since=None, weight=1, probe=None))
         about = (spec, subnet, lasting, self.link)
         if self._about != about:
             self._about = about

@@ -212,5 +212,7 @@ def resolve_pair(request: PairRequest, subnet: str, snapshot: Snapshot) -> PairS
         mode=request.mode or (current.mode if current else FailoverMode.FAST),
         probe=request.probe or (current.probe if current else None),
         paused_since=current.paused_since if current else None,
+        paused_by=current.paused_by if current else "",
+        pause_reason=current.pause_reason if current else "",
         provider=current.provider if current else "",
     )

@@ -104,6 +104,9 @@ class PairReport(Struct, frozen=True, kw_only=True):
     """Whom the members ask through their ENIs; None: their gateways."""
     paused_since: float | None
     """Seconds since the epoch; None: it is not paused."""
+    paused_by: str
+    """user@host of whoever paused it."""
+    pause_reason: str
     provider: str
     """Who gave its cards and addresses; empty: an operator did."""
     connections_left: int | None
@@ -309,6 +312,8 @@ def _pair(view: PoolView, spec: PairSpec, now: float) -> PairReport:
         mode=spec.mode.value,
         probe=spec.probe,
         paused_since=spec.paused_since,
+        paused_by=spec.paused_by,
+        pause_reason=spec.pause_reason,
         provider=spec.provider,
         connections_left=pair_left(view.snapshot, view.statuses, spec.subnet, spec.id, now).count
         if is_draining

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from proxypool.adapters.zookeeper import Elections
@@ -23,7 +25,7 @@ def test_pause_and_resume(cli: Cli, operator: PoolClient) -> None:
     assert cli.ok("pair", "pause", "s1", "p1") == "pair s1/p1 is paused\n"
     since = operator.store.read_snapshot().pairs["s1"]["p1"].paused_since
     assert since is not None
-    assert cli.ok("pair", "pause", "s1", "p1") == "pair s1/p1 is paused already\n"
+    assert cli.ok("pair", "pause", "s1", "p1").startswith("pair s1/p1 is paused already, by ")
     assert "has been paused for" in cli.ok("pair", "pause", "s1", "p1", "--dry-run")
     operator.store.apply(pool_request())
     assert operator.store.read_snapshot().pairs["s1"]["p1"].paused_since == since
@@ -33,6 +35,27 @@ def test_pause_and_resume(cli: Cli, operator: PoolClient) -> None:
     assert cli.ok("pair", "resume", "s1", "p1") == "pair s1/p1 is resumed\n"
     assert cli.ok("pair", "resume", "s1", "p1") == "pair s1/p1 is not paused\n"
     assert cli("pair", "pause", "s1", "p9").code == 1
+
+
+def test_why_a_pair_is_paused_is_shown_and_kept(cli: Cli, operator: PoolClient) -> None:
+    """In status and the history, with who did it; another reason replaces it, none leaves it."""
+    assert cli.ok("pair", "pause", "s1", "p1", "--reason", "new kernel") == "pair s1/p1 is paused: new kernel\n"
+    spec = operator.store.read_snapshot().pairs["s1"]["p1"]
+    assert (spec.pause_reason, spec.paused_by.count("@")) == ("new kernel", 1)
+    assert f", by {spec.paused_by}: new kernel: a member that cannot serve" in cli("status").out
+    assert f", by {spec.paused_by}: new kernel" in cli.ok("pair", "show", "s1", "p1")
+    cli.ok("pair", "pause", "s1", "p1")
+    assert "the reason is new" in cli.ok("pair", "pause", "s1", "p1", "--reason", "new disk")
+    operator.store.apply(pool_request())
+    assert operator.store.read_snapshot().pairs["s1"]["p1"].pause_reason == "new disk"
+    cli.ok("pair", "resume", "s1", "p1", "--reason", "done")
+    cli.ok("pair", "resume", "s1", "p1")
+    spec = operator.store.read_snapshot().pairs["s1"]["p1"]
+    assert (spec.paused_since, spec.paused_by, spec.pause_reason) == (None, "", "")
+    records = json.loads(cli.ok("history", "s1/p1", "-o", "json"))["items"]
+    assert [(item["kind"], item["note"]) for item in records] == [("pause", "new kernel"), ("resume", "done")]
+    assert all(item["who"].count("@") == 1 and item["reason"] == "maintenance" for item in records)
+    assert json.loads(cli.ok("scale", "history", "-o", "json"))["items"] == [], "it is no change of size"
 
 
 def test_settings_of_a_pair_that_serves(cli: Cli, operator: PoolClient) -> None:

@@ -391,7 +391,10 @@ def test_an_unknown_key_in_the_configuration(lab: Lab) -> None:
     for words in (("config", "check", "/run/bad.toml"), ("--config", "/run/bad.toml", "run", "node")):
         done = lab.proxypool(*words, on="node-a", check=False)
         assert done.returncode in (1, USAGE)
-        assert "/run/bad.toml: unknown key node.advert_interval: did you mean node.advert_interval_ms?" in done.stderr
+        assert (
+            "/run/bad.toml: line 3: unknown key node.advert_interval: did you mean node.advert_interval_ms?"
+            in done.stderr
+        )
         assert "Traceback" not in done.stderr
 
 

@@ -17,6 +17,9 @@ def test_the_wheel_holds_the_package_with_its_scripts_and_nothing_else(tmp_path:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     metadata = f"proxypool-{__version__}.dist-info"
-    assert {name.split("/")[0] for name in names} == {"proxypool", metadata}
+    data = f"proxypool-{__version__}.data"
+    assert {name.split("/")[0] for name in names} == {"proxypool", metadata, data}
+    assert {name.rpartition("/")[0] for name in names if name.startswith(data)} == {f"{data}/data/share/man/man1"}
+    assert f"{data}/data/share/man/man1/proxypool.1" in names
     assert "proxypool/lab/guest/init.sh" in names
     assert f"{metadata}/entry_points.txt" in names

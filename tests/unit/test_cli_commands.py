@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import proxypool
 from proxypool.cli.exits import ExitCode
 from proxypool.cli.main import COMMANDS, app
+from proxypool.cli.tree import whole
 from proxypool.core.errors import InvalidInput, PermanentError, TransientError
 
 
@@ -97,7 +98,7 @@ def test_config_check_names_what_was_meant(tmp_path: Path) -> None:
     file.write_text('[node]\nunderley = "eth0"\n')
     code, out, err = run("config", "check", str(file))
     assert (code, out) == (ExitCode.FAILED, "")
-    assert err == f"error: {file}: unknown key node.underley: did you mean node.underlay?\n"
+    assert err == f"error: {file}: line 2: unknown key node.underley: did you mean node.underlay?\n"
 
 
 def test_a_label_that_is_none_is_refused_before_anything_is_asked() -> None:
@@ -164,3 +165,34 @@ def test_ctrl_c_is_quiet_from_the_first_moment_on() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, "", "")
+
+
+CHANGES_NOTHING = frozenset({"status", "list", "show", "plan", "history", "simulate", "attachments", "check", "schema"})
+"""Last words of commands that only look."""
+OTHERS_WITHOUT_REHEARSAL = frozenset({
+    "explain", "doctor", "bundle", "completion", "version", "run node", "run host", "run controller",
+    # On the path of every cold start; `host detach` takes it back.
+    "host attach",
+})  # fmt: skip
+
+
+def test_every_command_that_changes_something_can_be_rehearsed() -> None:
+    """With --dry-run. The lab is for breaking things."""
+    leaves = [command for command in whole().walk() if not command.commands and command.path[0] != "lab"]
+    assert len(leaves) > 30
+    lacking = {
+        " ".join(command.path)
+        for command in leaves
+        if command.path[-1] not in CHANGES_NOTHING
+        and "--dry-run" not in {name for one in command.options for name in one.names}
+    }
+    assert lacking <= OTHERS_WITHOUT_REHEARSAL | {"topology", "events"}
+
+
+def test_what_removes_something_asks_first() -> None:
+    """Or can be taken back at once: `--yes` is there where it asks."""
+    found = {" ".join(one.path): {name for option in one.options for name in option.names} for one in whole().walk()}
+    for name in ("pair remove", "subnet remove", "node drain", "pair switchover"):
+        assert "--yes" in found[name]
+    for name in ("pair remove", "pair drain", "pair set", "pool apply"):
+        assert "--accept-risk" in found[name]

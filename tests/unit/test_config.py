@@ -48,7 +48,7 @@ def test_a_controllers_section_may_be_empty() -> None:
 
 def test_a_source_of_signals_is_the_nodes_or_an_address() -> None:
     assert refusal('[controller]\nsource = "prometheus:9090"\n') == (
-        "controller.source: 'prometheus:9090' is neither \"nodes\" nor the http:// or https:// address of a Prometheus"
+        "line 2: controller.source: 'prometheus:9090' is neither \"nodes\" nor the http:// or https:// address of a Prometheus"
     )
     config = parse('[controller]\nsource = "http://prometheus:9090"\n', what="proxypool.toml")
     assert config.controller is not None
@@ -105,7 +105,7 @@ def test_an_unknown_key_gets_the_nearest_known_one(text: str, hint: str) -> None
 
 
 def test_an_unknown_key_that_resembles_none_gets_the_list() -> None:
-    assert refusal("[log]\nxyzzy = 1\n") == "unknown key log.xyzzy; known keys: level, format"
+    assert refusal("[log]\nxyzzy = 1\n") == "line 2: unknown key log.xyzzy; known keys: level, format"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,26 @@ def test_a_wrong_value_is_refused_with_its_place(text: str, where: str) -> None:
     assert where in refusal(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            NODE + 'detection = "balancd"\n',
+            "line 3: Invalid enum value 'balancd' - at `$.node.detection`: did you mean balanced?",
+        ),
+        (
+            '[log]\n\nlevel = "loud"\n',
+            "line 3: Invalid enum value 'loud' - at `$.log.level`: known: debug, info, warning, error",
+        ),
+        ('[controller]\nplacement = "spraed"\n', "did you mean spread?"),
+        ("# nothing\n\n[node]\n", "line 3: Object missing required field `underlay` - at `$.node`"),
+        ('node = {underlay = "eth0", name = "N_1"}\n', "line 1: "),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_line_and_the_nearest_known_one(text: str, message: str) -> None:
+    assert message in refusal(text)
+
+
 @pytest.mark.parametrize("interval_ms", [15, 55, 101])
 def test_an_advert_interval_that_keepalived_would_round_is_refused(interval_ms: int) -> None:
     """VRRPv3 counts in 10 ms; `keepalived -t` fails for anything else, and none of our pairs would be configured."""
@@ -140,8 +160,8 @@ def test_an_advert_interval_that_keepalived_would_round_is_refused(interval_ms: 
 
 
 def test_servers_and_listener_must_have_a_port() -> None:
-    assert refusal('[zookeeper]\nhosts = ["zk1"]\n') == "zookeeper.hosts: 'zk1' is not ADDRESS:PORT"
-    assert refusal('[metrics]\nlisten = "9477"\n') == "metrics.listen: '9477' is not ADDRESS:PORT"
+    assert refusal('[zookeeper]\nhosts = ["zk1"]\n') == "line 2: zookeeper.hosts: 'zk1' is not ADDRESS:PORT"
+    assert refusal('[metrics]\nlisten = "9477"\n') == "line 2: metrics.listen: '9477' is not ADDRESS:PORT"
 
 
 def test_an_endpoint_is_split_at_its_last_colon() -> None:

@@ -23,6 +23,7 @@ from proxypool.core.history import (
     name_of,
     newest,
     parse_name,
+    pausing_record,
     phases,
     surplus,
     why,
@@ -129,6 +130,19 @@ def test_the_newest_of_what_is_asked_for() -> None:
     assert newest(names, 9, subnet="s1", pair="p1") == [name_of(record(at=float(at))).text for at in (1, 3)]
     assert newest(names, 9, subnet="s2") == []
     assert newest(names, 9, since=3.5) == [name_of(record(at=4.0, name="p0")).text]
+
+
+def test_a_pause_is_no_change_of_master_and_none_of_size() -> None:
+    """Its name says so, so that nobody takes an operator's order for a master."""
+    spec = pair("p1")
+    texts = [
+        name_of(pausing_record(kind, spec, at, "ann@ops", "x")).text
+        for kind, at in ((Kind.PAUSE, 1.0), (Kind.RESUME, 2.0))
+    ]
+    assert texts == ["0000000001000_s1_p1_-pause", "0000000002000_s1_p1_-resume"]
+    assert last_of_each(texts) == {}
+    assert newest(texts, 10, subnet="s1") == texts
+    assert newest(texts, 10, is_scaling=True) == []
 
 
 def test_the_last_of_each_pair() -> None:

@@ -144,7 +144,9 @@ def test_a_wrong_table_is_refused_with_its_key(text: str, problem: str) -> None:
 
 
 def test_a_key_of_the_section_itself_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"proxypool.toml: unknown key provider.program: it is `name`, or a table"):
+    with pytest.raises(
+        InvalidInput, match=r"proxypool.toml: line 2: unknown key provider.program: it is `name`, or a table"
+    ):
         parse('[provider]\nprogram = "/x"\n', what="proxypool.toml")
     with pytest.raises(InvalidInput, match=r"\$.provider.name"):
         parse("[provider]\nname = 5\n", what="proxypool.toml")

@@ -18,6 +18,7 @@ from proxypool.adapters.zookeeper.errors import (
     PoolMissing,
     ZooKeeperUnreachable,
 )
+from proxypool.adapters.zookeeper.examine import read_documents, round_trip_s, written
 from proxypool.adapters.zookeeper.following import PoolFollower
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
@@ -56,5 +57,8 @@ __all__ = [
     "host_alive_suffix",
     "member_status_suffix",
     "node_alive_suffix",
+    "read_documents",
+    "round_trip_s",
     "subnet_host_suffix",
+    "written",
 ]

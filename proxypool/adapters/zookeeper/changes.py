@@ -12,6 +12,7 @@ from proxypool.adapters.zookeeper.layout import Parts
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write
 from proxypool.core.documents import encode
+from proxypool.core.draining import Refusal, change_refusals
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
     PairSpec,
@@ -83,6 +84,17 @@ def pool_changes(request: PoolRequest, tree: PoolTree, *, is_addition: bool = Fa
             validate_pair(wanted.pairs[subnet.id][name], wanted)
         changes += _spares_changes(subnet, wanted, tree)
     return changes
+
+
+def pool_refusals(request: PoolRequest, now: Snapshot) -> Iterator[Refusal]:
+    """What of a request would break connections of pairs that are there."""
+    wanted = _resolved(request, now)
+    for subnet in request.subnets:
+        is_in_use = bool(now.subnet_hosts.get(subnet.id))
+        for pair in subnet.pairs:
+            old = now.pairs.get(subnet.id, {}).get(pair.id)
+            if old is not None:
+                yield from change_refusals(old, wanted.pairs[subnet.id][pair.id], is_in_use=is_in_use)
 
 
 def _spares_changes(request: SubnetRequest, wanted: Snapshot, tree: PoolTree) -> Iterator[Change]:

@@ -132,8 +132,8 @@ class ScalingEdits:
         except InvalidInput:
             return NodeOrders()
 
-    def add_spares(self, subnet: str, more: SparesRequest) -> Change:
-        """Add spares to those of a subnet; the same again changes nothing.
+    def add_spares(self, subnet: str, more: SparesRequest, *, is_dry_run: bool = False) -> Change:
+        """Add spares to those of a subnet; the same again changes nothing, and a dry run nothing at all.
 
         Raises:
             NotFound: there is no such subnet.
@@ -147,11 +147,13 @@ class ScalingEdits:
             validate_spares(snapshot.subnets[subnet], new, snapshot, known)
             return (spares_change(tree, subnet, new),)
 
-        (change,) = self._editor.edit(plan, Extent.PLACING)
+        (change,) = self._spares_edit(plan, is_dry_run=is_dry_run)
         return change
 
-    def remove_spares(self, subnet: str, cards: Collection[Card], addresses: Collection[IPv4Address]) -> Change:
-        """Take spares away.
+    def remove_spares(
+        self, subnet: str, cards: Collection[Card], addresses: Collection[IPv4Address], *, is_dry_run: bool = False
+    ) -> Change:
+        """Take spares away; a dry run only says whether that can be.
 
         Raises:
             NotFound: there is no such subnet.
@@ -164,8 +166,11 @@ class ScalingEdits:
             left = without_spares(_readable(tree, subnet), cards, addresses, users, subnet)
             return (spares_change(tree, subnet, left),)
 
-        (change,) = self._editor.edit(plan, Extent.PLACING)
+        (change,) = self._spares_edit(plan, is_dry_run=is_dry_run)
         return change
+
+    def _spares_edit(self, plan: Callable[[PoolTree], Sequence[Change]], *, is_dry_run: bool) -> Sequence[Change]:
+        return plan(self._editor.read(Extent.PLACING)) if is_dry_run else self._editor.edit(plan, Extent.PLACING)
 
     def spares(self, subnet: str | None = None) -> Mapping[str, tuple[Spares, Taken]]:
         """Of one subnet or of all that have some: the spares, and who uses them.

@@ -9,7 +9,14 @@ from ipaddress import IPv4Address
 import msgspec
 from kazoo.exceptions import NodeExistsError
 
-from proxypool.adapters.zookeeper.changes import Change, pair_change, pool_changes, require_pair, require_subnet
+from proxypool.adapters.zookeeper.changes import (
+    Change,
+    pair_change,
+    pool_changes,
+    pool_refusals,
+    require_pair,
+    require_subnet,
+)
 from proxypool.adapters.zookeeper.editing import PoolEditor
 from proxypool.adapters.zookeeper.errors import NotFound
 from proxypool.adapters.zookeeper.layout import (
@@ -43,7 +50,7 @@ from proxypool.core.draining import (
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec, require_weight, validate_pair
 from proxypool.core.pausing import paused, resumed
-from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair
+from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair, resolve_subnet
 from proxypool.core.scaling.overview import ScalingView
 from proxypool.core.status import PoolView
 
@@ -91,14 +98,15 @@ class PoolStore:
 
     # --- writing
 
-    def init_pool(self, request: PoolRequest) -> Sequence[Change]:
+    def init_pool(self, request: PoolRequest, *, is_dry_run: bool = False) -> Sequence[Change]:
         """Make the pool, or change its spec. Doing it twice is the same as once.
 
         Raises:
             InvalidInput: the tunnel kind or range cannot be changed now, or collides with a subnet.
         """
-        self._make_containers()
-        return self.apply(msgspec.structs.replace(request, subnets=()))
+        if not is_dry_run:
+            self._make_containers()
+        return self.apply(msgspec.structs.replace(request, subnets=()), is_dry_run=is_dry_run)
 
     def _make_containers(self) -> None:
         for path in ("/proxypool", self._layout.root):
@@ -111,14 +119,22 @@ class PoolStore:
             # A pool that is there; or one whose containers somebody removed by hand.
             write_all(self._session, containers)
 
-    def apply(self, request: PoolRequest, *, is_dry_run: bool = False) -> Sequence[Change]:
+    def apply(
+        self, request: PoolRequest, accepted: Collection[Risk] | None = None, *, is_dry_run: bool = False
+    ) -> Sequence[Change]:
         """Make the pool, its subnets and pairs as asked for; what the request does not name stays.
 
         Everything is checked before anything is written. It is written as one transaction, or above about 600 kB (some
         500 subnets) as several: then an error on the way leaves the first of them, and applying again does the rest.
 
+        Args:
+            request: what there is to be.
+            accepted: risks that may be taken; None: any, as for a program that knows what it does.
+            is_dry_run: change nothing, and say what would be.
+
         Raises:
             InvalidInput: the first thing that cannot be; nothing was changed.
+            RiskNotAccepted: connections would break. A dry run does not look at risks.
         """
         has_spares = any(subnet.spares is not None for subnet in request.subnets)
         extent = Extent.PLACING if has_spares else Extent.SERVING
@@ -134,7 +150,33 @@ class PoolStore:
             )
         if is_dry_run:
             return pool_changes(request, self._editor.read(extent))
-        return self._editor.edit(lambda tree: pool_changes(request, tree), extent)
+
+        def plan(tree: PoolTree) -> Sequence[Change]:
+            changes = pool_changes(request, tree)
+            if accepted is not None:
+                require_accepted(pool_refusals(request, tree.snapshot()), accepted)
+            return changes
+
+        return self._editor.edit(plan, extent)
+
+    def require_safe(self, request: PoolRequest, accepted: Collection[Risk]) -> None:
+        """Refuse what would break connections, before anything is done.
+
+        Raises:
+            RiskNotAccepted: connections would break.
+        """
+        if read_nodes(self._session, (self._version_path,)) != [None]:
+            require_accepted(pool_refusals(request, self.read_snapshot()), accepted)
+
+    def plan_subnet(self, request: SubnetRequest) -> tuple[SubnetSpec, Change]:
+        """What `add_subnet` would do: the subnet as it would be, and whether it is there. Nothing is written.
+
+        Raises:
+            InvalidInput: as `add_subnet` would.
+        """
+        tree = self._editor.read()
+        _, change, *_ = pool_changes(PoolRequest(subnets=(request,)), tree, is_addition=True)
+        return resolve_subnet(request, tree.snapshot().subnets), change
 
     def add_subnet(self, request: SubnetRequest) -> SubnetSpec:
         """Add a subnet; the same twice is once.
@@ -181,8 +223,8 @@ class PoolStore:
         """
         require_pair(self._editor.read(), subnet, pair)
 
-    def remove_subnet(self, subnet: str) -> None:
-        """Remove a subnet without pairs.
+    def remove_subnet(self, subnet: str, *, is_dry_run: bool = False) -> None:
+        """Remove a subnet without pairs; as a dry run, only see whether that can be.
 
         Raises:
             NotFound: there is no such subnet.
@@ -200,7 +242,10 @@ class PoolStore:
             self._require_idle(subnet)
             return (self._removal("subnet", subnet, subnet_suffix(subnet)),)
 
-        self._editor.edit(change)
+        if is_dry_run:
+            change(self._editor.read())
+        else:
+            self._editor.edit(change)
 
     def _require_idle(self, subnet: str) -> None:
         (names,) = read_children(self._session, (self._layout.path(ACTIONS),))
@@ -282,21 +327,35 @@ class PoolStore:
 
         return self._edit_pair(subnet, pair, alter)
 
-    def pause_pair(self, subnet: str, pair: str, at: float) -> Change:
-        """Freeze the pair's roles, from wall time `at` on. One that is paused already is unchanged.
+    def pause_pair(
+        self, subnet: str, pair: str, at: float, who: str = "", reason: str = ""
+    ) -> tuple[PairSpec, PairSpec]:
+        """Freeze the pair's roles, from wall time `at` on: as it was before and is now. One that is paused already
+        is paused since when it was; another reason replaces the one it has.
 
         Raises:
             NotFound: there is no such subnet or pair.
         """
-        return self._edit_pair(subnet, pair, lambda spec, _: paused(spec, at))
+        return self._alter_pair(subnet, pair, lambda spec: paused(spec, at, who, reason))
 
-    def resume_pair(self, subnet: str, pair: str) -> Change:
-        """End a pause. One that is not paused is unchanged.
+    def resume_pair(self, subnet: str, pair: str) -> PairSpec:
+        """End a pause: the pair as it was before. One that is not paused is unchanged.
 
         Raises:
             NotFound: there is no such subnet or pair.
         """
-        return self._edit_pair(subnet, pair, lambda spec, _: resumed(spec))
+        return self._alter_pair(subnet, pair, resumed)[0]
+
+    def _alter_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec], PairSpec]) -> tuple[PairSpec, PairSpec]:
+        seen: list[tuple[PairSpec, PairSpec]] = []
+
+        def remember(spec: PairSpec, _: Snapshot) -> PairSpec:
+            # An edit that somebody else overtakes is made again: the last one counts.
+            seen.append((spec, alter(spec)))
+            return seen[-1][1]
+
+        self._edit_pair(subnet, pair, remember)
+        return seen[-1]
 
     def _edit_pair(self, subnet: str, pair: str, alter: Callable[[PairSpec, Snapshot], PairSpec]) -> Change:
         (change,) = self._editor.edit(lambda tree: (pair_change(tree, subnet, pair, alter),))
