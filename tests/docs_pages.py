@@ -1,7 +1,7 @@
 """The commands that the documentation shows, read from its pages.
 
-A command stands in a fenced block `console`, behind the prompt of the machine where it is typed: `node-a# …` in a lab's
-machine, `$ …` in the checkout. What follows until the next prompt is what it prints, as far as that is shown. A block
+A command stands in a fenced block `console`, behind the prompt of the machine where it is typed: `root@node-a# …` in a
+lab's machine, `$ …` in the checkout. What follows until the next prompt is what it prints, as far as that is shown. A block
 that cannot be run in a lab has a comment before it that says why: `<!-- lab: no: reason -->`. Where what is printed is
 not always the same there is `<!-- lab: varies -->`.
 """
@@ -25,7 +25,7 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^ *```",
     re.M | re.S,
 )
-PROMPT = re.compile(r"^(?P<machine>[a-z][a-z0-9-]*)?[#$] (?P<text>.*)$")
+PROMPT = re.compile(r"^(?:root@(?P<machine>[a-z][a-z0-9-]*)#|\$) (?P<text>.*)$")
 ANYTHING = "…"
 """A line of what is shown that stands for any others."""
 
@@ -45,7 +45,7 @@ class Command:
 
     def __str__(self) -> str:
         """As it stands on the page."""
-        return f"{self.page}: {self.machine or '$'}# {self.text}"
+        return f"{self.page}: {f'root@{self.machine}#' if self.machine else '$'} {self.text}"
 
 
 def commands(pages: tuple[Path, ...], language: str = "console") -> Iterator[Command]:
