@@ -23,7 +23,7 @@ HOW_TO = tuple(
 FENCE = re.compile(
     r"(?:^<!-- lab: (?:no: (?P<why>[^\n]+?)|(?P<varies>varies)) -->\n)?"
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^ *```",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 PROMPT = re.compile(r"^(?:root@(?P<machine>[a-z][a-z0-9-]*)#|\$) (?P<text>.*)$")
 ANYTHING = "…"

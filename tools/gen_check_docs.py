@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+# ruff: noqa: INP001 - tools are no package
 """Write docs/reference/checks.md and docs/runbooks/checks/index.md from the checks: `python tools/gen_check_docs.py`.
 
 What a check means is the first paragraph of its runbook. tests/unit/test_reference_docs.py fails when a page is stale.
@@ -42,7 +42,9 @@ def meaning_of(code: Code) -> str:
 def _reference() -> str:
     subjects = one_line(attribute_docs(Check)["subject"])
     levels = one_line((Level.__doc__ or "").removeprefix("How bad. "))
-    rows = "".join(f"| [{number}](../runbooks/checks/{number}.md) | `{name}` | {level} |\n" for number, name, level in _codes())
+    rows = "".join(
+        f"| [{number}](../runbooks/checks/{number}.md) | `{name}` | {level} |\n" for number, name, level in _codes()
+    )
     return f"""# Checks
 
 {WRITTEN}; do not edit.

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+# ruff: noqa: INP001 - tools are no package
 """Write docs/reference/config.md from the types of the configuration: `python tools/gen_config_docs.py`.
 
 tests/unit/test_reference_docs.py fails when the page is stale.

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+# ruff: noqa: INP001 - tools are no package
 """Write docs/reference/detection.md from the profiles of detection: `python tools/gen_detection_docs.py`.
 
 tests/unit/test_reference_docs.py fails when the page is stale.
@@ -35,8 +35,8 @@ def render() -> str:
 Written by `tools/gen_detection_docs.py` from `proxypool/core/detection.py`; do not edit.
 
 `node.detection` says how a silent master is noticed. The backup takes over when so many advertisements in a row are
-missing; VRRP's skew time, less than one interval, comes on top. Why these: [ADR 14](../adr/0014-detection.md); what they
-cost in false alarms was [measured](../measurements.md#failover).
+missing; VRRP's skew time, less than one interval, comes on top. Why these: [ADR 14](../adr/0014-detection.md); what
+they cost in false alarms was [measured](../measurements.md#failover).
 
 | profile | advertisement every | missing | longest silence | real-time scheduling |
 | --- | --- | --- | --- | --- |
@@ -46,8 +46,8 @@ same.
 
 ## Many pairs on a node
 
-A node sends at most {MAX_ADVERTS_PER_S:,} advertisements a second for all its pairs together, so it stretches the interval. Interval, and
-longest silence:
+A node sends at most {MAX_ADVERTS_PER_S:,} advertisements a second for all its pairs together, so it stretches the
+interval. Interval, and longest silence:
 
 | profile | {head} |
 | --- |{" --- |" * len(PAIRS)}

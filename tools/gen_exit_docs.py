@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+# ruff: noqa: INP001 - tools are no package
 """Write docs/reference/exit-codes.md from the exit codes of the command line: `python tools/gen_exit_docs.py`.
 
 tests/unit/test_reference_docs.py fails when the page is stale, or a code has no words here.

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+# ruff: noqa: INP001 - tools are no package
 """Write docs/reference/zookeeper.md from the layout and the documents: `python tools/gen_zookeeper_docs.py`.
 
 tests/unit/test_reference_docs.py fails when the page is stale, or a path of the layout is not on it.

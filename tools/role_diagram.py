@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - tools are no package
 """The role machine as a picture: an SVG of boxes and arrows, which carry the numbers of what moves a role."""
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ PLACES: Mapping[str, Point] = {"init": (80, 200), "master": (420, 60), "backup":
 BESIDE = 11.0
 """How far an arrow is from the straight line between two boxes, so that there and back are two."""
 STYLE = """<style>
-  .box { fill: #3f51b5; } .name { fill: #fff; font: bold 16px sans-serif; text-anchor: middle; dominant-baseline: central; }
+  .box { fill: #3f51b5; }
+  .name { fill: #fff; font: bold 16px sans-serif; text-anchor: middle; dominant-baseline: central; }
   .edge { stroke: #888; stroke-width: 1.6; marker-end: url(#tip); } .tip { fill: #888; }
   .dot { fill: #888; } .plate { fill: #f4f4f4; stroke: #888; }
   .why { fill: #222; font: 13px sans-serif; text-anchor: middle; dominant-baseline: central; }
@@ -36,7 +38,9 @@ def draw(edges: Mapping[tuple[str, str], Sequence[int]], first: str) -> str:
     x, y = PLACES[first]
     start = f'<circle class="dot" cx="{x}" cy="{y - 70:g}" r="6"/>\n'
     start += f'<line class="edge" x1="{x}" y1="{y - 64:g}" x2="{x}" y2="{y - BOX[1] / 2:g}"/>\n'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">\n'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">\n'
+    )
     return f"{head}{STYLE}{start}{''.join(parts)}</svg>\n"
 
 

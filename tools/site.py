@@ -1,7 +1,8 @@
+# ruff: noqa: INP001 - tools are no package
 """What mkdocs.yml cannot say of the site: a hook of MkDocs, which calls the functions `on_…`.
 
-Links in the repository are those of its files, so that they work where the files are read. Here they become links of the
-site: pages outside docs/ are taken in, folders become their index, and what is no page (source code, units) becomes
+Links in the repository are those of its files, so that they work where the files are read. Here they become links of
+the site: pages outside docs/ are taken in, folders become their index, and what is no page (source code, units) becomes
 plain text. A link that leads to nothing is a warning, which ends a strict build.
 """
 
@@ -27,7 +28,12 @@ TAKEN_IN = {
     "CHANGELOG.md": "changelog.md",
 }
 """File of the repository → page of the site; those that are not there are left out."""
-ALIASES = {"README.md": "index.md", "docs/adr": "adr/index.md", "docs": "index.md", "docs/runbooks": "runbooks/index.md"}
+ALIASES = {
+    "README.md": "index.md",
+    "docs/adr": "adr/index.md",
+    "docs": "index.md",
+    "docs/runbooks": "runbooks/index.md",
+}
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]*(?:\n[^\]\n]*)?)\]\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 FENCE = re.compile(r"(^```.*?^```[ ]*$)", re.MULTILINE | re.DOTALL)
 
@@ -54,7 +60,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = posixpath.normpath(posixpath.join(posixpath.dirname(place), match["target"]))
         found = _page_of(target, files)
         if found is not None:
-            return f"[{match['text']}]({posixpath.relpath(found, posixpath.dirname(here) or '.')}{match['anchor'] or ''})"
+            return (
+                f"[{match['text']}]({posixpath.relpath(found, posixpath.dirname(here) or '.')}{match['anchor'] or ''})"
+            )
         if (ROOT / target).exists() and not target.startswith("docs/"):
             return f"{match['text']}" if match["text"].startswith("`") else f"`{target}`"
         LOG.warning("%s links to %s, which is not there", place, match["target"])
@@ -78,7 +86,9 @@ def _decisions() -> str:
         title = file.read_text().partition("\n")[0].removeprefix("# ")
         number, _, rest = title.partition(". ")
         rows.append(f"| {number} | [{rest}]({file.name}) |\n")
-    return "# Decisions\n\nWhat was decided, why, and what else was looked at.\n\n| | |\n| --- | --- |\n" + "".join(rows)
+    return "# Decisions\n\nWhat was decided, why, and what else was looked at.\n\n| | |\n| --- | --- |\n" + "".join(
+        rows
+    )
 
 
 def _named(nav: Any) -> list[str]:

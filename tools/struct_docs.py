@@ -1,4 +1,5 @@
-"""What the generators of references have in common: the fields of a struct, with type, default and meaning, as words."""
+# ruff: noqa: INP001 - tools are no package
+"""What generators of references have in common: the fields of a struct, with type, default and meaning, as words."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -41,7 +43,9 @@ def fields(struct: type[Struct]) -> Iterator[Field]:
     described = kinds.type_info(struct)
     assert isinstance(described, kinds.StructType)  # noqa: S101 - for the type checker: a struct is described as one
     for item in described.fields:
-        yield Field(item.encode_name, kind_text(item.type), _default(item), meanings.get(item.name, ""), unit_of(item.name))
+        yield Field(
+            item.encode_name, kind_text(item.type), _default(item), meanings.get(item.name, ""), unit_of(item.name)
+        )
 
 
 def unit_of(name: str) -> str:
@@ -61,14 +65,13 @@ def attribute_docs(owner: type) -> Mapping[str, str]:
 def _texts(owner: type) -> Iterator[tuple[str, str]]:
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
     lines = body.body if isinstance(body, ast.ClassDef) else []
-    for before, line in zip(lines, lines[1:], strict=False):
-        is_text = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
-        if not is_text or not isinstance(line.value.value, str):
-            continue
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
-            yield before.target.id, one_line(line.value.value)
-        elif isinstance(before, ast.Assign) and isinstance(before.targets[0], ast.Name):
-            yield before.targets[0].id, one_line(line.value.value)
+    for before, line in pairwise(lines):
+        match before, line:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, one_line(text)
 
 
 def one_line(text: str) -> str:
@@ -92,22 +95,28 @@ def kind_text(kind: Any) -> str:
         case kinds.UnionType(types=types):
             known = [one for one in types if not isinstance(one, kinds.NoneType)]
             return " or ".join(kind_text(one) for one in known)
-        case kinds.IntType() | kinds.FloatType():
-            return _number(kind)
-        case kinds.StrType(pattern=pattern):
-            if pattern and pattern.startswith("^(") and pattern.endswith(")$"):
-                return ", ".join(f"`{word}`" for word in pattern[2:-2].split("|"))
-            return "name" if pattern else "text"
-        case kinds.BoolType():
-            return "true or false"
-        case kinds.EnumType(cls=cls):
-            return ", ".join(f"`{member.value}`" for member in cls)
         case kinds.VarTupleType(item_type=item) | kinds.FrozenSetType(item_type=item):
             return f"list: {kind_text(item)}"
         case kinds.DictType(key_type=key, value_type=value):
             return f"table: {kind_text(key)} = {kind_text(value)}"
         case kinds.StructType(cls=cls) | kinds.CustomType(cls=cls):
             return _NAMES.get(cls.__name__, cls.__name__)
+    return _simple(kind)
+
+
+def _simple(kind: Any) -> str:
+    """A type that has no other types in it."""
+    match kind:
+        case kinds.IntType() | kinds.FloatType():
+            return _number(kind)
+        case kinds.StrType(pattern=pattern):
+            if pattern and pattern.startswith("^(") and pattern.endswith(")$"):
+                return ", ".join(f"`{word}`" for word in pattern[2:-2].split("|"))
+            return "name" if pattern else "text"
+        case kinds.EnumType(cls=cls):
+            return ", ".join(f"`{member.value}`" for member in cls)
+        case kinds.BoolType():
+            return "true or false"
         case kinds.AnyType():
             return "anything"
     raise TypeError(f"there are no words for {kind}")
@@ -123,7 +132,11 @@ def _number(kind: kinds.IntType | kinds.FloatType) -> str:
     steps = f", in steps of {kind.multiple_of}" if kind.multiple_of else ""
     if low is not None and top is not None:
         until = "below" if kind.le is None else "up to"
-        return f"{what}, {low} to {top:,g}{steps}" if kind.ge is not None else f"{what}, above {low}, {until} {top:,g}{steps}"
+        return (
+            f"{what}, {low} to {top:,g}{steps}"
+            if kind.ge is not None
+            else f"{what}, above {low}, {until} {top:,g}{steps}"
+        )
     if low is None:
         return what
     return f"{what}, {low} or more" if kind.ge is not None else f"{what}, more than {low}"

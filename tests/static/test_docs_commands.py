@@ -25,7 +25,7 @@ def calls() -> Iterator[tuple[str, str]]:
             for call in CALL.finditer(command.text):
                 yield page.name, call["words"].strip()
     for page in RUNBOOKS:
-        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S):
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
             for line in block.splitlines():
                 if not line.startswith("#"):
                     for call in CALL.finditer(line):
