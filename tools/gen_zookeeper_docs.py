@@ -31,7 +31,7 @@ from proxypool.core.model import (  # noqa: E402
 )
 from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares, SubnetVerdict  # noqa: E402
 from proxypool.core.scaling.model import ScalingSpec  # noqa: E402
-from tools.struct_docs import cell, fields, one_line  # noqa: E402
+from tools.struct_docs import cell, fields, one_line, wrapped  # noqa: E402
 
 TARGET = ROOT / "docs" / "reference" / "zookeeper.md"
 WRITERS = {
@@ -121,7 +121,7 @@ def _document(kind: type[Struct]) -> str:
         for one in fields(kind)
         if one.name != "v"
     )
-    text = one_line(kind.__doc__ or "")
+    text = wrapped(one_line(kind.__doc__ or ""))
     return f"\n## {kind.__name__}\n\n{text}\n\n| field | | default | |\n| --- | --- | --- | --- |\n{rows}"
 
 
