@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ LOG = logging.getLogger("mkdocs.hooks.site")
 TAKEN_IN = {
     "kubernetes/README.md": "how-to/kubernetes.md",
     "prometheus/README.md": "how-to/prometheus.md",
-    "grafana/README.md": "how-to/dashboards.md",
+    "grafana/README.md": "how-to/grafana.md",
     "keepalived/README.md": "reference/keepalived.md",
     "CHANGELOG.md": "changelog.md",
 }
@@ -34,6 +35,7 @@ ALIASES = {
     "docs": "index.md",
     "docs/runbooks": "runbooks/index.md",
 }
+INDEXES = ("index.md", "README.md")
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]*(?:\n[^\]\n]*)?)\]\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 FENCE = re.compile(r"(^```.*?^```[ ]*$)", re.MULTILINE | re.DOTALL)
 
@@ -63,7 +65,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return (
                 f"[{match['text']}]({posixpath.relpath(found, posixpath.dirname(here) or '.')}{match['anchor'] or ''})"
             )
-        if (ROOT / target).exists() and not target.startswith("docs/"):
+        if (ROOT / target).exists() and (not target.startswith("docs/") or (ROOT / target).is_dir()):
             return f"{match['text']}" if match["text"].startswith("`") else f"`{target}`"
         LOG.warning("%s links to %s, which is not there", place, match["target"])
         return match[0]
@@ -74,9 +76,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _page_of(target: str, files: Files) -> str | None:
     """The file of the site that stands for a path of the repository."""
-    known = {**TAKEN_IN, **{posixpath.dirname(key): value for key, value in TAKEN_IN.items() if "/" in key}, **ALIASES}
-    found = known.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
-    return found if found is not None and files.get_file_from_path(found) is not None else None
+    folders = {posixpath.dirname(file): page for file, page in TAKEN_IN.items() if "/" in file}
+    found = {**TAKEN_IN, **folders, **ALIASES}.get(target)
+    if found is None and target.startswith("docs/"):
+        found = target.removeprefix("docs/")
+    if found is None:
+        return None
+    several = (found, f"{found}/index.md", f"{found}/README.md")
+    return next((one for one in several if files.get_file_from_path(one) is not None), None)
 
 
 def _decisions() -> str:
@@ -115,5 +122,5 @@ def _filled(nav: Any, pages: list[str], named: set[str]) -> Any:
 def _matching(pattern: str, pages: list[str], named: set[str]) -> list[str]:
     """Pages right in the pattern's folder that have no place of their own; its index first."""
     folder = posixpath.dirname(pattern)
-    found = [page for page in pages if posixpath.dirname(page) == folder and page not in named]
-    return sorted(found, key=lambda page: (posixpath.basename(page) != "index.md", page))
+    found = [page for page in pages if posixpath.dirname(page) == folder and fnmatchcase(page, pattern)]
+    return sorted({*found} - named, key=lambda page: (posixpath.basename(page) not in INDEXES, page))
