@@ -57,6 +57,7 @@ def check(command: Command, done: subprocess.CompletedProcess[str]) -> None:
         assert line.strip() == ANYTHING or pattern_of(line) in printed, f"{line!r} is not in\n{told}"
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("pages", [pytest.param(TUTORIAL, id="tutorial"), pytest.param(HOW_TO, id="how-to")])
 def test_what_the_pages_say_works(pages: tuple[Path, ...], name: str) -> None:
     run = [command for command in commands(pages) if not command.why_not]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from proxypool.adapters.zookeeper.layout import facet_of
 from proxypool.cli.exits import ExitCode
+from proxypool.core import checks
 from proxypool.core.checks import Code
+from proxypool.core.scaling import checks as scaling_checks
 from tools import gen_check_docs, gen_config_docs, gen_detection_docs, gen_exit_docs, gen_zookeeper_docs
 
 SECTIONS = ("## Looks like", "## Likely causes", "## What to type", "## Clears")
@@ -52,6 +58,31 @@ def test_every_check_has_a_runbook_that_says_what_to_do(code: Code) -> None:
     assert -1 not in places
     assert places == sorted(places)
     assert f"{level} {number} {name} " in text, "it shows the line that brought the reader here"
+
+
+def fragments(module: ModuleType) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(name of the code, what never changes of a message), of every message that a module of checks can make."""
+    for call in ast.walk(ast.parse(inspect.getsource(module))):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(attr="of"), args=[ast.Attribute(attr=name), _, ast.JoinedStr(values=values)]
+            ):
+                texts = [value.value for value in values if isinstance(value, ast.Constant)]
+                yield name, tuple(str(text).strip() for text in texts)
+
+
+@pytest.mark.parametrize("code", list(Code), ids=lambda code: code.value[0])
+def test_a_runbook_shows_the_message_as_it_is_made(code: Code) -> None:
+    possible = [texts for module in (checks, scaling_checks) for name, texts in fragments(module) if name == code.name]
+    _, _, rest = gen_check_docs.runbook_of(code).read_text().partition("```text\n")
+    shown = " ".join(rest.partition("```")[0].split())
+    assert not possible or any(all(text in shown for text in texts) for texts in possible), (shown, possible)
+
+
+def test_messages_are_found_in_the_code() -> None:
+    """All but that of a document that cannot be read, which is made elsewhere."""
+    found = {name for module in (checks, scaling_checks) for name, _ in fragments(module)}
+    assert len(found) >= len(Code) - 2
 
 
 def test_every_runbook_has_a_check() -> None:
