@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxypool.lab.lab import remove
+from proxypool.lab.lab import Lab, remove
 from tests.docs_pages import ANYTHING, HOW_TO, TUTORIAL, Command, commands, pattern_of
 from tests.lab.observe import IN_GUEST
 
@@ -32,20 +32,16 @@ def name() -> Iterator[str]:
 
 
 def type_in(command: Command, lab: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of a page where it is to be typed."""
+    """Run a command of a page where it is to be typed; in a machine as `lab exec` does, without its start."""
     if command.machine:
-        words = _lab_words("exec", lab, [command.machine, "--", "sh", "-c", command.text])
-    else:
-        assert command.text.startswith(LAB), f"only `{LAB}…` is run in the checkout"
-        verb, *rest = shlex.split(command.text.removeprefix(LAB))
-        words = _lab_words(verb, lab, rest)
+        machine = Lab.attach(lab).machine(command.machine)
+        return machine.run(["sh", "-c", command.text], check=False, timeout=PATIENCE_S)
+    assert command.text.startswith(LAB), f"only `{LAB}…` is run in the checkout"
+    verb, *rest = shlex.split(command.text.removeprefix(LAB))
+    words = [sys.executable, "-m", "proxypool", "lab", verb, "--name", lab, *rest]
     return subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False, stdin=subprocess.DEVNULL
     )
-
-
-def _lab_words(verb: str, lab: str, rest: list[str]) -> list[str]:
-    return [sys.executable, "-m", "proxypool", "lab", verb, "--name", lab, *rest]
 
 
 def check(command: Command, done: subprocess.CompletedProcess[str]) -> None:
