@@ -1,7 +1,7 @@
 # Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults chaos test-gre demo bench fmt lock clean
+.PHONY: help setup check test faults chaos test-gre demo bench docs fmt lock clean
 
 BIN := .venv/bin
 TUNNEL ?=
@@ -53,6 +53,11 @@ bench: ## measure; NAME=… one of them; tables here, figures in bench/out/
 	@tools/setup test
 	@$(BIN)/python -m bench $(NAME)
 
+docs: ## the documentation as a site, in site/; a broken link, or a page that is not in the navigation, is an error
+	@tools/setup check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html"
+
 fmt: ## format and fix what can be fixed
 	@tools/setup check
 	$(BIN)/ruff check --fix-only .
@@ -62,5 +67,5 @@ lock: ## write requirements/ again from pyproject.toml (needs uv)
 	@tools/lock
 
 clean: ## remove what the targets made in this directory
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - tools are no package
-"""Write docs/role-machine.md from the role machine itself: `python tools/gen_role_docs.py`.
+"""Write docs/role-machine.md and its picture from the role machine itself: `python tools/gen_role_docs.py`.
 
-`tests/unit/test_role_docs.py` fails when the file is stale.
+`tests/unit/test_role_docs.py` fails when one of them is stale.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from proxypool.core.role import (  # noqa: E402
     Vrrp,
     decide,
 )
+from tools.role_diagram import draw  # noqa: E402
 
 TARGET = ROOT / "docs" / "role-machine.md"
+PICTURE = ROOT / "docs" / "assets" / "role-machine.svg"
 HEAD = """# The role machine
 
 Written by `tools/gen_role_docs.py` from `proxypool/core/role/`, whose text holds the theory; do not edit.
@@ -38,6 +40,9 @@ Written by `tools/gen_role_docs.py` from `proxypool/core/role/`, whose text hold
 
 A row is what moves a role, a column the role before, a cell the role after; `.` stays, empty cannot happen.
 
+"""
+DIAGRAM = """
+![Roles as boxes, changes as arrows with the numbers of the rows above](assets/role-machine.svg)
 """
 DEMANDS = """
 ## What a role demands
@@ -58,12 +63,15 @@ and the pair is not paused unless it says so.
 
 def render() -> str:
     """The whole page."""
-    return HEAD + _table() + "\n" + _diagram() + DEMANDS + _gates() + PRIORITIES + _situations()
+    return HEAD + _table() + DIAGRAM + DEMANDS + _gates() + PRIORITIES + _situations()
 
 
 def _table() -> str:
     rows = [["", *Role], ["---"] * (len(Role) + 1)]
-    rows += [[trigger.value, *(_cell(role, trigger) for role in Role)] for trigger in Trigger]
+    rows += [
+        [f"{number}. {trigger.value}", *(_cell(role, trigger) for role in Role)]
+        for number, trigger in enumerate(Trigger, 1)
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -74,13 +82,13 @@ def _cell(role: Role, trigger: Trigger) -> str:
     return "." if new is role else f"**{new}**"
 
 
-def _diagram() -> str:
-    reasons: dict[tuple[Role, Role], list[str]] = {}
+def picture() -> str:
+    """The table as boxes and arrows, with the numbers of the table's rows."""
+    edges: dict[tuple[str, str], list[int]] = {}
     for (role, trigger), new in TRANSITIONS.items():
         if role is not new:
-            reasons.setdefault((role, new), []).append(trigger.value)
-    edges = "".join(f"    {role} --> {new}: {'<br>'.join(why)}\n" for (role, new), why in reasons.items())
-    return f"```mermaid\nstateDiagram-v2\n    [*] --> {Role.INIT}\n{edges}```\n"
+            edges.setdefault((role.value, new.value), []).append(list(Trigger).index(trigger) + 1)
+    return draw(edges, Role.INIT.value)
 
 
 def _gates() -> str:
@@ -158,3 +166,4 @@ def _demand(state: MemberState) -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(render())
+    PICTURE.write_text(picture())

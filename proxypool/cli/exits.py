@@ -1,4 +1,4 @@
-"""Exit codes, and from errors to one line on standard error. See "Exit codes" in the CLI reference."""
+"""Exit codes, and from errors to one line on standard error. See docs/reference/exit-codes.md."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The ensemble."""
 
     hosts: tuple[str, ...] = ("127.0.0.1:2181",)
+    """`address:port` of its servers."""
     session_timeout_s: Annotated[float, Meta(ge=1.0, le=60.0)] = 4.0
     """A dead member is confirmed dead after this; below 1 s ping jitter ends sessions."""
     server_tick_s: Seconds | None = None
@@ -70,6 +71,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name | None = None
     """Default: the host name."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """What placing new pairs goes by: `zone` or `rack` is the failure domain, `pairs` how many pairs it may be in."""
     detection: Profile = Profile.BALANCED
     """How soon a silent master is replaced: `fast` 40 ms, `balanced` 50 ms, `conservative` 0.4 s. The quicker, the more
     easily lost packets and busy processors look like a dead master. Set the same on both nodes of a pair."""
@@ -79,6 +81,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     missing_adverts: Annotated[int, Meta(ge=2, le=100)] | None = None
     """So many missing advertisements end a master, instead of the profile's number."""
     keepalived_dir: str = "/etc/keepalived"
+    """keepalived's configuration; ours is below it, in `conf.d/`."""
     bandwidth_bytes_per_s: Limit | None = None
     """What the machine can carry in each direction. Default: the speed of the underlay's link, if its driver tells;
     cloud machines are often sold with less. None and no speed: not a reason to scale. See docs/scaling.md."""
@@ -94,8 +97,11 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A function host."""
 
     underlay: str
+    """Interface of the function network; tunnels leave by it."""
     instance_cidrs: tuple[IPv4Network, ...]
+    """Where instances have their addresses. Nothing else can be attached, and nothing else is steered."""
     name: Name | None = None
+    """Default: the host name."""
     subnets: tuple[str, ...] = ("*",)
     """Subnets its instances may be attached to; `*` is every subnet of the pool."""
     attach_all: bool = False
@@ -165,13 +171,16 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
     format: Literal["text", "json"] = "text"
+    """`json`: a document a line, for whatever collects logs."""
 
 
 class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who makes cards and floating addresses for the controller."""
 
     name: Name = "spare"
+    """`spare`, `command`, `baidu`, or one of a package that is installed beside."""
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`[provider.<name>]` as they stand there. Only the provider itself knows its keys."""
 
@@ -180,6 +189,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     pool: Name = "default"
+    """Several pools can share an ensemble."""
     zookeeper: ZooKeeperConfig = ZooKeeperConfig()
     node: NodeConfig | None = None
     host: HostConfig | None = None
@@ -188,6 +198,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
     provider: ProviderConfig = ProviderConfig()
     run_dir: str = "/run/proxypool"
+    """Sockets, locks, track files and the ZooKeeper session; empty after a boot."""
 
 
 PER_SUBNET = ("min_pairs", "max_pairs")

@@ -52,7 +52,9 @@ class Parameters(Struct, frozen=True, kw_only=True):
     step_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 32
     """At most so many are added in `step_s`, or `step_factor` times as many as there are, whichever is more."""
     step_factor: Annotated[float, Meta(ge=0.0, le=64.0)] = 2.0
+    """See `step_pairs`."""
     step_s: Seconds = 15.0
+    """See `step_pairs`."""
 
 
 class History(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,101 @@
+# ruff: noqa: INP001 - tools are no package
+"""Write docs/reference/checks.md and docs/runbooks/checks/index.md from the checks: `python tools/gen_check_docs.py`.
+
+What a check means is the first paragraph of its runbook. tests/unit/test_reference_docs.py fails when a page is stale.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from proxypool.core import checks  # noqa: E402 - the checkout must be found first
+from proxypool.core.checks import Check, Code, Level  # noqa: E402
+from proxypool.core.scaling import checks as scaling  # noqa: E402
+from tools.struct_docs import attribute_docs, cell, one_line, wrapped  # noqa: E402
+
+RUNBOOKS = ROOT / "docs" / "runbooks" / "checks"
+REFERENCE = ROOT / "docs" / "reference" / "checks.md"
+INDEX = RUNBOOKS / "index.md"
+WRITTEN = "Written by `tools/gen_check_docs.py` from `proxypool/core/checks.py`"
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is written, with its text."""
+    return {REFERENCE: _reference(), INDEX: _index()}
+
+
+def runbook_of(code: Code) -> Path:
+    """Where the runbook of a check is."""
+    return RUNBOOKS / f"{code.value[0]}.md"
+
+
+def meaning_of(code: Code) -> str:
+    """The first paragraph of its runbook."""
+    text = runbook_of(code).read_text()
+    return one_line(text.split("\n\n")[1])
+
+
+def _reference() -> str:
+    subjects = one_line(attribute_docs(Check)["subject"])
+    levels = one_line((Level.__doc__ or "").removeprefix("How bad. "))
+    rows = "".join(
+        f"| [{number}](../runbooks/checks/{number}.md) | `{name}` | {level} |\n" for number, name, level in _codes()
+    )
+    return f"""# Checks
+
+{WRITTEN}; do not edit.
+
+What `proxypool status` can find wrong. Codes and names never change their meaning and are never used again, so scripts
+and runbooks may rely on them.
+
+{wrapped(levels)}
+
+In `status -o json` a check has `code`, `name`, `level`, `message` and `subject`:
+{wrapped(subjects)}
+
+The level of a pair, a subnet and the pool is the worst of its checks; `status --exit-code` ends with 3 for degraded and
+4 for critical.
+
+| code | name | level |
+| --- | --- | --- |
+{rows}
+## Limits
+
+| | |
+| --- | --- |
+| a member's status is stale (PP010) after | {checks.STALE_AFTER_S:g} s |
+| two masters are told as a takeover (PP016) for | {checks.TAKEOVER_S:g} s |
+| a connection table is high (PP015) from | {checks.CONNTRACK_HIGH:.0%} |
+| an action that fails is stuck (PP024) after | {scaling.STUCK_S:g} s |
+| one that does not fail, but for waiting for connections, after | {scaling.LONG_S:g} s |
+"""
+
+
+def _index() -> str:
+    rows = "".join(
+        f"| [{code.value[0]}]({code.value[0]}.md) | `{code.value[1]}` | {code.value[2]} | {cell(meaning_of(code))} |\n"
+        for code in Code
+    )
+    return f"""# Runbooks of checks
+
+{WRITTEN} and the pages themselves; do not edit.
+
+`proxypool status` prints what is wrong, each with a code. See to critical ones first: something is not served, or not
+safely.
+
+| code | name | level | |
+| --- | --- | --- | --- |
+{rows}"""
+
+
+def _codes() -> list[tuple[str, str, Level]]:
+    return [code.value for code in Code]
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
