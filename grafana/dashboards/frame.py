@@ -113,7 +113,7 @@ def _pool() -> QueryVariable:
 
 def failovers() -> Event:
     """At the moment of the claim, as the new master noted it: not when it was scraped."""
-    happened = f"sign({rise(f'proxypool_failovers_total{{{MEMBER}}}', SEEN)} > 0)"
+    happened = f"sgn({rise(f'proxypool_failovers_total{{{MEMBER}}}', SEEN)} > 0)"
     at = f"1000 * proxypool_failover_last_timestamp_seconds{{{MEMBER}}}"
     return Event(
         name="Failovers",
