@@ -77,20 +77,20 @@ def _now() -> list[Builder[Panel]]:
     last = f"max(proxypool_failover_last_timestamp_seconds{{{MEMBER}}})"
     return [
         number(
-            "Pairs without a master",
-            "Nobody forwards their packets. A pair of which no member answers Prometheus is not counted.",
+            "No master",
+            "Pairs: nobody forwards their packets. A pair of which no member answers Prometheus is not counted.",
             number_of(f"{masters()} == 0"),
             links=[runbook("ProxypoolNoMaster")],
         ),
         number(
-            "Pairs with two masters",
-            "Both members are VRRP masters: they do not hear each other.",
+            "Two masters",
+            "Pairs: both members are VRRP masters: they do not hear each other.",
             number_of(f"{masters()} > 1"),
             links=[runbook("ProxypoolSplitBrain")],
         ),
         number(
-            "Pairs without a fit backup",
-            "The next failure would be an outage: fewer than two members answer and are fit.",
+            "No fit backup",
+            "Pairs: the next failure would be an outage, as fewer than two members answer and are fit.",
             number_of(f"sum {BY_PAIR} (proxypool_member_fit{{{PAIR}}}) < 2"),
             steps=((None, GREEN), (1.0, ORANGE)),
             links=[runbook("ProxypoolNoBackup")],
@@ -121,7 +121,7 @@ def _now() -> list[Builder[Panel]]:
             unit="s",
             steps=((None, GREEN), (SLOW_S, ORANGE), (1.0, RED)),
         ),
-        number("Since the last change", "Of any master.", f"time() - {last}", unit="s", steps=NEUTRAL),
+        number("Last change", "Of any master.", f"time() - {last}", unit="s", steps=NEUTRAL),
     ]
 
 
@@ -156,13 +156,10 @@ def _who() -> list[Builder[Panel]]:
             " a master. For a moment in a change of master; longer it is a fault.",
             [
                 Query(
-                    f"abs(proxypool_member_gate_open{{{MEMBER}}} - proxypool_member_master{{{MEMBER}}})",
-                    "gate {{subnet}}/{{pair}} {{node}}",
-                ),
-                Query(
-                    f"abs(proxypool_member_has_havip{{{MEMBER}}} - proxypool_member_master{{{MEMBER}}})",
-                    "HaVip {{subnet}}/{{pair}} {{node}}",
-                ),
+                    f"max {BY_PAIR} (abs(proxypool_member_{name}{{{MEMBER}}} - proxypool_member_master{{{MEMBER}}}))",
+                    f"{what} {{{{subnet}}}}/{{{{pair}}}}",
+                )
+                for name, what in (("gate_open", "gate"), ("has_havip", "HaVip"))
             ],
             Look(unit="none", steps=True, most=1, decimals=0),
             links=[runbook("ProxypoolHavipMismatch")],
@@ -215,7 +212,7 @@ def _why() -> list[Builder[Panel]]:
         lines(
             "Changes of master",
             "How many in each interval, by kind and reason.",
-            [Query(total_rise(FAILOVERS, "$__interval", "kind, reason") + " > 0", "{{kind}}: {{reason}}")],
+            [Query(total_rise(FAILOVERS, "$__interval", "kind, reason"), "{{kind}}: {{reason}}")],
             Look(unit="none", bars=True, decimals=0),
             links=[HISTORY],
         ),
@@ -223,18 +220,18 @@ def _why() -> list[Builder[Panel]]:
             "Last change of each pair",
             "By the newest record of its members. `proxypool history` has all of them, with who asked for it.",
             {
-                "subnet": Column(title="Subnet"),
-                "pair": Column(title="Pair", links=only_pair),
-                "node": Column(title="New master"),
+                "subnet": Column(title="Subnet", width=110),
+                "pair": Column(title="Pair", width=110, links=only_pair),
+                "node": Column(title="New master", width=110),
             },
             [
                 (
                     f"max {by} (proxypool_failover_last_timestamp_seconds{{{MEMBER}}} * 1000 and {is_newest})",
-                    Column(title="When", unit="dateTimeAsIso"),
+                    Column(title="When", unit="dateTimeAsIso", width=170),
                 ),
                 (
                     f"max {by} (proxypool_failover_last_blackout_seconds{{{MEMBER}}} and {is_newest})",
-                    Column(title="Blackout", unit="s", steps=((None, GREEN), (SLOW_S, ORANGE), (1.0, RED))),
+                    Column(title="Blackout", unit="s", width=100, steps=((None, GREEN), (SLOW_S, ORANGE), (1.0, RED))),
                 ),
                 (
                     f"max {by} (proxypool_failover_carried_connections{{{MEMBER}}} and {is_newest})",
@@ -250,7 +247,7 @@ def _why() -> list[Builder[Panel]]:
 
 def _next() -> list[Builder[Panel]]:
     where = "{{subnet}}/{{pair}} {{node}}"
-    held = {0: ("-", GREY), 1: ("damped", YELLOW), 2: ("paused", BLUE), 3: ("draining", ORANGE)}
+    held = {0: ("no", GREY), 1: ("damped", YELLOW), 2: ("paused", BLUE), 3: ("draining", ORANGE)}
     holds = (
         f"max by (subnet, pair, node) (proxypool_member_damped{{{MEMBER}}}"
         f" or proxypool_pair_paused{{{MEMBER}}} * 2 or proxypool_pair_draining{{{MEMBER}}} * 3)"

@@ -70,9 +70,7 @@ class Event(Builder[AnnotationQuery]):
 
     def build(self) -> AnnotationQuery:
         """As Grafana reads it."""
-        built = _Worded(
-            name=self.name, datasource=SOURCE, icon_color=self.colour, expr=self.expr, hide=None, built_in=None
-        )
+        built = _Worded(name=self.name, datasource=SOURCE, icon_color=self.colour, expr=self.expr)
         built.wording = {"titleFormat": self.title, "textFormat": self.text, "step": "30s"}
         if self.is_time:
             built.wording = {**built.wording, "useValueForTime": True}

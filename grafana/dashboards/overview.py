@@ -55,20 +55,20 @@ def _now() -> list[Builder[Panel]]:
             links=[TO_FAILOVER],
         ),
         number(
-            "Pairs not served",
+            "Not served",
             "No master, or two. A pair of which no member answers Prometheus is not counted.",
             number_of(f"{masters()} != 1"),
             links=[runbook("ProxypoolNoMaster")],
         ),
         number(
-            "Pairs without a fit backup",
+            "No fit backup",
             "The next failure would be an outage.",
             number_of(f"sum {BY_PAIR} (proxypool_member_fit{{{PAIR}}}) < 2"),
             steps=((None, GREEN), (1.0, ORANGE)),
             links=[runbook("ProxypoolNoBackup")],
         ),
         number(
-            "Daemons that do not answer",
+            "Daemons down",
             "Prometheus does not reach their metrics.",
             number_of(f'up{{{POOL}, role=~"node|host|controller"}} == 0'),
         ),
@@ -86,7 +86,7 @@ def _now() -> list[Builder[Panel]]:
             links=[TO_FAILOVER],
         ),
         number(
-            "Subnets short of pairs",
+            "Short of pairs",
             "Fewer pairs are ready than wanted.",
             number_of(
                 f"max by (subnet) (proxypool_scaling_pairs_ready{{{SUBNET}}})"
@@ -96,7 +96,7 @@ def _now() -> list[Builder[Panel]]:
             links=[TO_SCALING],
         ),
         number(
-            "Controllers that lead",
+            "Leaders",
             "Must be 1, where there is a controller. Traffic does not depend on it.",
             f"sum(proxypool_controller_leader{{{POOL}}})",
             steps=((None, RED), (1.0, GREEN), (2.0, RED)),
@@ -143,17 +143,19 @@ def _subnets() -> list[Builder[Panel]]:
             "Now; failovers of this time range. The table's fullest member.",
             {"subnet": subnet},
             [
-                (f"count {by} ({masters()} == 1)", Column(title="Pairs served")),
+                (f"count {by} ({masters()} == 1)", Column(title="Pairs served", width=110)),
                 (
                     f"count {by} ({masters()} != 1) or 0 * count {by} ({masters()})",
-                    Column(title="Not served", steps=((None, GREEN), (1.0, RED))),
+                    Column(title="Not served", width=100, steps=((None, GREEN), (1.0, RED))),
                 ),
-                (f"sum {by} ({failovers}) or 0 * count {by} ({masters()})", Column(title="Failovers")),
-                (received, Column(title="From hosts", unit="Bps")),
-                (sent, Column(title="To hosts", unit="Bps")),
+                (f"sum {by} ({failovers}) or 0 * count {by} ({masters()})", Column(title="Failovers", width=95)),
+                (received, Column(title="From hosts", unit="Bps", width=120)),
+                (sent, Column(title="To hosts", unit="Bps", width=120)),
                 (
                     full,
-                    Column(title="Table", unit="percentunit", steps=((None, GREEN), (0.85, ORANGE), (0.95, RED))),
+                    Column(
+                        title="Table", unit="percentunit", width=90, steps=((None, GREEN), (0.85, ORANGE), (0.95, RED))
+                    ),
                 ),
             ],
             width=14,
@@ -201,7 +203,7 @@ def _daemons() -> list[Builder[Panel]]:
         states(
             "Answers Prometheus",
             "no: the daemon, its machine or the way to it is down.",
-            Query(f'up{{{POOL}, role=~"node|host|controller"}}', "{{role}} {{node}}"),
+            Query(f'up{{{POOL}, role=~"node|host|controller"}}', "{{node}} ({{role}})"),
             WELL,
         ),
         states(
@@ -214,7 +216,7 @@ def _daemons() -> list[Builder[Panel]]:
         lines(
             "Silence of ZooKeeper",
             "Time since it last answered.",
-            [Query(lost, "{{role}} {{node}}")],
+            [Query(lost, "{{node}} ({{role}})")],
             Look(unit="s", width=8),
             links=[runbook("ProxypoolZooKeeperLost")],
         ),
@@ -223,11 +225,11 @@ def _daemons() -> list[Builder[Panel]]:
             "In each interval: what others had changed and was put right; rounds that failed.",
             [
                 Query(
-                    total_rise(f"proxypool_drift_repairs_total{{{POOL}}}", "$__interval", "node") + " > 0",
+                    total_rise(f"proxypool_drift_repairs_total{{{POOL}}}", "$__interval", "node"),
                     "repairs {{node}}",
                 ),
                 Query(
-                    total_rise(f"proxypool_reconcile_errors_total{{{POOL}}}", "$__interval", "node") + " > 0",
+                    total_rise(f"proxypool_reconcile_errors_total{{{POOL}}}", "$__interval", "node"),
                     "errors {{node}}",
                 ),
             ],
@@ -258,7 +260,7 @@ def _daemons() -> list[Builder[Panel]]:
         lines(
             "Memory of the daemons",
             "Resident.",
-            [Query(f'process_resident_memory_bytes{{{POOL}, role=~"node|host|controller"}}', "{{role}} {{node}}")],
+            [Query(f'process_resident_memory_bytes{{{POOL}, role=~"node|host|controller"}}', "{{node}} ({{role}})")],
             Look(unit="bytes", width=8),
         ),
     ]

@@ -77,24 +77,24 @@ def _now() -> list[Builder[Panel]]:
             steps=((None, GREEN), (1.0, ORANGE)),
         ),
         number(
-            "Subnets that cannot grow",
+            "Blocked",
             "An action that is needed cannot begin or go on: `proxypool explain`.",
             number_of(f"{_size('blocked')} == 1"),
         ),
         number(
-            "Subnets at their limit",
+            "At their most",
             "As many pairs as may be, and wanted.",
             number_of(f"{_size('pairs_wanted')} >= {_size('pairs_max')}"),
             steps=((None, GREEN), (1.0, ORANGE)),
             links=[runbook("ProxypoolAtMaxPairs")],
         ),
         number(
-            "Actions under way",
+            "Under way",
             "Pairs that are being added, drained or replaced.",
             f"sum(proxypool_controller_actions_under_way{{{POOL}}})",
             steps=NEUTRAL,
         ),
-        number("Actions that failed", "In this time range, of the whole pool.", total_rise(failed)),
+        number("Failed", "In this time range, of the whole pool.", total_rise(failed)),
         number(
             "Provider's errors",
             "Calls that did not end well in this time range.",
@@ -171,12 +171,12 @@ def _size_and_load() -> list[Builder[Panel]]:
                 )
             },
             [
-                (_size("pairs_ready"), Column(title="Ready")),
-                (_size("pairs_wanted"), Column(title="Wanted")),
-                (_size("pairs_min"), Column(title="Least")),
-                (_size("pairs_max"), Column(title="Most")),
-                (LOAD, Column(title="Load", unit="none")),
-                (_size("blocked"), Column(title="Blocked", steps=((None, GREEN), (1.0, RED)))),
+                (_size("pairs_ready"), Column(title="Ready", width=85)),
+                (_size("pairs_wanted"), Column(title="Wanted", width=85)),
+                (_size("pairs_min"), Column(title="Least", width=85)),
+                (_size("pairs_max"), Column(title="Most", width=85)),
+                (LOAD, Column(title="Load", unit="none", width=85)),
+                (_size("blocked"), Column(title="Blocked", width=90, steps=((None, GREEN), (1.0, RED)))),
             ],
             width=12,
             sort="Load",
@@ -193,7 +193,7 @@ def _steps() -> list[Builder[Panel]]:
         lines(
             "Decisions",
             "How often another number of pairs was asked for, by cause and direction.",
-            [Query(total_rise(decisions, "$__interval", "cause, direction") + " > 0", "{{direction}}: {{cause}}")],
+            [Query(total_rise(decisions, "$__interval", "cause, direction"), "{{direction}}: {{cause}}")],
             per_interval,
             links=[page("Policy", "scaling/#policy")],
         ),
@@ -202,7 +202,7 @@ def _steps() -> list[Builder[Panel]]:
             "Pairs added, drained, replaced; failed ones apart.",
             [
                 Query(
-                    total_rise(actions, "$__interval", "kind, reason, result") + " > 0",
+                    total_rise(actions, "$__interval", "kind, reason, result"),
                     "{{kind}} {{result}}: {{reason}}",
                 )
             ],
@@ -244,7 +244,7 @@ def _controller() -> list[Builder[Panel]]:
         lines(
             "Calls to the provider",
             "By call and how they ended.",
-            [Query(total_rise(calls, "$__interval", "call, result") + " > 0", "{{call}}: {{result}}")],
+            [Query(total_rise(calls, "$__interval", "call, result"), "{{call}}: {{result}}")],
             Look(unit="none", bars=True, decimals=0, width=8),
             links=[page("Providers", "providers/")],
         ),

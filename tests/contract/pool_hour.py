@@ -259,7 +259,7 @@ class Hour:
                 Series.PORTS_COST: 0.01,
             }
             counted: dict[str, float] = {
-                series: value
+                series: float(int(value))
                 for (of, subnet, name, series), value in self._counted.items()
                 if (of, subnet, name) == (node, place.subnet, place.name)
             }

@@ -18,8 +18,6 @@ from urllib.parse import urlencode
 IS_INSTALLED = shutil.which("prometheus") is not None and shutil.which("promtool") is not None
 START_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 15.0
-LOOKBACK_S = 40
-"""A target that is gone has no series any more. When it was scraped that is marked; text cannot say it, so this does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,12 @@ def backfill(lines: Iterable[str], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path) -> Iterator[Served]:
-    """A server of what `backfill` made. It scrapes nothing, keeps everything, and ends with the block."""
+def prometheus(folder: Path, *, lookback_s: int) -> Iterator[Served]:
+    """A server of what `backfill` made. It scrapes nothing, keeps everything, and ends with the block.
+
+    `lookback_s`: a series without a sample for so long is gone. A scrape that fails is marked in the data at once; text
+    cannot say that, so this is to be about one scrape interval.
+    """
     (folder / "prometheus.yml").write_text("scrape_configs: []\n")
     port = _free_port()
     command = [
@@ -75,7 +77,7 @@ def prometheus(folder: Path) -> Iterator[Served]:
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/data",
         "--storage.tsdb.retention.time=100y",
-        f"--query.lookback-delta={LOOKBACK_S}s",
+        f"--query.lookback-delta={lookback_s}s",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
