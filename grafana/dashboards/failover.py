@@ -80,20 +80,20 @@ def _now() -> list[Builder[Panel]]:
             "No master",
             "Pairs: nobody forwards their packets. A pair of which no member answers Prometheus is not counted.",
             number_of(f"{masters()} == 0"),
-            links=[runbook("ProxypoolNoMaster")],
+            links=[runbook("NoMaster")],
         ),
         number(
             "Two masters",
             "Pairs: both members are VRRP masters: they do not hear each other.",
             number_of(f"{masters()} > 1"),
-            links=[runbook("ProxypoolSplitBrain")],
+            links=[runbook("SplitBrain")],
         ),
         number(
             "No fit backup",
             "Pairs: the next failure would be an outage, as fewer than two members answer and are fit.",
             number_of(f"sum {BY_PAIR} (proxypool_member_fit{{{PAIR}}}) < 2"),
             steps=((None, GREEN), (1.0, ORANGE)),
-            links=[runbook("ProxypoolNoBackup")],
+            links=[runbook("NoBackup")],
         ),
         number(
             "Failovers",
@@ -148,7 +148,7 @@ def _who() -> list[Builder[Panel]]:
             "Must be 1. 0: nobody serves the pair. 2: two masters.",
             [Query(masters(), "{{subnet}}/{{pair}}")],
             Look(unit="none", steps=True, most=2, decimals=0, limit=2),
-            links=[runbook("ProxypoolSplitBrain")],
+            links=[runbook("SplitBrain")],
         ),
         lines(
             "Gate or HaVip other than the role",
@@ -162,7 +162,7 @@ def _who() -> list[Builder[Panel]]:
                 for name, what in (("gate_open", "gate"), ("has_havip", "HaVip"))
             ],
             Look(unit="none", steps=True, most=1, decimals=0),
-            links=[runbook("ProxypoolHavipMismatch")],
+            links=[runbook("HavipMismatch")],
         ),
     ]
 
@@ -184,7 +184,7 @@ def _long() -> list[Builder[Panel]]:
             "Stays until the next one. At most: the old master may have served after its last sign.",
             [Query(f"proxypool_failover_last_blackout_seconds{{{MEMBER}}}", "{{subnet}}/{{pair}} to {{node}}")],
             Look(unit="s", steps=True, limit=SLOW_S),
-            links=[runbook("ProxypoolSlowFailover")],
+            links=[runbook("SlowFailover")],
         ),
         lines(
             "Connections carried over",
@@ -214,7 +214,7 @@ def _why() -> list[Builder[Panel]]:
             "How many in each interval, by kind and reason.",
             [Query(total_rise(FAILOVERS, "$__interval", "kind, reason"), "{{kind}}: {{reason}}")],
             Look(unit="none", bars=True, decimals=0),
-            links=[HISTORY],
+            links=[HISTORY, runbook("Flapping")],
         ),
         rows(
             "Last change of each pair",
@@ -258,7 +258,7 @@ def _next() -> list[Builder[Panel]]:
             "no: something of the member's data path is not as it must be. `proxypool status` says what.",
             Query(f"proxypool_member_fit{{{MEMBER}}}", where),
             WELL,
-            links=[page("Reasons", "failover/#health")],
+            links=[page("Reasons", "failover/#health"), runbook("MemberUnfit")],
         ),
         states(
             "Held back",
@@ -273,6 +273,7 @@ def _next() -> list[Builder[Panel]]:
             "Round trip to the probe's target. A line that ends: no answer.",
             [Query(f"proxypool_egress_probe_rtt_seconds{{{MEMBER}}}", where)],
             Look(unit="s"),
+            links=[runbook("EgressProbeSilent")],
         ),
         lines(
             "Connections the other member knows",
@@ -286,7 +287,7 @@ def _next() -> list[Builder[Panel]]:
             "no: conntrackd does not run, or does not hear the other member's. A failover would lose connections.",
             Query(f"proxypool_state_sync_up{{{MEMBER}}}", where),
             WELL,
-            links=[page("State sync", "state-sync/")],
+            links=[page("State sync", "state-sync/"), runbook("StateSyncDown")],
         ),
         lines(
             "Not as it should be",

@@ -58,25 +58,26 @@ def _now() -> list[Builder[Panel]]:
             "Not served",
             "No master, or two. A pair of which no member answers Prometheus is not counted.",
             number_of(f"{masters()} != 1"),
-            links=[runbook("ProxypoolNoMaster")],
+            links=[runbook("NoMaster")],
         ),
         number(
             "No fit backup",
             "The next failure would be an outage.",
             number_of(f"sum {BY_PAIR} (proxypool_member_fit{{{PAIR}}}) < 2"),
             steps=((None, GREEN), (1.0, ORANGE)),
-            links=[runbook("ProxypoolNoBackup")],
+            links=[runbook("NoBackup")],
         ),
         number(
             "Daemons down",
             "Prometheus does not reach their metrics.",
             number_of(f'up{{{POOL}, role=~"node|host|controller"}} == 0'),
+            links=[runbook("DaemonDown")],
         ),
         number(
             "Without ZooKeeper",
             "Daemons whose session is not connected. Traffic goes on.",
             number_of(f"proxypool_zookeeper_connected{{{POOL}}} == 0"),
-            links=[runbook("ProxypoolZooKeeperLost")],
+            links=[runbook("ZookeeperLost")],
         ),
         number(
             "Failovers",
@@ -100,14 +101,14 @@ def _now() -> list[Builder[Panel]]:
             "Must be 1, where there is a controller. Traffic does not depend on it.",
             f"sum(proxypool_controller_leader{{{POOL}}})",
             steps=((None, RED), (1.0, GREEN), (2.0, RED)),
-            links=[TO_SCALING],
+            links=[TO_SCALING, runbook("NoControllerLeads")],
         ),
     ]
 
 
 def _subnets() -> list[Builder[Panel]]:
     by = "by (subnet)"
-    firing = f'ALERTS{{{POOL}, alertname=~"Proxypool.*", alertstate="firing"}}'
+    firing = f'ALERTS{{{POOL}, alertstate="firing"}}'
     subnet = Column(
         title="Subnet",
         links=[
@@ -211,14 +212,14 @@ def _daemons() -> list[Builder[Panel]]:
             "no: it does not run, or did not accept its configuration.",
             Query(keepalived, "{{node}}"),
             WELL,
-            links=[runbook("ProxypoolKeepalivedDown")],
+            links=[runbook("KeepalivedDown")],
         ),
         lines(
             "Silence of ZooKeeper",
             "Time since it last answered.",
             [Query(lost, "{{node}} ({{role}})")],
             Look(unit="s", width=8),
-            links=[runbook("ProxypoolZooKeeperLost")],
+            links=[runbook("ZookeeperLost")],
         ),
         lines(
             "Put right, and failed",
@@ -234,7 +235,7 @@ def _daemons() -> list[Builder[Panel]]:
                 ),
             ],
             Look(unit="none", bars=True, decimals=0, width=8),
-            links=[runbook("ProxypoolReconcileStale")],
+            links=[runbook("ReconcileFailing")],
         ),
         lines(
             "HaVips as hosts see them",
@@ -244,6 +245,7 @@ def _daemons() -> list[Builder[Panel]]:
                 Query(f"sum(proxypool_host_havips_dead{{{POOL}}})", "dead"),
             ],
             Look(unit="none", steps=True, decimals=0, width=8),
+            links=[runbook("HavipSilent"), runbook("PairsDead")],
         ),
         lines(
             "Attachments",
@@ -256,6 +258,7 @@ def _daemons() -> list[Builder[Panel]]:
             "Half of the requests, and 99 %.",
             [Query(attach % 0.5, "50 %"), Query(attach % 0.99, "99 %")],
             Look(unit="s", width=8),
+            links=[runbook("AttachFailing")],
         ),
         lines(
             "Memory of the daemons",

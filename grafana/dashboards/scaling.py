@@ -80,13 +80,14 @@ def _now() -> list[Builder[Panel]]:
             "Blocked",
             "An action that is needed cannot begin or go on: `proxypool explain`.",
             number_of(f"{_size('blocked')} == 1"),
+            links=[runbook("ScalingBlocked")],
         ),
         number(
             "At their most",
             "As many pairs as may be, and wanted.",
             number_of(f"{_size('pairs_wanted')} >= {_size('pairs_max')}"),
             steps=((None, GREEN), (1.0, ORANGE)),
-            links=[runbook("ProxypoolAtMaxPairs")],
+            links=[runbook("AutoscalerAtMax")],
         ),
         number(
             "Under way",
@@ -100,7 +101,7 @@ def _now() -> list[Builder[Panel]]:
             "Calls that did not end well in this time range.",
             total_rise(errors),
             steps=((None, GREEN), (1.0, ORANGE)),
-            links=[runbook("ProxypoolProviderErrors")],
+            links=[runbook("ProviderErrors")],
         ),
         number(
             "Last look",
@@ -108,7 +109,7 @@ def _now() -> list[Builder[Panel]]:
             age,
             unit="s",
             steps=((None, GREEN), (30.0, ORANGE), (60.0, RED)),
-            links=[runbook("ProxypoolControllerStale")],
+            links=[runbook("AutoscalerStale")],
         ),
     ]
 
@@ -292,7 +293,7 @@ def _use() -> list[Builder[Panel]]:
                 )
             ],
             Look(unit="percentunit", width=8, limit=0.85),
-            links=[runbook("ProxypoolConntrackHigh")],
+            links=[runbook("ConntrackHigh")],
         ),
         lines(
             "Ports to the busiest destination",
@@ -304,7 +305,7 @@ def _use() -> list[Builder[Panel]]:
                 )
             ],
             Look(unit="percentunit", width=8, limit=0.8),
-            links=[runbook("ProxypoolPortsHigh")],
+            links=[runbook("PortsHigh")],
         ),
         lines(
             "Bandwidth of nodes",
@@ -316,7 +317,7 @@ def _use() -> list[Builder[Panel]]:
                 )
             ],
             Look(unit="percentunit", width=8, limit=0.8),
-            links=[runbook("ProxypoolBandwidthHigh")],
+            links=[runbook("BandwidthHigh")],
         ),
         lines(
             "What was dropped",

@@ -21,10 +21,14 @@ from tests.contract.prometheus_server import Served, backfill, prometheus
 HERE = Path(__file__).parent
 ROW_PIXELS = 38
 EVERYTHING = {"subnet": ".*", "pair": ".*", "node": ".*"}
-PAGE = (
-    '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css"><style>body{{margin:0}}</style><div id="page"></div>\
-<script>PICTURE={data}</script><script src="page.js"></script>'
-)
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<link rel="stylesheet" href="page.css">
+<style>body {{ margin: 0 }}</style>
+<div id="page"></div>
+<script>PICTURE = {data}</script>
+<script src="page.js"></script>
+"""
 
 
 def answered(served: Served, dashboard: Json, name: str, window: Window) -> Mapping[int, list[Json]]:

@@ -1,29 +1,30 @@
 """A made-up hour of a pool, as Prometheus would have scraped it: the daemons' own metrics, played over a world that is
 told here. Two failovers, a switchover, a scale-out and a scale-in. For the dashboards' queries and pictures.
 
-The text is OpenMetrics with a time at every sample, as `promtool tsdb create-blocks-from openmetrics` takes it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import CollectorRegistry
+from prometheus_client.samples import Sample
 
 from proxypool.core.history import Record
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.role import Role
 from proxypool.core.scaling.documents import Action, ActionKind, Step
-from proxypool.core.scaling.series import NodeSeries, Sample, Series, Where
+from proxypool.core.scaling.series import NodeSeries, Series, Where
+from proxypool.core.scaling.series import Sample as Use
 from proxypool.core.state_sync import SyncCounts
 from proxypool.core.sync_supervision import SyncReport, SyncState
 from proxypool.telemetry.controller_metrics import ControllerMetrics, ControllerView, SubnetSize
 from proxypool.telemetry.metrics import HostMetrics, HostView, MemberView, NodeMetrics, NodeView
 from proxypool.telemetry.use_metrics import NodeUse
+from tests.contract.openmetrics import Samples
 from tests.unit.builders import member, pair
 
 POOL = "lab"
@@ -42,7 +43,7 @@ SECOND_LEADER_FROM = 2400
 NODES = tuple(f"node-{letter}" for letter in "abcdef")
 LEADERS = ("ctl-1", "ctl-2")
 HOSTS = ("host-1", "host-2")
-LIMITS: Sample = {NodeSeries.BYTES_LIMIT: 125e6, NodeSeries.PACKETS_LIMIT: 5e5, NodeSeries.CONNECTIONS_LIMIT: 4000.0}
+LIMITS: Use = {NodeSeries.BYTES_LIMIT: 125e6, NodeSeries.PACKETS_LIMIT: 5e5, NodeSeries.CONNECTIONS_LIMIT: 4000.0}
 BLACKOUTS = {"silent": (0.0452, 0.0009), "unfit": (0.0, 0.0031), "switchover": (0.0, 0.0012)}
 """Reason -> detection and gate, seconds."""
 
@@ -243,7 +244,7 @@ class Hour:
                     self._counted[key] = self._counted.get(key, 0.0) + rate * SCRAPE_S
 
     def _use(self, node: str) -> NodeUse:
-        members: dict[Where, Sample] = {}
+        members: dict[Where, Use] = {}
         for place in self._places(node):
             is_master = place.master(self.at) == node
             load = self._load(place) if is_master else 0.0
@@ -350,41 +351,19 @@ class Hour:
         )
 
 
-def _sample(name: str, labels: Mapping[str, str], value: float, at: float) -> str:
-    inside = ",".join(f'{key}="{text}"' for key, text in labels.items())
-    return f"{name}{{{inside}}} {value!r} {at:.3f}"
-
-
-def _alert(hour: Hour, at: float) -> Iterator[str]:
-    """What the rules say while a node is off; rules themselves are tested elsewhere."""
+def _alerts(hour: Hour) -> Iterator[Sample]:
+    """What the rules say while a node is off, and at the end; rules themselves are tested elsewhere."""
     if _during(OFF, hour.at) or hour.at == LENGTH_S:
-        labels = {
-            "alertname": "ProxypoolNoBackup", "alertstate": "firing", "severity": "warning", "pool": POOL,
-            "subnet": "s1", "pair": "p1",
-        }  # fmt: skip
-        yield _sample("ALERTS", labels, 1, at)
+        labels = {"alertname": "NoBackup", "alertstate": "firing", "severity": "warning", "pool": POOL}
+        yield Sample("ALERTS", {**labels, "subnet": "s1", "pair": "p1"}, 1)
 
 
 def openmetrics(began: float) -> Iterator[str]:
-    """The hour from `began` on, line by line: each family once, with all its samples."""
-    families: dict[str, tuple[str, list[str]]] = {"up": ("gauge", []), "ALERTS": ("gauge", [])}
+    """The hour from `began` on, as text."""
     hour = Hour(began)
+    text = Samples()
     for at, target, registry in hour.scrapes():
-        families["up"][1].append(_sample("up", target, float(registry is not None), at))
-        if registry is not None:
-            _collected(registry.collect(), target, at, families)
+        text.scraped(at, target, None if registry is None else registry.collect())
         if target["node"] == NODES[0]:
-            families["ALERTS"][1].extend(_alert(hour, at))
-    for name, (kind, lines) in families.items():
-        yield f"# TYPE {name} {kind}"
-        yield from lines
-    yield "# EOF"
-
-
-def _collected(
-    metrics: Iterable[Metric], target: Mapping[str, str], at: float, families: dict[str, tuple[str, list[str]]]
-) -> None:
-    for family in metrics:
-        _, lines = families.setdefault(family.name, (family.type, []))
-        # As with `honor_labels`: a label of the metric's own goes before the target's.
-        lines += [_sample(sample.name, {**target, **sample.labels}, sample.value, at) for sample in family.samples]
+            text.add("ALERTS", "gauge", at, _alerts(hour))
+    return text.lines()
