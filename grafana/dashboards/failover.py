@@ -15,7 +15,6 @@ from grafana.dashboards.panels import (
     ORANGE,
     RED,
     YELLOW,
-    Column,
     Look,
     Query,
     dashboard_link,
@@ -23,7 +22,6 @@ from grafana.dashboards.panels import (
     lines,
     number,
     page,
-    rows,
     runbook,
     states,
 )
@@ -39,6 +37,7 @@ from grafana.dashboards.promql import (
     role_number,
     total_rise,
 )
+from grafana.dashboards.tables import Column, rows
 from proxypool.core.history import Kind, Phase
 from proxypool.core.role import Role
 

@@ -11,18 +11,17 @@ from grafana.dashboards.panels import (
     GREEN,
     ORANGE,
     RED,
-    Column,
     Look,
     Query,
     dashboard_link,
     lines,
     number,
     page,
-    rows,
     runbook,
     states,
 )
 from grafana.dashboards.promql import BY_PAIR, PAIR, POOL, SUBNET, masters, number_of, rise, total_rise
+from grafana.dashboards.tables import Column, rows
 from proxypool.core.history import Kind
 
 TO_FAILOVER = dashboard_link("Failover", FAILOVER)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import common, heatmap, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders import common, heatmap, stat, statetimeline, timeseries
 from grafana_foundation_sdk.builders.dashboard import DashboardLink, FieldColor, ThresholdsConfig
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import heatmap as heatmap_kinds
 from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
-    DataTransformerConfig,
     DynamicConfigValue,
     FieldColorModeId,
     Threshold,
@@ -38,7 +37,7 @@ class Query:
     legend: str = ""
 
 
-def good_bad(*steps: tuple[float | None, str]) -> ThresholdsConfig:
+def colours(*steps: tuple[float | None, str]) -> ThresholdsConfig:
     """Colours by value; the first step's value is None: from minus infinity."""
     return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(value, colour) for value, colour in steps])
 
@@ -64,7 +63,8 @@ def dashboard_link(title: str, uid: str, extra: str = "") -> DashboardLink:
     )
 
 
-def _queries(queries: Sequence[Query], *, instant: bool = False, as_table: bool = False) -> list[Dataquery]:
+def queries_of(queries: Sequence[Query], *, instant: bool = False, as_table: bool = False) -> list[Dataquery]:
+    """As Grafana sends them; `instant`: of the end of the time range alone."""
     built = []
     for letter, query in zip("ABCDEFGHIJ", queries, strict=False):
         one = Dataquery().datasource(SOURCE).ref_id(letter).expr(query.expr)
@@ -91,12 +91,12 @@ def number(
         .title(title)
         .description(about)
         .datasource(SOURCE)
-        .targets(list(_queries([Query(expr)], instant=True)))
+        .targets(list(queries_of([Query(expr)], instant=True)))
         .height(4)
         .span(width)
         .unit(unit)
         .no_value("-")
-        .thresholds(good_bad(*steps))
+        .thresholds(colours(*steps))
         .color_scheme(FieldColor().mode(FieldColorModeId.THRESHOLDS))
         .color_mode(kinds.BigValueColorMode.VALUE)
         .graph_mode(kinds.BigValueGraphMode.NONE)
@@ -139,7 +139,7 @@ def lines(
         .title(title)
         .description(about)
         .datasource(SOURCE)
-        .targets(list(_queries(queries)))
+        .targets(list(queries_of(queries)))
         .height(look.height)
         .span(look.width)
         .unit(look.unit)
@@ -175,7 +175,7 @@ def _looked(panel: timeseries.Panel, look: Look) -> timeseries.Panel:
     if look.stacked or look.bars:
         panel = panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
     if look.limit is not None:
-        panel = panel.thresholds(good_bad((None, GREEN), (look.limit, RED))).thresholds_style(
+        panel = panel.thresholds(colours((None, GREEN), (look.limit, RED))).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(kinds.GraphThresholdsStyleMode.DASHED)
         )
     for name, properties in (look.styles or {}).items():
@@ -215,12 +215,12 @@ def states(
         .title(title)
         .description(about)
         .datasource(SOURCE)
-        .targets(list(_queries([query])))
+        .targets(list(queries_of([query])))
         .height(8)
         .span(width)
         .mappings([mapping])
         .color_scheme(FieldColor().mode(FieldColorModeId.THRESHOLDS))
-        .thresholds(good_bad((None, GREY)))
+        .thresholds(colours((None, GREY)))
         .fill_opacity(75)
         .line_width(0)
         .merge_values(True)
@@ -280,81 +280,3 @@ def durations(
         .hide_legend()
         .links(list(links))
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """Of a table: what its values are called and how they look."""
-
-    title: str
-    unit: str = ""
-    width: int | None = None
-    steps: Sequence[tuple[float | None, str]] = ()
-    """Colours the text."""
-    links: Sequence[DashboardLink] = ()
-
-    def properties(self) -> list[DynamicConfigValue]:
-        """As overrides."""
-        found = []
-        if self.unit:
-            found.append(DynamicConfigValue("unit", self.unit))
-        if self.width is not None:
-            found.append(DynamicConfigValue("custom.width", self.width))
-        if self.steps:
-            found += [
-                DynamicConfigValue("thresholds", good_bad(*self.steps).build()),
-                DynamicConfigValue("color", {"mode": "thresholds"}),
-                DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
-            ]
-        if self.links:
-            found.append(DynamicConfigValue("links", [link.build() for link in self.links]))
-        return found
-
-
-def rows(
-    title: str,
-    about: str,
-    keys: Mapping[str, Column],
-    values: Sequence[tuple[str, Column]],
-    *,
-    width: int = 24,
-    sort: str = "",
-    links: Sequence[DashboardLink] = (),
-) -> table.Panel:
-    """A line for each set of `keys` (labels); `values` are queries of now, each with these labels."""
-    letters = "ABCDEFGHIJ"[: len(values)]
-    # A single query's column is called Value, those of several Value #A, …
-    sources = ["Value"] if len(values) == 1 else [f"Value #{letter}" for letter in letters]
-    names = {label: column.title for label, column in keys.items()}
-    names |= {source: column.title for source, (_, column) in zip(sources, values, strict=True)}
-    panel = (
-        table.Panel()
-        .title(title)
-        .description(about)
-        .datasource(SOURCE)
-        .targets(list(_queries([Query(expr) for expr, _ in values], instant=True, as_table=True)))
-        .height(8)
-        .span(width)
-        .no_value("-")
-        .align(kinds.FieldTextAlignment.AUTO)
-        .show_header(True)
-        .cell_height(kinds.TableCellHeight.SM)
-        .with_transformation(DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(
-            DataTransformerConfig(
-                id_val="organize",
-                options={
-                    "excludeByName": {"Time": True},
-                    "indexByName": {name: place for place, name in enumerate(names)},
-                    "renameByName": names,
-                },
-            )
-        )
-        .links(list(links))
-    )
-    if sort:
-        panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
-    for column in (*keys.values(), *(column for _, column in values)):
-        if properties := column.properties():
-            panel = panel.override_by_name(column.title, properties)
-    return panel

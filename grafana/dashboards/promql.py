@@ -59,8 +59,3 @@ def quantile(share: float, histogram: str, window: str, by: str = "") -> str:
     """Of a histogram's observations in `window`. `by`: further labels, separated by commas."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, sum by ({labels}) ({rise(histogram, window)}))"
-
-
-def share(part: str, whole: str, selector: str) -> str:
-    """Of two gauges or rates with the same labels."""
-    return f"{part}{{{selector}}} / {whole}{{{selector}}}"

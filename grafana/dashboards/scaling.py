@@ -14,7 +14,6 @@ from grafana.dashboards.panels import (
     NEUTRAL,
     ORANGE,
     RED,
-    Column,
     Look,
     Query,
     dashboard_link,
@@ -23,11 +22,11 @@ from grafana.dashboards.panels import (
     lines,
     number,
     page,
-    rows,
     runbook,
     states,
 )
 from grafana.dashboards.promql import MEMBER, NODE, POOL, SUBNET, number_of, quantile, rise, total_rise
+from grafana.dashboards.tables import Column, rows
 
 ABOUT = page("How the pool grows and shrinks", "scaling/")
 FULL = 0.95

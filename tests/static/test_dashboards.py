@@ -15,14 +15,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.dashboards.__main__ import texts
+from grafana.dashboards.__main__ import REFERENCE, ROOT, texts
 from grafana.dashboards.asking import FOLDER, SCRAPE_S, Json, dashboards, panels
 from proxypool.telemetry.controller_metrics import ControllerMetrics, ControllerView
 from proxypool.telemetry.metrics import HostMetrics, HostView, NodeMetrics, NodeView
 from proxypool.telemetry.use_metrics import NodeUse
 
 DASHBOARDS = dashboards()
-DOCS = FOLDER.parent / "docs"
+DOCS = ROOT / "docs"
 GRID_WIDTH = 24
 SUFFIX = re.compile(r"_(bucket|count|sum)$")
 WORDING = {"titleFormat", "textFormat", "step", "useValueForTime"}
@@ -77,7 +77,10 @@ def rewritten(dashboard: Json) -> Json:
 
 def test_the_files_are_what_the_code_builds() -> None:
     """After a change: python -m grafana.dashboards."""
-    assert {path.name: path.read_text() for path in FOLDER.glob("*.json")} == texts()
+    wanted = texts()
+    assert {f"grafana/{path.name}" for path in FOLDER.glob("*.json")} | {REFERENCE} == set(wanted)
+    for name, text in wanted.items():
+        assert (ROOT / name).read_text() == text, name
 
 
 @each

@@ -1,7 +1,6 @@
 // Prometheus' answers as Grafana's data frames: names, units, colours and mappings of the panel put on.
 import {
   FieldType,
-  fieldColorModeRegistry,
   getDisplayProcessor,
   getFieldDisplayName,
   standardTransformers,
@@ -119,5 +118,3 @@ export async function tableFrame(panel, answers, theme) {
   const frames = await firstValueFrom(transformDataFrame(panel.transformations ?? [], tables));
   return dress(frames, panel, theme)[0];
 }
-
-export { fieldColorModeRegistry };
