@@ -271,7 +271,7 @@ def _next() -> list[Builder[Panel]]:
             "Probe through the ENI",
             "Round trip to the probe's target. A line that ends: no answer.",
             [Query(f"proxypool_egress_probe_rtt_seconds{{{MEMBER}}}", where)],
-            Look(unit="s"),
+            Look(unit="s", empty="No probe was answered"),
             links=[runbook("EgressProbeSilent")],
         ),
         lines(

@@ -32,6 +32,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard as Model
 
 from grafana.dashboards.panels import BLUE, GREY, ORANGE, RED, SOURCE
 from grafana.dashboards.promql import MEMBER, POOL, SUBNET, rise
+from proxypool.core.history import Kind
 
 TAG = "proxypool"
 OVERVIEW, FAILOVER, SCALING = "proxypool-overview", "proxypool-failover", "proxypool-scaling"
@@ -109,12 +110,13 @@ def _pool() -> QueryVariable:
     )
 
 
-def failovers() -> Event:
-    """At the moment of the claim, as the new master noted it: not when it was scraped."""
-    happened = f"sgn({rise(f'proxypool_failovers_total{{{MEMBER}}}', SEEN)} > 0)"
+def changes_of_master() -> Event:
+    """At the moment of the claim, as the new master noted it: not when it was scraped. A new pair's first is none."""
+    counted = f'proxypool_failovers_total{{{MEMBER}, kind!="{Kind.START.value}"}}'
+    happened = f"sgn({rise(counted, SEEN)} > 0)"
     at = f"1000 * proxypool_failover_last_timestamp_seconds{{{MEMBER}}}"
     return Event(
-        name="Failovers",
+        name="Changes of master",
         colour=RED,
         expr=f"{at} * on (node, subnet, pair) group_right () {happened}",
         title="{{kind}} {{subnet}}/{{pair}}: {{reason}}",
@@ -184,7 +186,7 @@ def dashboard(title: str, uid: str, about: str, sections: Sequence[Section]) -> 
             .keep_time(True)
         )
     )
-    for event in (failovers(), *scaling_steps(), leaders()):
+    for event in (changes_of_master(), *scaling_steps(), leaders()):
         built = built.annotation(event)
     for headline, panels in sections:
         built = built.with_row(Row(headline).collapsed(False))

@@ -137,6 +137,7 @@ def _subnets() -> list[Builder[Panel]]:
                 )
             ],
             width=10,
+            empty="No alert fires",
         ),
         rows(
             "Subnets",
@@ -154,7 +155,11 @@ def _subnets() -> list[Builder[Panel]]:
                 (
                     full,
                     Column(
-                        title="Table", unit="percentunit", width=90, steps=((None, GREEN), (0.85, ORANGE), (0.95, RED))
+                        title="Table",
+                        unit="percentunit",
+                        decimals=1,
+                        width=90,
+                        steps=((None, GREEN), (0.85, ORANGE), (0.95, RED)),
                     ),
                 ),
             ],

@@ -123,6 +123,8 @@ class Look:
     fill: int = 0
     limit: float | None = None
     """A line above which it is bad."""
+    empty: str = ""
+    """What stands there if there is no series at all."""
     styles: Mapping[str, Mapping[str, object]] | None = None
     """Name of a series -> properties of its own."""
 
@@ -172,6 +174,11 @@ def _looked(panel: timeseries.Panel, look: Look) -> timeseries.Panel:
         panel = panel.line_interpolation(kinds.LineInterpolation.STEP_AFTER)
     if look.bars:
         panel = panel.max_data_points(HEATMAP_COLUMNS)
+    if look.bars or look.steps:
+        # Else an axis of nothing but zeroes would go up to 100.
+        panel = panel.axis_soft_max(1)
+    if empty := look.empty or ("Nothing happened" if look.bars else ""):
+        panel = panel.no_value(empty)
     if look.stacked or look.bars:
         panel = panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
     if look.limit is not None:

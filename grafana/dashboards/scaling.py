@@ -58,7 +58,7 @@ def build() -> Dashboard:
 
 
 def _now() -> list[Builder[Panel]]:
-    age = f"time() - max(proxypool_controller_last_evaluation_timestamp_seconds{{{POOL}}})"
+    age = f"clamp_min(time() - max(proxypool_controller_last_evaluation_timestamp_seconds{{{POOL}}}), 0)"
     failed = f'proxypool_controller_actions_total{{{POOL}, result="failed"}}'
     errors = f'proxypool_provider_calls_total{{{POOL}, result!="ok"}}'
     return [

@@ -19,6 +19,7 @@ class Column:
 
     title: str
     unit: str = ""
+    decimals: int | None = None
     width: int | None = None
     steps: Sequence[tuple[float | None, str]] = ()
     """Colours the text."""
@@ -29,6 +30,8 @@ class Column:
         found = []
         if self.unit:
             found.append(DynamicConfigValue("unit", self.unit))
+        if self.decimals is not None:
+            found.append(DynamicConfigValue("decimals", self.decimals))
         if self.width is not None:
             found.append(DynamicConfigValue("custom.width", self.width))
         if self.steps:
@@ -50,9 +53,13 @@ def rows(
     *,
     width: int = 24,
     sort: str = "",
+    empty: str = "-",
     links: Sequence[DashboardLink] = (),
 ) -> table.Panel:
-    """A line for each set of `keys` (labels); `values` are queries of now, each with these labels."""
+    """A line for each set of `keys` (labels); `values` are queries of now, each with these labels.
+
+    `empty` stands in a cell without a value, and in place of a table without a line.
+    """
     letters = "ABCDEFGHIJ"[: len(values)]
     # A single query's column is called Value, those of several Value #A, …
     sources = ["Value"] if len(values) == 1 else [f"Value #{letter}" for letter in letters]
@@ -66,7 +73,7 @@ def rows(
         .targets(list(queries_of([Query(expr) for expr, _ in values], instant=True, as_table=True)))
         .height(8)
         .span(width)
-        .no_value("-")
+        .no_value(empty)
         .align(kinds.FieldTextAlignment.AUTO)
         .show_header(True)
         .cell_height(kinds.TableCellHeight.SM)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
+import lzma
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -68,12 +67,9 @@ def _moments(served: Served, question: Question, window: Window, *, is_time: boo
 
 def photograph(page: Path, picture: Path, width: int, height: int) -> None:
     """One screenshot of a page."""
-    browser = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
-    if browser is None:
-        sys.exit("grafana.draw: no chromium")
     with tempfile.TemporaryDirectory() as profile:
         command = [
-            browser, "--headless=new", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
+            "chromium", "--headless=new", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
             f"--window-size={width},{height}", "--virtual-time-budget=15000", "--allow-file-access-from-files",
             f"--screenshot={picture}", page.as_uri(),
         ]  # fmt: skip
@@ -101,21 +97,29 @@ def draw(served: Served, window: Window, out: Path, width: int, mode: str) -> No
         print(out / f"{name}.png")  # noqa: T201 - what a person wants to know
 
 
+def missing() -> list[str]:
+    """What it takes and is not there."""
+    programs = [name for name in ("prometheus", "promtool", "node", "chromium") if shutil.which(name) is None]
+    return programs + ([] if (HERE / "node_modules").is_dir() else ["node_modules (npm ci)"])
+
+
 def main() -> None:
     """Backfill, ask, draw."""
     parser = argparse.ArgumentParser(prog="python -m grafana.draw", description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of pages and pictures")
     parser.add_argument("--width", type=int, default=1600, help="of the page in pixels")
     parser.add_argument("--mode", choices=("dark", "light"), default="dark")
-    parser.add_argument("--samples", type=Path, help="OpenMetrics text, gzipped, instead of the made-up hour")
+    parser.add_argument("--samples", type=Path, help="OpenMetrics text, .xz, instead of the made-up hour")
     arguments = parser.parse_args()
-    if not (HERE / "node_modules").is_dir():
-        sys.exit(f"grafana.draw: first: cd {HERE.name} && npm ci --legacy-peer-deps --ignore-scripts (README.md)")
+    if absent := missing():
+        parser.error(f"not here: {', '.join(absent)}; grafana/draw/README.md says how to get it")
+    if arguments.samples and not arguments.samples.is_file():
+        parser.error(f"no file {arguments.samples}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     subprocess.run(["node", str(HERE / "build.mjs"), str(arguments.out / "page.js")], check=True)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.samples:
-            lines = gzip.decompress(arguments.samples.read_bytes()).decode().splitlines()
+            lines = lzma.decompress(arguments.samples.read_bytes()).decode().splitlines()
             moments = [float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")]
             window = Window(min(moments), max(moments), {"pool": POOL, **EVERYTHING})
         else:

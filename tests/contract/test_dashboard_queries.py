@@ -105,11 +105,11 @@ def test_every_change_of_master_is_one_cell_of_a_heatmap(served: Served) -> None
     assert by_reason == {"silent": 1, "unfit": 1, "switchover": 1}
 
 
-def test_failovers_are_marked_when_they_happened(served: Served) -> None:
+def test_changes_of_master_are_marked_when_they_happened(served: Served) -> None:
     """Not when they were scraped: the value is the claim's own time, in ms, the same for as long as it is found."""
     found = {
         (series["metric"]["subnet"], series["metric"]["pair"], series["metric"]["reason"]): set(values(series))
-        for series in event(served, "Failovers")
+        for series in event(served, "Changes of master")
     }
     assert found == {
         ("s1", "p1", "silent"): {(BEGAN + OFF[0] - 4.2) * 1000},

@@ -10,7 +10,7 @@ const clock = (at) => new Date(at * 1000).toISOString().slice(11, 16);
 
 function TimeAxis({ window: { start, end }, left, width, y, theme }) {
   const marks = [];
-  const apart = Math.ceil((end - start) / (width / 50) / 300) * 300;
+  const apart = Math.ceil((end - start) / (width / 60) / 60) * 60;
   for (let at = Math.ceil(start / apart) * apart; at <= end; at += apart) {
     marks.push(at);
   }

@@ -16,7 +16,7 @@ const timeRange = makeTimeRange(dateTime(range.start * 1000), dateTime(range.end
 function drawEvents(config) {
   config.addHook('draw', (plot) => {
     const { ctx } = plot;
-    for (const { at, colour } of events) {
+    for (const { at, colour } of events.filter(({ at }) => at >= range.start && at <= range.end)) {
       const x = plot.valToPos(at * 1000, 'x', true);
       ctx.save();
       ctx.strokeStyle = theme.visualization.getColorByName(colour);
@@ -77,7 +77,7 @@ function Panel({ panel, table }) {
       <PanelChrome title={panel.title} description={panel.description} {...size}>
         {(innerWidth, innerHeight) =>
           isEmpty ? (
-            <b style={{ color: 'red' }}>No data</b>
+            <div style={{ padding: 24, textAlign: 'center' }}>{panel.fieldConfig.defaults.noValue ?? 'No data'}</div>
           ) : (
             <Content {...{ panel, asked, table }} width={innerWidth} height={innerHeight} />
           )
