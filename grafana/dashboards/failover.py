@@ -239,8 +239,7 @@ def _why() -> list[Builder[Panel]]:
             ],
             width=12,
             sort="When",
-            links=[HISTORY],
-        ),
+        ).links([HISTORY]),
     ]
 
 

@@ -54,7 +54,6 @@ def rows(
     width: int = 24,
     sort: str = "",
     empty: str = "-",
-    links: Sequence[DashboardLink] = (),
 ) -> table.Panel:
     """A line for each set of `keys` (labels); `values` are queries of now, each with these labels.
 
@@ -88,7 +87,6 @@ def rows(
                 },
             )
         )
-        .links(list(links))
     )
     if sort:
         panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
