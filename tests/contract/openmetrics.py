@@ -17,18 +17,18 @@ class Samples:
 
     def scraped(self, at: float, target: Mapping[str, str], metrics: Iterable[Metric] | None) -> None:
         """A target, with its labels, was scraped at a wall time. None: it did not answer."""
-        self.add("up", "gauge", at, [Sample("up", dict(target), float(metrics is not None))])
+        self.add("up", "gauge", at, [Sample("up", {}, float(metrics is not None))], target)
         for family in metrics or ():
-            # As with `honor_labels`: a label of the metric's own goes before the target's.
-            samples = (one._replace(labels={**target, **one.labels}) for one in family.samples)
-            self.add(family.name, family.type, at, samples)
+            self.add(family.name, family.type, at, family.samples, target)
 
-    def add(self, name: str, kind: str, at: float, samples: Iterable[Sample]) -> None:
-        """Samples of one family."""
+    def add(self, name: str, kind: str, at: float, samples: Iterable[Sample], target: Mapping[str, str]) -> None:
+        """Samples of one family. As with `honor_labels`, a label of a sample's own goes before the target's."""
         _, lines = self._families.setdefault(name, (kind, []))
+        common, end = _text(target), f"{at:.3f}"
         for one in samples:
-            labels = ",".join(f'{key}="{text}"' for key, text in one.labels.items())
-            lines.append(f"{one.name}{{{labels}}} {one.value!r} {at:.3f}")
+            own = one.labels
+            labels = common + _text(own) if own.keys().isdisjoint(target) else _text({**target, **own})
+            lines.append(f"{one.name}{{{labels[:-1]}}} {one.value!r} {end}")
 
     def lines(self) -> Iterator[str]:
         """The text."""
@@ -36,3 +36,7 @@ class Samples:
             yield f"# TYPE {name} {kind}"
             yield from lines
         yield "# EOF"
+
+
+def _text(labels: Mapping[str, str]) -> str:
+    return "".join([f'{key}="{value}",' for key, value in labels.items()])

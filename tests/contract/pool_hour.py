@@ -354,7 +354,7 @@ class Hour:
 def _alerts(hour: Hour) -> Iterator[Sample]:
     """What the rules say while a node is off, and at the end; rules themselves are tested elsewhere."""
     if _during(OFF, hour.at) or hour.at == LENGTH_S:
-        labels = {"alertname": "NoBackup", "alertstate": "firing", "severity": "warning", "pool": POOL}
+        labels = {"alertname": "NoBackup", "alertstate": "firing", "severity": "warning"}
         yield Sample("ALERTS", {**labels, "subnet": "s1", "pair": "p1"}, 1)
 
 
@@ -365,5 +365,5 @@ def openmetrics(began: float) -> Iterator[str]:
     for at, target, registry in hour.scrapes():
         text.scraped(at, target, None if registry is None else registry.collect())
         if target["node"] == NODES[0]:
-            text.add("ALERTS", "gauge", at, _alerts(hour))
+            text.add("ALERTS", "gauge", at, _alerts(hour), {"pool": POOL})
     return text.lines()

@@ -12,7 +12,7 @@ from grafana.dashboards.asking import Question, Window, dashboards, events, ques
 from tests.contract.pool_hour import DRAINS_AT, GROWN, LENGTH_S, OFF, POOL, SCRAPE_S, SWITCHOVER_AT, UNFIT, openmetrics
 from tests.contract.prometheus_server import IS_INSTALLED, Served, backfill, prometheus
 
-pytestmark = [pytest.mark.skipif(not IS_INSTALLED, reason="needs prometheus and promtool"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.skipif(not IS_INSTALLED, reason="needs prometheus and promtool")
 
 BEGAN = 1_764_000_000.0
 WINDOW = Window(BEGAN, BEGAN + LENGTH_S, {"pool": POOL, "subnet": ".*", "pair": ".*", "node": ".*"})

@@ -13,7 +13,7 @@ import pytest
 from grafana.dashboards.asking import Question, Window, dashboards, events, questions
 from tests.contract.prometheus_server import IS_INSTALLED, Served, backfill, prometheus
 
-pytestmark = [pytest.mark.skipif(not IS_INSTALLED, reason="needs prometheus and promtool"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.skipif(not IS_INSTALLED, reason="needs prometheus and promtool")
 
 LINES = lzma.decompress((Path(__file__).parent / "data" / "lab.om.xz").read_bytes()).decode().splitlines()
 MOMENTS = sorted({float(line.rpartition(" ")[2]) for line in LINES if not line.startswith("#")})
