@@ -107,7 +107,7 @@ def _now() -> list[Builder[Panel]]:
             steps=NEUTRAL,
         ),
         number(
-            "Longest blackout",
+            "Blackout, max",
             "In this time range, as the new masters know it, at most; of changes that Prometheus saw as a pair's last.",
             f"max(max_over_time(proxypool_failover_last_blackout_seconds{{{MEMBER}}}[$__range]))",
             unit="s",
@@ -219,9 +219,9 @@ def _why() -> list[Builder[Panel]]:
             "Last change of each pair",
             "By the newest record of its members. `proxypool history` has all of them, with who asked for it.",
             {
-                "subnet": Column(title="Subnet", width=110),
-                "pair": Column(title="Pair", width=110, links=only_pair),
-                "node": Column(title="New master", width=110),
+                "subnet": Column(title="Subnet", width=80),
+                "pair": Column(title="Pair", links=only_pair),
+                "node": Column(title="New master", width=100),
             },
             [
                 (
@@ -230,11 +230,11 @@ def _why() -> list[Builder[Panel]]:
                 ),
                 (
                     f"max {by} (proxypool_failover_last_blackout_seconds{{{MEMBER}}} and {is_newest})",
-                    Column(title="Blackout", unit="s", width=100, steps=((None, GREEN), (SLOW_S, ORANGE), (1.0, RED))),
+                    Column(title="Blackout", unit="s", width=90, steps=((None, GREEN), (SLOW_S, ORANGE), (1.0, RED))),
                 ),
                 (
                     f"max {by} (proxypool_failover_carried_connections{{{MEMBER}}} and {is_newest})",
-                    Column(title="Carried over", unit="short"),
+                    Column(title="Carried over", unit="short", width=105),
                 ),
             ],
             width=12,

@@ -73,7 +73,7 @@ def _now() -> list[Builder[Panel]]:
             links=[runbook("DaemonDown")],
         ),
         number(
-            "Without ZooKeeper",
+            "No ZooKeeper",
             "Daemons whose session is not connected. Traffic goes on.",
             number_of(f"proxypool_zookeeper_connected{{{POOL}}} == 0"),
             links=[runbook("ZookeeperLost")],

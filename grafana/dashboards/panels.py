@@ -174,9 +174,9 @@ def _looked(panel: timeseries.Panel, look: Look) -> timeseries.Panel:
         panel = panel.line_interpolation(kinds.LineInterpolation.STEP_AFTER)
     if look.bars:
         panel = panel.max_data_points(HEATMAP_COLUMNS)
-    if look.bars or look.steps:
+    if (look.bars or look.steps) and look.most is None and look.unit == "none":
         # Else an axis of nothing but zeroes would go up to 100.
-        panel = panel.axis_soft_max(1)
+        panel = panel.axis_soft_max(2)
     if empty := look.empty or ("Nothing happened" if look.bars else ""):
         panel = panel.no_value(empty)
     if look.stacked or look.bars:

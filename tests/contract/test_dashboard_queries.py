@@ -90,7 +90,7 @@ def test_numbers_say_what_happened(served: Served) -> None:
         ("Pairs ready", "scaling", 3),
     ):
         assert [values(series) for series in panel(served, dashboard, title)] == [[wanted]], title
-    (longest,) = panel(served, "failover", "Longest blackout")
+    (longest,) = panel(served, "failover", "Blackout, max")
     assert values(longest) == [pytest.approx(0.0461)]
 
 
