@@ -112,9 +112,7 @@ def pairs_of(size: Size) -> dict[int, tuple[PairSpec, ...]]:
                 vrids[node].add(vrid)
             members = tuple(_card(number, node, _PAIR_CARDS + 2 * at + side) for side, node in enumerate(nodes))
             havip = IPv4Address(_HAVIPS + number * MOST_PAIRS + at)
-            pairs.append(
-                PairSpec(id=f"p{at + 1}", subnet=subnet_name(number), members=members, havip=havip, vrid=vrid)
-            )
+            pairs.append(PairSpec(id=f"p{at + 1}", subnet=subnet_name(number), members=members, havip=havip, vrid=vrid))
         found[number] = tuple(pairs)
     return found
 

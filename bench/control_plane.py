@@ -132,7 +132,7 @@ def _measure_controller(
     crowd: Crowd,
     mode: ScalingMode,
 ) -> None:
-    """Starts, rounds with nothing else going on, and, at the last of the starts, rounds while the pool does its work."""
+    """Starts, rounds with nothing else going on, and in the last of them rounds while the pool does its work."""
     starts, calm = list[float](), list[Watched]()
     runs = settings.runs_or(STARTS)
     for number in range(runs):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from ipaddress import IPv4Address
 
 from bench.big_pool import node_address
@@ -115,7 +115,7 @@ class Pages:
         self.served += 1
 
 
-@lru_cache(maxsize=None)
+@cache
 def _template(member: Member, since: float) -> str:
     """With places for the numbers that grow, in the order of `_GROWING`, and for their age."""
     labels = f'{{subnet="{member.subnet}",pair="{member.pair}"}}'

@@ -12,9 +12,10 @@ from typing import Self
 from urllib.error import URLError
 from urllib.parse import urlencode
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from bench.ensemble import DIES_WITH_US, Ensemble, free_ports
 from bench.footprint import cpu_s, resident_mib
-from prometheus_client.parser import text_string_to_metric_families
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.adapters.zookeeper.layout import REPORT
 from proxypool.adapters.zookeeper.reading import read_nodes

@@ -1,7 +1,7 @@
 """ZooKeeper's protocol with hardly any cost of our own: many sessions on one thread, to see what the servers bear.
 
-Only what the measurements need: connect, read with a watch, write, set many watches at once, ping. Not a client: it does
-not reconnect, and whatever goes wrong is an error.
+Only what the measurements need: connect, read with a watch, write, set many watches at once. Not a client: it does not
+reconnect or ping, and whatever goes wrong is an error.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Self
 
 from proxypool.lab.errors import LabError
 
-GET, SET, PING, SET_WATCHES = 4, 5, 11, 101
-PING_XID, SET_WATCHES_XID, EVENT_XID = -2, -8, -1
+GET, SET, SET_WATCHES = 4, 5, 101
+SET_WATCHES_XID, EVENT_XID = -8, -1
 _INT, _HEAD, _REPLY = struct.Struct("!i"), struct.Struct("!ii"), struct.Struct("!iqi")
 RECEIVE_BYTES = 1 << 16
 CONNECT_WITHIN_S = 10.0
@@ -127,7 +127,9 @@ class Swarm:
         for link in self.links:
             link.send(data)
 
-    def wait(self, count: int, xids: Iterable[int], within_s: float, then: Callable[[Link], None] | None = None) -> None:
+    def wait(
+        self, count: int, xids: Iterable[int], within_s: float, then: Callable[[Link], None] | None = None
+    ) -> None:
         """Until so many replies with one of these xids have come; `then` is called with the session of each.
 
         Raises:

@@ -38,7 +38,9 @@ def measure_sessions(report: Report, settings: Settings, zookeeper: Ensemble, si
     began = time.monotonic()
     with Swarm(zookeeper.ports, count, SESSION_MS) as swarm:
         report.limit(f"{count} sessions begin", "s", [time.monotonic() - began], None)
-        report.limit("memory of the servers for a session", "KiB", [(_memory(zookeeper) - before_mib) * 1024 / count], None)
+        report.limit(
+            "memory of the servers for a session", "KiB", [(_memory(zookeeper) - before_mib) * 1024 / count], None
+        )
         swarm.send(get_request(_WATCH, path, is_watched=True))
         swarm.wait(count, (_WATCH,), WITHIN_S)
         told, read = list[float](), list[float]()
@@ -71,7 +73,7 @@ def measure_watches(report: Report, settings: Settings, zookeeper: Ensemble, siz
 
 
 def measure_writes(report: Report, settings: Settings, zookeeper: Ensemble, paths: list[str]) -> None:
-    """As many writes as go, of a member's status each, from a client that costs next to nothing; one writer a server."""
+    """As many writes as go, of a member's status each, from a client that costs next to nothing; a writer a server."""
     span_s = QUICK_WRITE_S if settings.is_quick else WRITE_S
     with Swarm(zookeeper.ports, len(zookeeper.ports), SESSION_MS) as swarm:
         requests = deque(set_request(_WRITE, path, DATA) for path in paths)

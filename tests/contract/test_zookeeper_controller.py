@@ -84,11 +84,12 @@ def records(client: PoolClient) -> list[Record]:
     return list(history.read(history.names()).records)
 
 
-def openings(client: PoolClient) -> list[tuple[int, int]]:
+def openings(client: PoolClient) -> list[tuple[int | None, int | None]]:
     """Active pairs before and after each addition, in the order of the additions: that in which they began may be
     another, as whoever is ready first is opened first.
     """
-    return sorted((one.pairs_before, one.pairs_after) for one in records(client) if one.kind == "scale-out")
+    found = [(one.pairs_before, one.pairs_after) for one in records(client) if one.kind == "scale-out"]
+    return sorted(found, key=lambda sizes: sizes[0] or 0)
 
 
 def is_settled(client: PoolClient, count: int) -> Callable[[], bool]:
