@@ -34,6 +34,7 @@ NAMES = (
     "sticky",
     "simulate",
     "control-plane",
+    "scale-live",
 )
 
 
