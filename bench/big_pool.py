@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from proxypool.adapters.zookeeper import PoolSession, PoolStore
+from proxypool.adapters.zookeeper.changes import PAIR_CONTAINERS, creation
 from proxypool.adapters.zookeeper.layout import host_suffix, node_suffix, pair_suffix, spares_suffix, subnet_suffix
 from proxypool.adapters.zookeeper.registry import TUNNEL_ADDRESSES
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write, commit
@@ -24,7 +26,8 @@ from proxypool.core.scaling.model import ScalingMode, ScalingSpec
 PAIRS, ZONES, SUBNETS_PER_HOST = 2, 4, 5
 """Pairs a subnet has; zones that nodes are in; subnets that a host uses."""
 MOST_PAIRS = 4
-BATCH_BYTES, BATCH = 500_000, 500
+BATCH, AT_ONCE = 500, 6
+"""Writes in a transaction, and transactions under way."""
 VERSION = "0.0.0"
 _CIDRS, _HAVIPS, _NODES, _HOSTS, _TUNNELS = (
     int(IPv4Address(first)) for first in ("10.0.0.0", "172.16.0.0", "127.64.0.1", "192.168.0.1", "100.64.0.1")
@@ -140,54 +143,55 @@ def _spares(number: int, size: Size) -> Spares:
 def fill(session: PoolSession, size: Size, port: int, mode: ScalingMode) -> int:
     """Make the pool; how many nodes of ZooKeeper it has afterwards, those of the daemons' own not counted."""
     PoolStore(session).init_pool(PoolRequest(tunnel=TunnelKind.VXLAN))
-    count = 0
-    for part in _parts(_creations(session, size, port, mode)):
-        commit(session, part)
-        count += len(part)
-    return count
+    return _write(session, _creations(session, size, port, mode))
 
 
 def set_mode(session: PoolSession, size: Size, mode: ScalingMode) -> None:
     """Of all subnets."""
     path = session.layout.path
-    writes = (
-        SetData(path(subnet_suffix(subnet_name(number))), encode(subnet_spec(number, mode)))
-        for number in range(size.subnets)
+    _write(
+        session,
+        (
+            [SetData(path(subnet_suffix(subnet_name(number))), encode(subnet_spec(number, mode)))]
+            for number in range(size.subnets)
+        ),
     )
-    for part in _parts(writes):
-        commit(session, part)
 
 
-def _creations(session: PoolSession, size: Size, port: int, mode: ScalingMode) -> Iterator[Write]:
+def _creations(session: PoolSession, size: Size, port: int, mode: ScalingMode) -> Iterator[list[Write]]:
+    """What belongs together, and depends on nothing else."""
     path = session.layout.path
     for number in range(size.nodes):
-        yield Create(path(node_suffix(node_name(number))), encode(node_spec(number, size, port)))
+        yield [Create(path(node_suffix(node_name(number))), encode(node_spec(number, size, port)))]
     for number in range(size.hosts):
         spec = host_spec(number)
-        yield Create(path(host_suffix(spec.id)), encode(spec))
-        yield Create(path(f"{TUNNEL_ADDRESSES}/{spec.tunnel_address}"), spec.id.encode())
+        yield [
+            Create(path(host_suffix(spec.id)), encode(spec)),
+            Create(path(f"{TUNNEL_ADDRESSES}/{spec.tunnel_address}"), spec.id.encode()),
+        ]
     for number, pairs in pairs_of(size).items():
-        name = subnet_name(number)
-        yield Create(path(subnet_suffix(name)), encode(subnet_spec(number, mode)))
-        yield Create(path(f"{subnet_suffix(name)}/pairs"))
-        yield Create(path(f"{subnet_suffix(name)}/hosts"))
-        yield Create(path(spares_suffix(name)), encode(_spares(number, size)))
+        at = path(subnet_suffix(subnet_name(number)))
+        writes: list[Write] = list(creation(at, encode(subnet_spec(number, mode)), ("pairs", "hosts")))
+        writes.append(Create(path(spares_suffix(subnet_name(number))), encode(_spares(number, size))))
         for pair in pairs:
-            at = path(pair_suffix(name, pair.id))
-            yield Create(at, encode(pair))
-            yield from (Create(f"{at}/{container}") for container in ("election", "status"))
-        for host in hosts_of(number, size):
-            yield Create(path(f"{subnet_suffix(name)}/hosts/{host_name(host)}"))
+            writes += creation(path(pair_suffix(pair.subnet, pair.id)), encode(pair), PAIR_CONTAINERS)
+        yield writes + [Create(f"{at}/hosts/{host_name(host)}") for host in hosts_of(number, size)]
 
 
-def _parts(writes: Iterable[Write]) -> Iterator[list[Write]]:
+def _write(session: PoolSession, groups: Iterable[list[Write]]) -> int:
+    """Transactions of many groups each, some of them at the same time; how many writes there were."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        parts = list(_parts(groups))
+        list(threads.map(lambda part: commit(session, part), parts))
+        return sum(map(len, parts))
+
+
+def _parts(groups: Iterable[list[Write]]) -> Iterator[list[Write]]:
     part: list[Write] = []
-    weight = 0
-    for write in writes:
-        part.append(write)
-        weight += len(write.path) + (0 if not isinstance(write, Create | SetData) else len(write.data))
-        if len(part) == BATCH or weight > BATCH_BYTES:
+    for group in groups:
+        part += group
+        if len(part) >= BATCH:
             yield part
-            part, weight = [], 0
+            part = []
     if part:
         yield part
