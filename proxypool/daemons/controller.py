@@ -58,8 +58,8 @@ SETTLE_S = 0.05
 """And so soon after a change of the pool: changes come in bursts."""
 
 COLLECT_AFTER = 50_000
-"""New objects, instead of Python's 700. Of a large pool half a million objects stay, and to look through them for garbage
-again and again took a third of the time in which they are read.
+"""New objects, instead of Python's 700. Of a large pool half a million objects stay, and to look through them for
+garbage again and again took a third of the time in which they are read.
 """
 
 
