@@ -31,7 +31,7 @@ from proxypool.lab.errors import LabError, LabTimeout
 
 POOL = "big"
 SESSION_S, CONNECT_S = 60.0, 30.0
-STARTS = {ScalingMode.OBSERVE: 2, ScalingMode.ENFORCE: 1}
+STARTS = 1
 WATCH_S, QUICK_WATCH_S = 12.0, 5.0
 WORK_S, QUICK_WORK_S = 15, 5
 OVERLOADED, QUICK_OVERLOADED = 40, 5
@@ -134,7 +134,7 @@ def _measure_controller(
 ) -> None:
     """Starts, rounds with nothing else going on, and in the last of them rounds while the pool does its work."""
     starts, calm = list[float](), list[Watched]()
-    runs = settings.runs_or(STARTS[mode])
+    runs = settings.runs_or(STARTS)
     for number in range(runs):
         with OneController(*places) as controller:
             starts.append(controller.first_decision_s)
