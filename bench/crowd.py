@@ -13,6 +13,7 @@ would read the whole pool), their sessions (eight instead of 21,000), the regist
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -203,6 +204,8 @@ def _due(tick: int, count: int, period_s: float) -> range:
 
 def main() -> None:
     """Until stdin ends."""
+    # Ctrl-C reaches all of a terminal's processes; whoever started us ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     servers, pool, subnets, nodes, hosts = sys.argv[1:]
     size = Size(int(subnets), int(nodes), int(hosts))
     pages = Pages()
