@@ -29,7 +29,14 @@ from bench.ensemble import Ensemble
 from bench.report import Report
 from bench.settings import Settings
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, host_alive_suffix, member_status_suffix
-from proxypool.adapters.zookeeper.layout import Extent, host_suffix, node_alive_suffix, pair_suffix, subnet_suffix
+from proxypool.adapters.zookeeper.layout import (
+    Extent,
+    election_suffix,
+    host_suffix,
+    node_alive_suffix,
+    pair_suffix,
+    subnet_suffix,
+)
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write, write_all
 from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.documents import encode
@@ -156,6 +163,11 @@ def _changes(writer: PoolSession, size: Size) -> Mapping[str, Callable[[], list[
         "a pair comes": lambda: [
             Create(at_new, encode(new_pair)),
             *(Create(f"{at_new}/{each}") for each in ("election", "status")),
+        ],
+        "a candidate comes": lambda: [
+            Create(
+                path(f"{election_suffix(name, pair.id)}/{pair.members[0].node}-"), is_ephemeral=True, is_sequential=True
+            )
         ],
         "a host registers": lambda: [
             Create(path(host_suffix(new_host.id)), encode(new_host)),
