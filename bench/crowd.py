@@ -69,9 +69,7 @@ class Crowd:
         self._began = time.time()
 
     def _presence(self, number: int) -> Presence:
-        made = Presence(self._sessions[number % SESSIONS])
-        made.start()
-        return made
+        return Presence(self._sessions[number % SESSIONS])
 
     def _take(self, pair: PairSpec, fullness: float) -> None:
         self._known.add((pair.subnet, pair.id))
@@ -89,6 +87,9 @@ class Crowd:
                 self._stand(number, pair, is_master=is_master)
         for number in range(self._size.hosts):
             self._beat_of_host(number)
+        # Each knows all that it is to do before it begins.
+        for presence in (*self._of_nodes, *self._of_hosts):
+            presence.start()
         self._settle()
         count = self._size.nodes + self._size.hosts + 2 * sum(map(len, self._members.values()))
         return {"ephemerals": count, "took_s": time.monotonic() - began}
