@@ -18,7 +18,7 @@ GET, SET, SET_WATCHES = 4, 5, 101
 SET_WATCHES_XID, EVENT_XID = -8, -1
 _INT, _HEAD, _REPLY = struct.Struct("!i"), struct.Struct("!ii"), struct.Struct("!iqi")
 RECEIVE_BYTES = 1 << 16
-CONNECT_WITHIN_S = 10.0
+CONNECT_WITHIN_S = 30.0
 ANY_VERSION = -1
 
 
