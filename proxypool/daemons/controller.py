@@ -11,7 +11,6 @@ import gc
 import logging
 import queue
 import socket
-import sys
 import time
 from collections.abc import Iterable
 
@@ -58,10 +57,6 @@ PAUSE = 0.25
 SETTLE_S = 0.05
 """And so soon after a change of the pool: changes come in bursts."""
 
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may keep the interpreter from others: while one reads what a thousand nodes say, each answer of
-ZooKeeper passes through three that wait for it. Python's default is ten times that.
-"""
 COLLECT_AFTER = 50_000
 """New objects, instead of Python's 700. Of a large pool half a million objects stay, and to look through them for
 garbage again and again took a third of the time in which they are read.
@@ -277,5 +272,4 @@ def main(config: Config) -> int:
         raise InvalidInput("the configuration has no [controller] section: add one; it may be empty")
     logs.configure(config.log)
     gc.set_threshold(COLLECT_AFTER, 10, 10)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     return ControllerDaemon(config, config.controller).run()
