@@ -54,8 +54,8 @@ def run(settings: Settings) -> Report:
             fan_out.measure(report, settings, zookeeper, session, size)
         _make_load_paths(session)
         zookeeper_limits.measure_writes(report, settings, zookeeper, _load_paths(session))
-        zookeeper_limits.measure_watches(report, settings, zookeeper, size, POOL)
         zookeeper_limits.measure_sessions(report, settings, zookeeper, size, POOL)
+        zookeeper_limits.measure_watches(report, settings, zookeeper, size, POOL)
     report.notes.append(
         f"{size.subnets} subnets, {size.pairs} pairs, {size.nodes} nodes, {size.hosts} hosts; ZooKeeper's servers, the "
         "simulated daemons, their metrics and the controller share this computer; ZooKeeper does not wait for the disk"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import resource
+import shutil
+import subprocess
 import time
 from collections import deque
 
@@ -17,6 +20,7 @@ from proxypool.adapters.zookeeper.layout import Layout, subnet_suffix
 SESSION_MS = 60_000
 WITHIN_S = 60.0
 FANOUTS = 3
+SPARE_FILES = 500
 WATCHES, WATCHES_EACH = 600_000, 4000
 WRITE_S, QUICK_WRITE_S = 8.0, 2.0
 AT_ONCE = 250
@@ -29,9 +33,9 @@ _WATCH, _READ, _WRITE = 1, 2, 3
 
 def measure_sessions(report: Report, settings: Settings, zookeeper: Ensemble, size: Size, pool: str) -> None:
     """As many sessions as the pool has daemons, each with a watch on one document; and that it changes."""
-    count = size.nodes + size.hosts
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(count + 500, 1024), max(hard, count + 500)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(size.nodes + size.hosts, hard - SPARE_FILES)
     path = Layout(pool).path(subnet_suffix(subnet_name(1)))
     writer = Link(zookeeper.ports[0], SESSION_MS)
     before_mib = _memory(zookeeper)
@@ -59,16 +63,19 @@ def measure_sessions(report: Report, settings: Settings, zookeeper: Ensemble, si
 
 
 def measure_watches(report: Report, settings: Settings, zookeeper: Ensemble, size: Size, pool: str) -> None:
-    """Memory that a watch costs the servers, as far as their heaps have grown: an upper bound."""
+    """Memory that a watch costs the servers, after a look for garbage. Only where Java's own tools are."""
+    if shutil.which("jcmd") is None:
+        report.notes.append("no memory of watches: there is no jcmd (openjdk-17-jdk-headless)")
+        return
     layout, each = Layout(pool), min(WATCHES_EACH, size.subnets)
     sessions = max(3, (WATCHES // 10 if settings.is_quick else WATCHES) // each)
     request = watches_request([layout.path(subnet_suffix(subnet_name(at))) for at in range(each)], ALL_SEEN)
-    before_mib = _memory(zookeeper)
+    before = _heap_bytes(zookeeper)
     with Swarm(zookeeper.ports, sessions, SESSION_MS) as swarm:
         swarm.send(request)
         swarm.wait(sessions, (SET_WATCHES_XID,), WITHIN_S)
-        grown = (_memory(zookeeper) - before_mib) * 1024 * 1024
-    report.limit("memory of the servers for a watch, at most", "bytes", [grown / (sessions * each)], None)
+        grown = _heap_bytes(zookeeper) - before
+    report.limit("memory of the servers for a watch", "bytes", [grown / (sessions * each)], None)
     settings.progress(f"{sessions * each} watches: {grown / (sessions * each):.0f} bytes each")
 
 
@@ -101,6 +108,17 @@ def measure_writes(report: Report, settings: Settings, zookeeper: Ensemble, path
     report.limit("writes that ZooKeeper takes, 650 bytes each", "/s", [rate], None)
     report.limit("one write alone", "ms", alone, None)
     settings.progress(f"{rate:.0f} writes a second")
+
+
+def _heap_bytes(zookeeper: Ensemble) -> float:
+    """Of what is in use."""
+    total = 0.0
+    for pid in map(str, zookeeper.pids):
+        subprocess.run(["jcmd", pid, "GC.run"], capture_output=True, check=True)
+        done = subprocess.run(["jcmd", pid, "GC.heap_info"], capture_output=True, text=True, check=True)
+        heap = done.stdout.partition("Metaspace")[0]
+        total += sum(float(found) * 1024 for found in re.findall(r"generation.*used (\d+)K", heap))
+    return total
 
 
 def _memory(zookeeper: Ensemble) -> float:
