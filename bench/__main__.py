@@ -1,4 +1,4 @@
-"""python -m bench [NAME ...] [--runs N] [--quick] [--tunnel auto|gre|vxlan]
+"""python -m bench [NAME ...] [--runs N] [--quick|--small] [--tunnel auto|gre|vxlan]
 
 Measures, prints a table and writes bench/out/NAME.json. Needs root; on an otherwise idle computer, or the figures mean
 little. Without NAME: all of them.
@@ -34,6 +34,8 @@ NAMES = (
     "sticky",
     "simulate",
     "cli-start",
+    "control-plane",
+    "scale-live",
 )
 
 
@@ -92,7 +94,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all")
     parser.add_argument("--runs", type=_positive, metavar="N", help="default: what each bench thinks right, mostly 20")
-    parser.add_argument("--quick", action="store_true", help="3 short runs and few subnets: does it work at all?")
+    parser.add_argument(
+        "--quick", "--small", action="store_true", help="3 short runs and few subnets: does it work at all?"
+    )
     parser.add_argument("--tunnel", choices=("auto", "gre", "vxlan"), default="auto")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:

@@ -59,6 +59,8 @@ class Nodes:
         self.client = client
         self.is_ready = True
         """Whether members come up."""
+        self.late: frozenset[str] = frozenset()
+        """Pairs whose members do not, nevertheless."""
         self.connections = 0
         """What a draining pair has left."""
         self.entries = 0
@@ -108,7 +110,7 @@ class Nodes:
             vrrp="master" if is_master else "backup",
             gate=is_master,
             has_havip=is_master,
-            health=() if self.is_ready else ("starting",),
+            health=() if self.is_ready and pair.id not in self.late else ("starting",),
             hosts_seen=SEEN_ALL,
             connections=self.connections if is_master and pair.state is PairState.DRAINING else None,
             at=time.time(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +84,14 @@ def records(client: PoolClient) -> list[Record]:
     return list(history.read(history.names()).records)
 
 
+def openings(client: PoolClient) -> list[tuple[int | None, int | None]]:
+    """Active pairs before and after each addition, in the order of the additions: that in which they began may be
+    another, as whoever is ready first is opened first.
+    """
+    found = [(one.pairs_before, one.pairs_after) for one in records(client) if one.kind == "scale-out"]
+    return sorted(found, key=lambda sizes: sizes[0] or 0)
+
+
 def is_settled(client: PoolClient, count: int) -> Callable[[], bool]:
     return lambda: active(client) == len(pairs(client)) == count and not actions(client)
 
@@ -96,16 +105,16 @@ def test_a_subnet_gets_the_pairs_that_it_must_have(empty: PoolClient, nodes: Nod
         zones = {nodes.client.mirror.snapshot.nodes[member.node].labels["zone"] for member in pair.members}
         assert len(zones) == 2
         assert pair.provider == "spare"
-    told = records(empty)
-    assert [(one.kind, one.reason, one.pairs_before, one.pairs_after) for one in told] == [
-        ("scale-out", "min-pairs", 0, 1),
-        ("scale-out", "min-pairs", 1, 2),
-    ]
+    assert {(one.kind, one.reason) for one in records(empty)} == {("scale-out", "min-pairs")}
+    assert openings(empty) == [(0, 1), (1, 2)]
     wait_until(lambda: report(empty).subnets["s1"].active == 2, "the report says so")
     with urlopen(f"http://127.0.0.1:{controller.port}/metrics") as answer:
         text = answer.read().decode()
     assert 'proxypool_scaling_pairs_ready{subnet="s1"} 2.0' in text
-    assert 'proxypool_provider_calls_total{call="acquire-card",result="ok"} 4.0' in text
+    # What is not written in time, as on a slow machine, is asked for again, and the answer is the same.
+    calls = re.search(r'proxypool_provider_calls_total{call="acquire-card",result="ok"} (\S+)', text)
+    assert calls is not None
+    assert float(calls[1]) >= 4
 
 
 def report(client: PoolClient) -> Report:
@@ -140,7 +149,23 @@ def test_pairs_are_added_together(empty: PoolClient, nodes: Nodes, start: Start)
     wait_until(is_settled(empty, 3), "all are open")
     assert {member.node for pair in pairs(empty) for member in pair.members} == set(NODES)
     assert len({pair.havip for pair in pairs(empty)}) == 3
-    assert [(one.pairs_before, one.pairs_after) for one in records(empty)] == [(0, 1), (1, 2), (2, 3)]
+    assert openings(empty) == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_the_pair_that_is_ready_first_is_opened_first(empty: PoolClient, nodes: Nodes, start: Start) -> None:
+    """Though another one began before it. The log has them as they began; what they tell is how it was."""
+    nodes.is_ready = False
+    size(empty, 2)
+    start()
+    wait_until(lambda: len(pairs(empty)) == 2, "two pairs come", 30.0)
+    first, second = sorted(pair.id for pair in pairs(empty))
+    nodes.late, nodes.is_ready = frozenset({first}), True
+    wait_until(lambda: state(empty, second) is PairState.ACTIVE, "the second one is opened", 20.0)
+    assert state(empty, first) is PairState.PREPARING
+    nodes.late = frozenset()
+    wait_until(is_settled(empty, 2), "the first one too")
+    told = [(one.pair, one.pairs_before, one.pairs_after) for one in records(empty)]
+    assert told == [(first, 1, 2), (second, 0, 1)]
 
 
 def test_pairs_come_while_another_one_drains(empty: PoolClient, nodes: Nodes, start: Start) -> None:

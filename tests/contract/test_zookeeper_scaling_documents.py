@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -281,6 +282,50 @@ def test_a_controller_follows_orders_and_spares(nodes: PoolClient, follow: Follo
     nodes.store.remove_pair("s1", "p1")
     nodes.store.remove_subnet("s1")
     wait_until(lambda: not mirror.placing.spares, "spares go with their subnet")
+
+
+def test_a_controller_sees_nodes_come_and_go(nodes: PoolClient, follow: Follow) -> None:
+    """Daemons that end and come back, and a node that is removed and registers again."""
+    mirror, _ = follow(extent=Extent.PLACING)
+    spec = mirror.snapshot.nodes["node-b"]
+    alive = Alive(underlay=spec.underlay, since=1.0)
+    for _ in range(2):
+        nodes.delete("nodes/node-b/alive")
+        wait_until(lambda: mirror.placing.nodes_alive == {"node-a"}, "it is gone")
+        nodes.registry.register_node(spec, alive)
+        wait_until(lambda: mirror.placing.nodes_alive == {"node-a", "node-b"}, "it is back")
+    for _ in range(2):
+        nodes.delete("nodes/node-b/alive")
+        nodes.delete("nodes/node-b")
+        wait_until(lambda: "node-b" not in mirror.snapshot.nodes, "it is removed")
+        assert mirror.placing.nodes_alive == {"node-a"}
+        nodes.registry.register_node(spec, alive)
+        wait_until(lambda: mirror.placing.nodes_alive == {"node-a", "node-b"}, "it is back")
+
+
+class Listener(PoolMirror):
+    """Remembers what it was told of."""
+
+    def __init__(self, session: PoolSession) -> None:
+        super().__init__(session, lambda _: None, extent=Extent.PLACING)
+        self.told: list[str] = []
+
+    def _on_event(self, event: Any) -> None:
+        self.told.append(event.path)
+        super()._on_event(event)
+
+
+def test_a_controller_is_not_told_of_beats(nodes: PoolClient, connect: Connect) -> None:
+    """A thousand nodes beat two hundred times a second; that they live is all that it wants to know."""
+    listener = Listener(connect().session)
+    listener.start()
+    wait_until(listener.loaded.is_set, "loaded")
+    for beat in range(3):
+        nodes.put("nodes/node-a/alive", encode(Alive(underlay=IPv4Address("192.168.4.11"), at=float(beat))))
+    nodes.delete("nodes/node-b/alive")
+    wait_until(lambda: listener.placing.nodes_alive == {"node-a"}, "what came after them")
+    listener.stop()
+    assert {path.rpartition("/")[2] for path in listener.told} == {"node-b"}
 
 
 @pytest.mark.parametrize("who", [{"node": "node-a"}, {"host": "host1"}])

@@ -13,6 +13,8 @@ CANDIDATE_DIGITS = 10
 """ZooKeeper appends this many to the name of a sequential node."""
 
 Parts: TypeAlias = tuple[str, ...]
+LIFE = "life"
+"""Stands below a machine for whether it lives; no node of ZooKeeper has that name."""
 
 
 def node_suffix(node: str) -> str:
@@ -155,6 +157,10 @@ class Facet(StrEnum):
     """Data and stat, not watched: what happens to a candidate shows in the list of them."""
     PRESENCE = "presence"
     """Whether it is there."""
+    LIFE = "life"
+    """Whether a proof of life is there, by the list of what is below its machine: that list changes when one comes or
+    goes, a proof of life with every beat.
+    """
 
 
 class Extent(Enum):
@@ -162,9 +168,9 @@ class Extent(Enum):
 
     SERVING = (("pairs", "hosts"), ("election",), (), ())
     """Specs, elections, and which hosts use a subnet: what nodes and hosts need, and most edits."""
-    PLACING = (("pairs", "hosts", "spares"), (), ("alive", "orders"), ())
-    """Specs, which hosts use a subnet, and what new pairs can be made of: living nodes, orders about them, spares. For
-    the controller.
+    PLACING = (("pairs", "hosts", "spares"), (), ("life", "orders"), ())
+    """Specs, which hosts use a subnet, and what new pairs can be made of: whether nodes live, orders about them,
+    spares. For the controller.
     """
     SIZES = (("pairs",), (), (), ())
     """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
@@ -209,8 +215,8 @@ def facet_of(parts: Parts) -> Facet | None:
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):
             return Facet.CANDIDATE
-        case ("subnets", _, "hosts", _):
-            return Facet.PRESENCE
+        case ("subnets", _, "hosts", _) | ("nodes", _, "life"):
+            return Facet.LIFE if parts[-1] == LIFE and len(parts) == 3 else Facet.PRESENCE  # noqa: PLR2004
         case _:
             return None
 
@@ -233,4 +239,19 @@ def containers_below(parts: Parts, extent: Extent) -> tuple[Parts, ...]:
 
 def has_readable_children(parts: Parts) -> bool:
     """Whether the children of a container are read too; hosts of a subnet, and controllers, are names only."""
-    return parts != ("controller", "election") and not (len(parts) == 3 and parts[2] == "hosts")  # noqa: PLR2004
+    return parts != ("controller", "election") and not (len(parts) == 3 and parts[2] in {"hosts", LIFE})  # noqa: PLR2004
+
+
+def suffix_of(parts: Parts) -> str:
+    """Where this is read."""
+    return "/".join(parts[:-1] if facet_of(parts) is Facet.LIFE else parts)
+
+
+def told_of(parts: Parts, *, is_list: bool, is_data: bool) -> tuple[Parts, ...]:
+    """What may be other than before when a watch says so of a node: of its list of children, of its data, or of
+    neither, as it has come or gone.
+    """
+    if len(parts) != 2 or parts[0] != "nodes" or is_data:  # noqa: PLR2004 - nodes/<node>
+        return (parts,)
+    life = (*parts, LIFE)
+    return (life,) if is_list else (parts, life)

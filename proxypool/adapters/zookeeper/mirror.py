@@ -16,7 +16,7 @@ from typing import Any
 
 from kazoo.protocol.states import EventType
 
-from proxypool.adapters.zookeeper.layout import Extent, Parts, facet_of
+from proxypool.adapters.zookeeper.layout import Extent, Parts, facet_of, suffix_of, told_of
 from proxypool.adapters.zookeeper.reading import Watch, read_all
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
@@ -43,7 +43,7 @@ def load(session: PoolSession, tree: PoolTree, start: Iterable[Parts], *, all_be
     """
     todo = list(start)
     while todo:
-        reads = [(facet, session.layout.path("/".join(parts))) for parts in todo if (facet := facet_of(parts))]
+        reads = [(facet, session.layout.path(suffix_of(parts))) for parts in todo if (facet := facet_of(parts))]
         answers = read_all(session, reads, watch)
         todo = [
             below
@@ -134,8 +134,10 @@ class PoolMirror:
         """A watch fired. On kazoo's thread: mark and go."""
         if event.type == EventType.NONE or event.path is None:
             return
+        parts = self._session.layout.parts(event.path)
+        is_list, is_data = event.type == EventType.CHILD, event.type == EventType.CHANGED
         with self._wake:
-            self._changed.add(self._session.layout.parts(event.path))
+            self._changed.update(told_of(parts, is_list=is_list, is_data=is_data))
             self._wake.notify()
 
     def _run(self) -> None:

@@ -53,7 +53,7 @@ def _send(session: PoolSession, facet: Facet, path: str, watch: Watch | None) ->
     match facet:
         case Facet.DATA:
             return session.client.get_async(path, watch=watch)
-        case Facet.CHILDREN:
+        case Facet.CHILDREN | Facet.LIFE:
             return list_async(session.client, path, watch)
         case Facet.STAT:
             return session.client.exists_async(path)
@@ -78,7 +78,7 @@ def _answer(session: PoolSession, facet: Facet, result: Any) -> Answer:
     if value is None:
         return None
     match facet:
-        case Facet.CHILDREN:
+        case Facet.CHILDREN | Facet.LIFE:
             listing: RawListing = value
             return listing
         case Facet.DATA | Facet.CANDIDATE:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from proxypool.adapters.zookeeper.layout import (
+    LIFE,
     Extent,
     Facet,
     Layout,
@@ -41,7 +42,8 @@ from proxypool.core.scaling.documents import Action, NodeOrders, Placing, Report
 T = TypeVar("T", bound=msgspec.Struct)
 log = logging.getLogger(__name__)
 _NOTHING = Placing()
-_OF_PLACING = frozenset({"alive", "orders", "spares"})
+_OF_PLACING = frozenset({LIFE, "orders", "spares"})
+_PROOF = frozenset({"alive"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class PoolTree:
         if facet_of(parts) is Facet.PRESENCE:
             listing = Listing(frozenset((parts[-1],) if answer is not None else ()))
             return self._take_list(parts[:-1], listing, all_below=all_below)
+        if facet_of(parts) is Facet.LIFE:
+            return self._take_life(parts, answer)
         if isinstance(answer, RawListing):
             listing = answer.after(self._lists.get(parts) or Listing())
             return self._take_list(parts, listing, all_below=all_below)
@@ -113,6 +117,12 @@ class PoolTree:
             self._touched.add(parts)
             return []
         return self._take_document(parts, answer, all_below=all_below)
+
+    def _take_life(self, parts: Parts, answer: Answer) -> list[Parts]:
+        if not isinstance(answer, RawListing):
+            self._forget(parts)
+            return []
+        return self._take_list(parts, Listing(answer.after(Listing()).names & _PROOF), all_below=False)
 
     def _take_list(self, parts: Parts, now: Listing, *, all_below: bool) -> list[Parts]:
         before = self._lists.get(parts)
@@ -283,7 +293,7 @@ class PoolTree:
         if self._extent is not Extent.PLACING:
             return _NOTHING
         if self._placing is None:
-            alive = frozenset(self.alive("nodes"))
+            alive = frozenset(name for name in self._names(("nodes",)) if self._names(("nodes", name, LIFE)))
             self._placing = Placing(nodes_alive=alive, orders=self.orders(), spares=self.spares())
         return self._placing
 
