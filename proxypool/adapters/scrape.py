@@ -19,7 +19,7 @@ from ipaddress import AddressValueError, IPv4Address
 from urllib.parse import urlencode
 
 from proxypool.core.config import parse_endpoint
-from proxypool.core.errors import InvalidInput
+from proxypool.core.discovery import has_reachable_metrics
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.exposition import NoSeries, parse
 from proxypool.core.scaling.series import Answer, NodeSample, NodeSeries, Series, Unread
@@ -143,14 +143,14 @@ class Scraper:
 
 
 def _address_of(spec: NodeSpec) -> tuple[str, int]:
-    """A loopback address is everybody's own: to ask there would be to ask another node."""
-    try:
-        host, port = parse_endpoint(spec.metrics, what="metrics")
-        address = IPv4Address(host)
-    except (InvalidInput, AddressValueError) as error:
-        raise _Failed(Unread.NO_ADDRESS) from error
-    if address.is_unspecified or (address.is_loopback and not spec.underlay.is_loopback):
+    """An address, not a name: whoever looks names up may wait for long."""
+    if not has_reachable_metrics(spec):
         raise _Failed(Unread.NO_ADDRESS)
+    host, port = parse_endpoint(spec.metrics, what="metrics")
+    try:
+        IPv4Address(host)
+    except AddressValueError as error:
+        raise _Failed(Unread.NO_ADDRESS) from error
     return host, port
 
 
