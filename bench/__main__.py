@@ -33,6 +33,7 @@ NAMES = (
     "first-use",
     "sticky",
     "simulate",
+    "scrape",
 )
 
 

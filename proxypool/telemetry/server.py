@@ -9,10 +9,10 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import make_wsgi_app
 
 from proxypool.core.config import parse_endpoint
 from proxypool.core.errors import TransientError
+from proxypool.telemetry.exposition import application
 
 log = logging.getLogger(__name__)
 CLIENT_TIMEOUT_S = 10.0
@@ -43,7 +43,7 @@ class MetricsServer:
         """
         host, port = parse_endpoint(listen, what="metrics.listen")
         try:
-            self._server = make_server(host, port, make_wsgi_app(registry), _Server, _Handler)
+            self._server = make_server(host, port, application(registry), _Server, _Handler)
         except (OSError, socket.gaierror) as error:
             raise TransientError(f"cannot serve metrics on {listen}: {error}") from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
