@@ -77,7 +77,7 @@ def lab() -> Iterator[Lab]:
 def prometheus(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """On the controller's machine, where its discovery listens."""
     directory = tmp_path_factory.mktemp("prometheus")
-    machine = lab.machine("controller1")
+    machine = lab.machine("ctl1")
     process = machine.popen(
         [
             "prometheus",
@@ -94,7 +94,7 @@ def prometheus(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 def test_it_finds_and_scrapes_every_daemon(lab: Lab, prometheus: Prometheus) -> None:
     """Nodes, host and controller, by the names they registered; no list of them was written by anybody."""
-    expected = {("node", "node1"), ("node", "node2"), ("host", "host1"), ("controller", "controller1")}
+    expected = {("node", "node-a"), ("node", "node-b"), ("host", "host1"), ("controller", "ctl1")}
     wait_until(
         lambda: prometheus.labels('up{job="proxypool"} == 1', "role", "node") == expected,
         20.0,
@@ -120,10 +120,10 @@ def test_recording_rules_have_values(prometheus: Prometheus) -> None:
 
 def test_a_node_that_is_off_becomes_an_alert(lab: Lab, prometheus: Prometheus) -> None:
     """Pending at once, with its name; nothing fires about the pair's master, as the other member took over."""
-    lab.fault(Fault.POWER_OFF, "node1")
+    lab.fault(Fault.POWER_OFF, "node-a")
     try:
         wait_until(
-            lambda: ("node1",) in prometheus.labels('ALERTS{alertname="DaemonDown"}', "node"),
+            lambda: ("node-a",) in prometheus.labels('ALERTS{alertname="DaemonDown"}', "node"),
             15.0,
             lambda: f"alerts: {prometheus.labels('ALERTS', 'alertname', 'node')}",
             interval_s=0.3,
@@ -136,4 +136,4 @@ def test_a_node_that_is_off_becomes_an_alert(lab: Lab, prometheus: Prometheus) -
         )
         assert prometheus.labels('ALERTS{alertname="NoMaster", alertstate="firing"}', "pair") == set()
     finally:
-        lab.fault(Fault.POWER_ON, "node1")
+        lab.fault(Fault.POWER_ON, "node-a")
