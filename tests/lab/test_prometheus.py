@@ -7,7 +7,6 @@ import os
 import shutil
 import urllib.parse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from proxypool.lab.faults import Fault
 from proxypool.lab.lab import Lab, remove
 from proxypool.lab.machine import Machine, end
 from proxypool.lab.topology import Topology
+from tests.contract.prometheus_server import quick_configuration
 from tests.lab.observe import PATIENCE, tunnel_kind, wait_until
 
 pytestmark = [
@@ -24,22 +24,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus"),
 ]
 
-SHIPPED = Path(__file__).parents[2] / "prometheus"
 PORT = 9090
-EVERY = "1s"
-"""Scrapes, evaluations and discovery, instead of 15 and 30 s: a test waits for them."""
-
-
-def configuration(directory: Path) -> Path:
-    """The shipped one with its rules, only quicker."""
-    shutil.copytree(SHIPPED / "rules", directory / "rules")
-    text = (SHIPPED / "prometheus.yml").read_text()
-    for slow in ("scrape_interval: 15s", "evaluation_interval: 15s", "scrape_timeout: 10s", "refresh_interval: 30s"):
-        assert slow in text
-        text = text.replace(slow, f"{slow.split(':')[0]}: {EVERY}")
-    path = directory / "prometheus.yml"
-    path.write_text(text)
-    return path
 
 
 class Prometheus:
@@ -81,7 +66,7 @@ def prometheus(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     process = machine.popen(
         [
             "prometheus",
-            f"--config.file={configuration(directory)}",
+            f"--config.file={quick_configuration(directory)}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{PORT}",
         ]
