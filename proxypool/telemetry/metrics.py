@@ -117,9 +117,11 @@ class NodeMetrics(KernelDaemonMetrics):
     def forget(self, scope: str) -> None:
         """Drop the series of a scope that is gone."""
         super().forget(scope)
-        for labels in [labels for labels in self._recorded if labels[0] == scope]:
+        # The recorder's thread adds to them meanwhile.
+        for labels in [labels for labels in tuple(self._recorded) if labels[0] == scope]:
             self._recorded.discard(labels)
-            self.failovers.remove(*labels)
+            with contextlib.suppress(KeyError):
+                self.failovers.remove(*labels)
             for series in (self.last_failover, self.last_blackout, self.carried_over):
                 with contextlib.suppress(KeyError):
                     series.remove(*labels[:2])
