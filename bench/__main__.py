@@ -36,6 +36,7 @@ NAMES = (
     "cli-start",
     "control-plane",
     "scale-live",
+    "scrape",
 )
 
 

@@ -90,7 +90,7 @@ class ControllerDaemon:
         self.mirror = PoolMirror(self.session, lambda _: self.inbox.put(PoolChanged()), extent=Extent.PLACING)
         self.leadership = Leadership(self.session, self.name, lambda leader: self.inbox.put(LeadMoved(leader)))
         self.store = ActionStore(self.session, self.mirror)
-        self.reporting = Reporting(self.name, self.session)
+        self.reporting = Reporting(self.name, self.session, self.mirror, self.problems)
         self.metrics = ControllerMetrics(self.reporting.view)
         self.calls = ProviderCalls(
             self._make_provider(),
@@ -260,6 +260,7 @@ class ControllerDaemon:
         hosts = self.config.zookeeper.hosts
         silence = silence_of(self.session, hosts, self.started_at, "pairs go on as they are, none comes or goes")
         self.problems.note("zookeeper", silence)
+        self.metrics.loop.set_to_current_time()
         if self.rounds is None or self.session.state is not Coordinator.CONNECTED or not self.mirror.loaded.is_set():
             return
         self.rounds.round(now)

@@ -9,13 +9,15 @@ import time
 
 from msgspec.structs import replace
 
-from proxypool.adapters.zookeeper import PoolSession
+from proxypool.adapters.zookeeper import PoolMirror, PoolSession
 from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.documents import Report
+from proxypool.core.scaling.model import ScalingMode
 from proxypool.core.scaling.records import cut
 from proxypool.daemons.controller_rounds import Rounds
-from proxypool.telemetry.controller_metrics import ControllerView, SubnetSize
+from proxypool.daemons.problems import Problems
+from proxypool.telemetry.controller_metrics import ControllerView, PoolContents, SubnetSize
 
 RENEW_S = 5.0
 """A report that says nothing new is written so often: it says that we live."""
@@ -24,16 +26,32 @@ RENEW_S = 5.0
 class Reporting:
     """`view` is called on another thread, and gets a value that is replaced whole."""
 
-    def __init__(self, name: str, session: PoolSession) -> None:
+    def __init__(self, name: str, session: PoolSession, mirror: PoolMirror, problems: Problems) -> None:
         """Nothing was told."""
         self._who = name if name != socket.gethostname() else f"{name}:{os.getpid()}"
-        self._session = session
+        self._session, self._mirror, self._problems = session, mirror, problems
+        self._started_at = time.monotonic()
         self._view = ControllerView()
         self._told = Report()
 
     def view(self) -> ControllerView:
         """For the metrics."""
-        return dataclasses.replace(self._view, is_zookeeper_connected=self._session.state is Coordinator.CONNECTED)
+        view = self._view
+        return dataclasses.replace(
+            view,
+            is_zookeeper_connected=self._session.state is Coordinator.CONNECTED,
+            zookeeper_silence_s=time.monotonic() - (self._session.last_seen or self._started_at),
+            problems=self._problems.topics,
+            contents=self._contents() if view.is_leader else PoolContents(),
+        )
+
+    def _contents(self) -> PoolContents:
+        snapshot, alive = self._mirror.snapshot, self._mirror.placing.nodes_alive
+        return PoolContents(
+            pairs=tuple((pair.subnet, pair.id, pair.state.value) for pair in snapshot.all_pairs()),
+            nodes={name: name in alive for name in snapshot.nodes},
+            hosts=len(snapshot.hosts),
+        )
 
     def led_by(self, leader: Leader | None) -> None:
         """We lead from now on, or no longer."""
@@ -85,6 +103,10 @@ def _sizes(rounds: Rounds) -> dict[str, SubnetSize]:
                 least=scaling.min_pairs,
                 most=scaling.max_pairs,
                 is_blocked=bool(verdict.blocked) or name in failing,
+                asked=verdict.asked,
+                cause=verdict.cause,
+                is_paused=scaling.paused_since is not None,
+                is_enforced=scaling.mode is ScalingMode.ENFORCE,
                 load=verdict.load,
             )
     return found

@@ -145,6 +145,7 @@ class Rounds:
 
     def read(self, answers: Mapping[str, NodeAnswer]) -> None:
         """The nodes were asked what their pairs use."""
+        self.metrics.read(answers.values())
         for answer in answers.values():
             if isinstance(answer, NodeSample):
                 self.signals.saw(answer)

@@ -184,6 +184,7 @@ class HostDaemon:
                 return
 
     def _second_passed(self, now: float) -> None:
+        self.parts.metrics.loop.set_to_current_time()
         self._load_attachments()
         self._register(now)
         is_remembered = self._remember(now)
@@ -262,7 +263,7 @@ class HostDaemon:
             if not self.parts.attachments.is_intact(now):
                 wrong = self.parts.attachments.repair()
                 log.warning("repaired drift: %d entries of the set of attached instances", wrong)
-                self.parts.metrics.repairs.labels(HOST_SCOPE).inc()
+                self.parts.metrics.repaired(HOST_SCOPE)
             self.problems.note("attached-set", self.parts.steerer.problem)
         except ProxypoolError as error:
             self.problems.note("attached-set", str(error))

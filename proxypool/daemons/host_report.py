@@ -78,4 +78,6 @@ class HostReport:
             havips_silent=len(self.steerer.silent),
             havips_dead=len(self.steerer.dead),
             connections_cut=self.steerer.cuts + self.cutter.cuts,
+            silent_pairs=self.steerer.silent_pairs(),
+            problems=self.problems.topics,
         )

@@ -67,7 +67,8 @@ from proxypool.daemons.table_reader import TableReader
 from proxypool.daemons.vrrp_side import VrrpSide
 from proxypool.daemons.wishes import Wishes
 from proxypool.telemetry.failovers import FailoverClock
-from proxypool.telemetry.metrics import MemberView, NodeMetrics
+from proxypool.telemetry.member_metrics import MemberView
+from proxypool.telemetry.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ class Membership:
             loan=self.loan,
             monotonic=time.monotonic,
             probe_rtt_s=lambda: self.probing.rtt_s(pair.subnet),
-            on_repair=lambda: self.metrics.repairs.labels(pair.subnet).inc(),
+            on_repair=lambda: self.metrics.repaired(pair.subnet),
             scenes=SubnetScenes(self.facts, self._changes),
         )
         self.members[pair.subnet] = member
@@ -366,6 +367,9 @@ class Membership:
         self.wishes.fulfilled(result, self.members.values())
         member = self.members.get(result.scope)
         if member is None:
+            if result.scope != NODE_SCOPE and not result.problems:
+                # Its namespace is gone: it was counted for the last time.
+                self.metrics.forget(result.scope)
             return
         member.is_touched = member.is_touched or member.problems != result.problems
         member.problems = result.problems

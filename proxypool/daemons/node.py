@@ -231,6 +231,7 @@ class NodeDaemon:
                     self._registration_due = now
                     self._register(now)
             case SecondPassed():
+                self.metrics.loop.set_to_current_time()
                 self._register(now)
                 self.membership.second_passed(now)
                 hosts = self.config.zookeeper.hosts
@@ -314,6 +315,7 @@ class NodeDaemon:
             is_keepalived_up=self.keepalived_pid is not None,
             is_keepalived_config_valid="keepalived-config" not in self.problems,
             malformed_documents=len(self.snapshot.malformed),
+            problems=self.problems.topics,
         )
 
     def _now(self) -> NodeNow | None:

@@ -48,6 +48,11 @@ class Problems:
         """Whether something is wrong with a topic."""
         return topic in self._by_topic
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What something is wrong with."""
+        return tuple(self._by_topic)
+
     def __iter__(self) -> Iterator[str]:
         """The texts."""
         return iter(tuple(self._by_topic.values()))

@@ -92,6 +92,12 @@ class Steerer:
         """Subnets this host is configured for that the pool does not have."""
         return self._rules.unknown() if self._rules is not None else []
 
+    def silent_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Subnet and pair of the HaVips that do not answer now."""
+        if not self.silent:
+            return ()
+        return tuple((pair.subnet, pair.id) for pair in self.snapshot.all_pairs() if pair.havip in self.silent)
+
     # ---- what comes ----------------------------------------------------------------------------------------------
 
     def refresh(self, now: float) -> None:

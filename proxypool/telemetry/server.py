@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import make_wsgi_app
 
+from proxypool.telemetry.exposition import application
 from proxypool.telemetry.http_port import HttpPort
 
 
@@ -17,4 +17,4 @@ class MetricsServer(HttpPort):
         Raises:
             TransientError: the address cannot be bound.
         """
-        super().__init__(listen, make_wsgi_app(registry), what="metrics")
+        super().__init__(listen, application(registry), what="metrics")

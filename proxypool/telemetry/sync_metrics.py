@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Sample
 from prometheus_client.metrics_core import Metric
 
 from proxypool.core.model import PairSpec
 from proxypool.core.state_sync import SyncCounts
 from proxypool.core.sync_supervision import End, SyncReport, SyncState
+from proxypool.telemetry.member_metrics import labels_of
 
 _LABELS = ("subnet", "pair")
 _COUNTERS: tuple[tuple[str, str, Callable[[SyncCounts], int]], ...] = (
@@ -42,15 +43,15 @@ def sync_families(reports: Iterable[tuple[PairSpec, SyncReport]]) -> Iterator[Me
         name: CounterMetricFamily(f"proxypool_state_sync_{name}", text, labels=_LABELS) for name, text, _ in _COUNTERS
     }
     for pair, report in reports:
-        where = (pair.subnet, pair.id)
-        up.add_metric(where, float(report.state is SyncState.OK))
+        where = labels_of(pair)
+        up.samples.append(Sample(up.name, where, float(report.state is SyncState.OK)))
         ends = dict(report.restarts)
         for reason in End:
-            restarts.add_metric((*where, reason.value), ends.get(reason.value, 0))
+            restarts.add_metric((pair.subnet, pair.id, reason.value), ends.get(reason.value, 0))
         counts = report.counts or SyncCounts()
-        entries.add_metric(where, counts.entries)
+        entries.samples.append(Sample(entries.name, where, counts.entries))
         for name, _, value in _COUNTERS:
-            counters[name].add_metric(where, value(counts))
+            counters[name].samples.append(Sample(f"{counters[name].name}_total", where, value(counts)))
     yield up
     yield entries
     yield restarts

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Sample as Exported
 from prometheus_client.metrics_core import Metric
 
 from proxypool.core.scaling.series import COUNTERS, NodeSeries, Sample, Series, Where
@@ -78,11 +79,12 @@ class UseCollector:
     def collect(self) -> Iterator[Metric]:
         """All families."""
         use = self._use()
+        members = [({"subnet": subnet, "pair": pair}, sample) for (subnet, pair), sample in use.members.items()]
         for series in Series:
             family = _family(series)
-            for where, sample in use.members.items():
+            for labels, sample in members:
                 if (value := sample.get(series)) is not None:
-                    family.add_metric(where, float(value))
+                    family.samples.append(Exported(series.value, labels, float(value)))
             yield family
         limits = {**use.limits, NodeSeries.PORTS_INTERVAL: use.ports_interval_s}
         for limit in NodeSeries:

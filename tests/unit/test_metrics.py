@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
-import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from proxypool.core.history import Record
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.scaling.series import NodeSeries, Sample, Series
-from proxypool.telemetry.metrics import MemberView, NodeMetrics, NodeView, _NodeCollector
+from proxypool.telemetry.member_metrics import MemberView
+from proxypool.telemetry.metrics import NodeMetrics, NodeView, _NodeCollector
 from proxypool.telemetry.use_metrics import NodeUse, UseCollector
 from tests.unit.builders import pair
 
@@ -120,14 +118,3 @@ def test_a_scrape_of_signals_alone_looks_at_nothing_else() -> None:
     registry.register(_NodeCollector(unwanted))
     text = generate_latest(registry.restricted_registry([*Series, *NodeSeries])).decode()
     assert {line.split("{")[0] for line in text.splitlines() if "{" in line} == set(Series)
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
-def test_promtool_has_nothing_to_say() -> None:
-    """Names, units and help texts."""
-    use = NodeUse(LIMITS, 30.0, {("s1", "p1"): SAMPLE})
-    metrics = node_metrics((pair("p1", state=PairState.DRAINING), 17), use=use)
-    failover(metrics)
-    text = text_of(metrics)
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
