@@ -110,9 +110,9 @@ def _simple(kind: Any) -> str:
         case kinds.IntType() | kinds.FloatType():
             return _number(kind)
         case kinds.StrType(pattern=pattern):
-            if pattern and pattern.startswith("^(") and pattern.endswith(")$"):
-                return ", ".join(f"`{word}`" for word in pattern[2:-2].split("|"))
             return "name" if pattern else "text"
+        case kinds.LiteralType(values=values):
+            return ", ".join(f"`{word}`" for word in values)
         case kinds.EnumType(cls=cls):
             return ", ".join(f"`{member.value}`" for member in cls)
         case kinds.BoolType():
