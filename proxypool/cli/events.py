@@ -17,7 +17,7 @@ from proxypool.cli.settings import Settings
 from proxypool.core.documents import to_builtins
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.event_changes import Moment, events_between, moment
-from proxypool.core.events import Event, event_of, last, standing
+from proxypool.core.events import Event, events_of, last, standing
 from proxypool.core.history import name_of, newest
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _past(session: PoolSession, view: PoolView, teller: _Teller) -> list[Event]:
 
     log = PoolHistory(session)
     names = newest(log.names(), limit=10_000, subnet=teller.subnet or None, pair=teller.pair or None)
-    found = [event_of(record) for record in log.read(names).records]
+    found = list(events_of(log.read(names).records))
     return [event for event in (*found, *standing(view)) if teller.concerns(event)]
 
 
@@ -128,7 +128,7 @@ def _follow(follower: PoolFollower, before: Moment, teller: _Teller) -> None:
         if not was_connected:
             continue
         try:
-            found = [event_of(record) for record in follower.new_records()]
+            found = list(events_of(follower.new_records()))
         except TransientError:
             # Told by the next look.
             found = []

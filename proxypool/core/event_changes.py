@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from proxypool.core.checks import Check, Level
 from proxypool.core.documents import to_builtins
-from proxypool.core.events import Event, EventType, of_action, of_pair, order_events
+from proxypool.core.events import Event, EventType, of_action, of_pair, order_events, paused_text
 from proxypool.core.model import PairSpec, PairState
 from proxypool.core.scaling.documents import NodeOrders
 from proxypool.core.status import PoolView, all_checks, assemble
@@ -115,7 +115,7 @@ def _specs(before: Moment, after: Moment) -> Iterator[Event]:
     yield from _scaling_pauses(before, after)
 
 
-_TOLD_APART = frozenset({"paused_since", "draining_since"})
+_TOLD_APART = frozenset({"paused_since", "paused_by", "pause_reason", "draining_since"})
 """Fields that have events of their own, or go with one."""
 
 
@@ -198,7 +198,7 @@ def _pair_changes(was: PairSpec, now: PairSpec, at: float) -> Iterator[Event]:
         )
     if (was.paused_since is None) is not (now.paused_since is None):
         yield of_pair(
-            now, EventType.PAUSE, "is resumed" if now.paused_since is None else "is paused", now.paused_since or at
+            now, EventType.PAUSE, "is resumed" if now.paused_since is None else paused_text(now), now.paused_since or at
         )
     rest = _difference(was, now, _TOLD_APART | {"state"})
     if rest:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from proxypool.core.checks import Level
 from proxypool.core.history import Phase, Record
 from proxypool.core.model import PairSpec, PairState
+from proxypool.core.pausing import said
 from proxypool.core.scaling.documents import Action, NodeOrders
 from proxypool.core.status import API_VERSION, PoolView
 
@@ -78,8 +79,12 @@ class Event(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersio
         return parts[0] == subnet and (not pair or parts[1:2] == [pair])
 
 
-def event_of(record: Record) -> Event:
-    """A record of the history as an event."""
+def events_of(records: Iterable[Record]) -> Iterator[Event]:
+    """Records of the history as events. Pauses are left out: the documents tell of them."""
+    return (_event_of(record) for record in records if not record.is_pausing)
+
+
+def _event_of(record: Record) -> Event:
     subject = "/".join(part for part in (record.subnet, record.pair) if part)
     return Event(
         at=record.at,
@@ -123,13 +128,18 @@ def standing(view: PoolView) -> Iterator[Event]:
         if pair.state is PairState.DRAINING and pair.draining_since is not None:
             yield of_pair(pair, EventType.DRAIN, "begins to drain", pair.draining_since)
         if pair.paused_since is not None:
-            yield of_pair(pair, EventType.PAUSE, "is paused", pair.paused_since)
+            yield of_pair(pair, EventType.PAUSE, paused_text(pair), pair.paused_since)
     for subnet in view.snapshot.subnets.values():
         if subnet.scaling is not None and subnet.scaling.paused_since is not None:
             since = subnet.scaling.paused_since
             yield Event(at=since, type=EventType.PAUSE, subject=subnet.id, message="scaling is paused")
     for action in view.actions:
         yield of_action(action, f"{action.kind.value} begins: {action.reason}", action.began)
+
+
+def paused_text(pair: PairSpec) -> str:
+    """With who did it, and why, if they said so."""
+    return f"is paused{said(pair.paused_by, pair.pause_reason)}"
 
 
 def of_pair(pair: PairSpec, kind: EventType, message: str, at: float, **more: Any) -> Event:

@@ -161,6 +161,11 @@ class Record(Document, frozen=True, kw_only=True, rename={"from_node": "from", "
         """Whether it is about a change of size, not of master."""
         return self.kind in SCALING_KINDS
 
+    @property
+    def is_pausing(self) -> bool:
+        """Whether it is about a pause of a pair, or its end."""
+        return self.kind in PAUSING_KINDS
+
 
 class RecordList(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersion"}):
     """The document of `history`, the newest record last."""

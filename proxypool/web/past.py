@@ -19,7 +19,7 @@ _SCALING = ("Subnet", "Mode", "Pairs", "Wanted", "Limits", "Busiest", "Cause", "
 def history(records: Sequence[Record], now: float) -> Markup:
     """The last changes of master, and of size, the newest first."""
     newest = tuple(reversed(records))
-    changes = [_change(one, now) for one in newest if not one.is_scaling][:MAX_RECORDS]
+    changes = [_change(one, now) for one in newest if not (one.is_scaling or one.is_pausing)][:MAX_RECORDS]
     sizes = [_size(one, now) for one in newest if one.is_scaling][:MAX_RECORDS]
     if not changes and not sizes:
         return section("history", "History", tag("p", "Nothing has happened yet.", class_="quiet"))

@@ -22,7 +22,8 @@ from proxypool.core.scaling.series import Sample as Use
 from proxypool.core.state_sync import SyncCounts
 from proxypool.core.sync_supervision import SyncReport, SyncState
 from proxypool.telemetry.controller_metrics import ControllerMetrics, ControllerView, SubnetSize
-from proxypool.telemetry.metrics import HostMetrics, HostView, MemberView, NodeMetrics, NodeView
+from proxypool.telemetry.member_metrics import MemberView
+from proxypool.telemetry.metrics import HostMetrics, HostView, NodeMetrics, NodeView
 from proxypool.telemetry.use_metrics import NodeUse
 from tests.contract.openmetrics import Samples
 from tests.unit.builders import member, pair

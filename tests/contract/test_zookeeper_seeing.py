@@ -169,7 +169,7 @@ def test_past_events_are_the_historys_and_the_documents(
     assert "did you mean s1?" in cli("events", "s2").err
     assert "give 0 or more" in cli("events", "-n", "-1").err
     line = cli.ok("events", "s1/p1", "-n", "1")
-    assert re.fullmatch(r"\d\d-\d\d \d\d:\d\d:\d\d  pause       s1/p1             is paused\n", line)
+    assert re.fullmatch(r"\d\d-\d\d \d\d:\d\d:\d\d  pause       s1/p1             is paused, by \S+@\S+\n", line)
     yaml = cli.ok("events", "s1/p1", "-o", "yaml")
     assert yaml.startswith("---\napiVersion: proxypool/v1\nkind: Event\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 
 import pytest
@@ -213,7 +214,7 @@ def test_a_page_for_others_needs_a_token(listen: str, section: str) -> None:
     """Everybody who reaches the address would see every customer's subnets."""
     head = NODE if section == "node" else ""
     message = refusal(f'{head}[{section}.web]\nlisten = "{listen}"\n')
-    assert message.startswith(f"{section}.web.listen: {listen} is open to others")
+    assert re.match(rf"line \d+: {section}\.web\.listen: {re.escape(listen)} is open to others", message)
     assert "token_file" in message
     assert f'"127.0.0.1:{listen.rpartition(":")[2]}"' in message
     parse(f'{head}[{section}.web]\nlisten = "{listen}"\ntoken_file = "/etc/proxypool/token"\n', what="proxypool.toml")
@@ -222,11 +223,17 @@ def test_a_page_for_others_needs_a_token(listen: str, section: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('tls_cert = "c.pem"', "controller.web.tls_cert needs tls_key: a certificate is of no use without its key"),
-        ('tls_key = "k.pem"', "controller.web.tls_key needs tls_cert: a certificate is of no use without its key"),
-        ('listen = "9480"', "controller.web.listen: '9480' is not ADDRESS:PORT"),
-        ('runbooks = "docs"', "controller.web.runbooks: 'docs' does not begin with http:// or https://"),
-        ('token = "x"', "unknown key controller.web.token: did you mean controller.web.token_file?"),
+        (
+            'tls_cert = "c.pem"',
+            "line 1: controller.web.tls_cert needs tls_key: a certificate is of no use without its key",
+        ),
+        (
+            'tls_key = "k.pem"',
+            "line 1: controller.web.tls_key needs tls_cert: a certificate is of no use without its key",
+        ),
+        ('listen = "9480"', "line 1: controller.web.listen: '9480' is not ADDRESS:PORT"),
+        ('runbooks = "docs"', "line 1: controller.web.runbooks: 'docs' does not begin with http:// or https://"),
+        ('token = "x"', "line 2: unknown key controller.web.token: did you mean controller.web.token_file?"),
     ],
 )
 def test_a_page_that_cannot_be_is_refused(text: str, message: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from proxypool.cli.event_texts import event_line
 from proxypool.core.checks import Level
 from proxypool.core.event_changes import events_between, moment
-from proxypool.core.events import Event, event_of, last, standing
-from proxypool.core.history import Record
+from proxypool.core.events import Event, events_of, last, standing
+from proxypool.core.history import Kind, Record, pausing_record
 from proxypool.core.model import FailoverMode, PairState
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Step
 from proxypool.core.scaling.model import ScalingSpec
@@ -108,6 +108,10 @@ CASES = {
         with_pair(state=PairState.DRAINING, draining_since=NOW),
     ),
     "a pause": Case(with_pair(paused_since=NOW + 0.5), [("pause", "s1/p1", "is paused")]),
+    "a pause by somebody": Case(
+        with_pair(paused_since=NOW, paused_by="ann@ops", pause_reason="new kernel"),
+        [("pause", "s1/p1", "is paused, by ann@ops: new kernel")],
+    ),
     "a resumption": Case(QUIET, [("pause", "s1/p1", "is resumed")], with_pair(paused_since=NOW)),
     "a pair more": Case(
         with_documents(replace(QUIET.snapshot, pairs={"s1": {"p1": pair(), "p2": pair("p2", havip="192.168.4.101")}})),
@@ -183,7 +187,7 @@ def test_what_happened_is_told(name: str) -> None:
 
 def test_every_change_of_a_spec_is_told() -> None:
     """Whatever field it is in: none may be forgotten when a document gets another one."""
-    silent = {"v", "id", "subnet"}
+    silent = {"v", "id", "subnet", "paused_by", "pause_reason"}
     changes: dict[str, object] = {
         "members": pair().members[::-1],
         "havip": IPv4Address("192.168.4.9"),
@@ -221,6 +225,11 @@ def test_a_check_that_only_time_makes_is_told() -> None:
     """The pool is the same, and its word has become old."""
     found = events_between(moment(QUIET, NOW), moment(QUIET, NOW + 60))
     assert {event.message.split(":")[0] for event in found} == {"PP010 stale-status"}
+
+
+def test_a_pause_is_told_once() -> None:
+    """By the pair's document; the history's record of it is for those who look there."""
+    assert not list(events_of([pausing_record(Kind.PAUSE, pair(), NOW, "ann@ops", "new kernel")]))
 
 
 def test_events_come_in_the_order_of_their_times() -> None:
@@ -268,7 +277,7 @@ FAILOVER = Record(
     ],
 )
 def test_a_record_of_the_history_is_an_event(record: Record, message: str) -> None:
-    event = event_of(record)
+    (event,) = events_of([record])
     assert (event.type, event.at, event.message, event.record) == (record.kind, NOW, message, record)
     assert event.subject == f"s1/{record.pair}"
 
@@ -317,13 +326,13 @@ def test_a_line_has_time_type_subject_and_message() -> None:
     """Aligned as long as names are of a usual length; colours do not shift them."""
     lines = [
         event_line(event, wide=False, colour=False)
-        for event in (event_of(FAILOVER), Event(at=NOW, type="spec", subject="s1", message="subnet is added"))
+        for event in (next(events_of([FAILOVER])), Event(at=NOW, type="spec", subject="s1", message="subnet is added"))
     ]
     assert [line[16:] for line in lines] == [
         "failover    s1/p1             n1 -> n2: silent, detection 162 ms, blackout 164 ms",
         "spec        s1                subnet is added",
     ]
-    assert event_line(event_of(FAILOVER), wide=False, colour=True)[16:].startswith(
+    assert event_line(next(events_of([FAILOVER])), wide=False, colour=True)[16:].startswith(
         "\x1b[1;31mfailover\x1b[0m    s1/p1 "
     )
-    assert event_line(event_of(FAILOVER), wide=True, colour=False)[23:26] == "  f"
+    assert event_line(next(events_of([FAILOVER])), wide=True, colour=False)[23:26] == "  f"
