@@ -10,7 +10,6 @@ import typer
 
 from proxypool.cli.output import Format, OutputOption, fields, show, single, table
 from proxypool.cli.settings import Settings, read_config
-from proxypool.core.documents import to_builtins
 from proxypool.core.errors import InvalidInput
 
 app = typer.Typer(
@@ -62,13 +61,14 @@ def show_config(
 ) -> None:
     """Show the configuration that is in force, without secrets. Sections that the file has not are left out."""
     from proxypool.core.config_sources import settings_of
+    from proxypool.core.kinds import Configuration
 
     settings: Settings = context.obj
     path = file or settings.path()
     config = settings.load(file)
     text = Path(path).read_text(encoding="utf-8") if file or Path(path).exists() else ""
     found = settings_of(config, text, path, settings.origins)
-    document = {"file": path if text else None, "settings": to_builtins(found)}
+    document = Configuration(file=path if text else None, settings=found)
     shown = [(one.key, _value(one.value), one.source) for one in found]
     show(
         single("Configuration", document),

@@ -14,6 +14,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from proxypool.core.config_sources import Setting
+from proxypool.core.doctor.report import Diagnosis
 from proxypool.core.events import Event
 from proxypool.core.explanation import Explanation
 from proxypool.core.history import Record
@@ -82,6 +84,14 @@ class AttachmentItem(Struct, frozen=True, kw_only=True):
     """Of a listing: who asked for it."""
     since: float | UnsetType = UNSET
     """Of a listing: seconds since the epoch."""
+
+
+class Configuration(Struct, frozen=True, kw_only=True):
+    """The configuration that is in force, without secrets."""
+
+    file: str | None
+    """None: there is none."""
+    settings: tuple[Setting, ...]
 
 
 class SimulatedTrace(Struct, frozen=True, kw_only=True):
@@ -159,4 +169,6 @@ KINDS = (
     Kind("Explanation", Explanation, Form.WHOLE, "explain"),
     Kind("RecordList", Record, Form.LIST, "history, scale history"),
     Kind("Event", Event, Form.WHOLE, "events"),
+    Kind("Configuration", Configuration, Form.SINGLE, "config show"),
+    Kind("Diagnosis", Diagnosis, Form.SINGLE, "doctor"),
 )

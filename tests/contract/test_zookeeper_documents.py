@@ -55,6 +55,8 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "explain": (("s1",), ("s1/p1",), ("node-a",), ("nodes/node-b",)),
     "history": ((), ("s1/p1",)),
     "events": ((), ("s1/p1",), ("-n", "1")),
+    "config show": ((), ("--sources",)),
+    "doctor": (("--role", "controller"), ("--role", "node")),
 }
 """Command -> the arguments that it is tried with, in this order."""
 EXPLAINED_ELSEWHERE = frozenset({"lab status", "lab demo"})

@@ -35,7 +35,7 @@ def calls() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "words"), sorted(set(calls())))
 def test_a_command_of_the_pages_exists_with_its_options(page: str, words: str) -> None:
     """Parsed as the command line does it, but not run."""
-    command, rest = ROOT_COMMAND, shlex.split(words)
+    command, rest = ROOT_COMMAND, shlex.split(words, comments=True)
     while hasattr(command, "resolve_command"):
         context = command.make_context("proxypool", rest, resilient_parsing=True)
         rest = [*context._protected_args, *context.args]
