@@ -60,10 +60,13 @@ class Conntrack:
         """How many `flows` would give."""
         dump = self._dump(ctnetlink.by_mark(mark, mask))
         wanted, bits = ctnetlink.native(mark), ctnetlink.native(mask)
-        return sum(1 for found, _ in ctnetlink.glances(dump) if found & bits == wanted)
+        return sum(1 for found, _, _ in ctnetlink.glances(dump) if found & bits == wanted)
 
     def count_living(self) -> int:
-        """Entries that carry a connection which somebody would miss.
+        """Entries that carry a connection which somebody would miss, of those that are forwarded with another source.
+
+        What the namespace itself sends has its own: probes, and what the members tell each other of their connections.
+        That never ends, and nobody waits for it.
 
         TCP: all but those in TIME_WAIT and CLOSE, which only remember a connection that is over, for up to two minutes,
         and NONE. A half-open one counts: somebody waits for it.
@@ -73,7 +76,7 @@ class Conntrack:
         nf_conntrack_icmp_timeout), and one that goes on sending without an answer, as syslog does, is alive.
         """
         dump = self._dump(b"")
-        return sum(1 for _, state in ctnetlink.glances(dump) if state not in _OVER_TCP)
+        return sum(1 for _, state, is_nated in ctnetlink.glances(dump) if is_nated and state not in _OVER_TCP)
 
     def busiest_ports(self) -> int:
         """How many source ports are in use toward the destination (address, protocol, port) that has most.

@@ -34,9 +34,10 @@ _WITH_PORTS = {TCP, 17, 33, 47, 132, 136}
 _U32 = struct.Struct(">I")
 _U16 = struct.Struct(">H")
 
-_GLANCE = struct.Struct("=I44x4sB79x4sI24x12sB")
-"""Of an entry of TCP or UDP as ctnetlink_fill_info() writes it: length, protocol, mark and TCP state. Each has the head
-of its attribute before it: an entry that is laid out in another way, as by a zone, has another head there."""
+_GLANCE = struct.Struct("=I44x4sB71x4s3xB4sI24x12sB")
+"""Of an entry of TCP or UDP as ctnetlink_fill_info() writes it: length, protocol, the last byte of the status, mark and
+TCP state. Each has the head of its attribute before it: an entry that is laid out in another way, as by a zone, has
+another head there."""
 _KEY = struct.Struct("=I16x12s4s96x4sI4s")
 """Of the same: length, source, mark and identity."""
 _TOWARD = struct.Struct("=I16x12s8x4s8sB11x4s2s54x4s3xB")
@@ -52,6 +53,7 @@ _ORIGINAL_HEAD = struct.pack("=6H", 52, _ORIGINAL | NLA_F_NESTED, 20, _TUPLE_IP 
 _PROTOCOL_HEAD = struct.pack("=4H", 28, _TUPLE_PROTOCOL | NLA_F_NESTED, 5, _NUMBER)
 _PORT_HEAD = struct.pack("=HH", 6, _DESTINATION_PORT)
 _STATUS_HEAD = struct.pack("=HH", 8, _STATUS)
+_GLANCE_HEADS = (_NUMBER_HEAD, _STATUS_HEAD, _MARK_HEAD)
 _TOWARD_HEADS = (_ORIGINAL_HEAD, _PROTOCOL_HEAD, _PORT_HEAD, _STATUS_HEAD)
 
 Found: TypeAlias = dict[int, tuple[int, int]]
@@ -155,24 +157,24 @@ def keys(dump: list[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
             at += size + 3 & ~3
 
 
-def glances(dump: list[bytes]) -> Iterator[tuple[int, int | None]]:
-    """Of each entry, quickly: mark in `native` order, TCP state."""
+def glances(dump: list[bytes]) -> Iterator[tuple[int, int | None, bool]]:
+    """Of each entry, quickly: mark in `native` order, TCP state, whether its source was rewritten."""
     unpack = _GLANCE.unpack_from
     padding = bytes(_GLANCE.size)
     for data in dump:
         padded = data + padding
         at, end = 0, len(data)
         while at < end:
-            size, number, protocol, mark_head, mark, tcp, state = unpack(padded, at)
-            is_usual = mark_head == _MARK_HEAD and number == _NUMBER_HEAD
+            size, number, protocol, status_head, status, mark_head, mark, tcp, state = unpack(padded, at)
+            is_usual = (number, status_head, mark_head) == _GLANCE_HEADS
             if is_usual and tcp == _TCP_HEAD:
-                yield mark, state
+                yield mark, state, bool(status & _SOURCE_NAT)
             elif is_usual and protocol != TCP:
-                yield mark, None
+                yield mark, None, bool(status & _SOURCE_NAT)
             else:
                 flow = _flow(data, at, at + size)
                 if flow is not None:
-                    yield native(flow.mark), flow.tcp_state
+                    yield native(flow.mark), flow.tcp_state, flow.is_source_nated
             at += size + 3 & ~3
 
 

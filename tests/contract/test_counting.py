@@ -99,8 +99,8 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def fill(count: int) -> None:
     """That many connections, and as many that are over."""
     start = IPv4Address("10.244.0.0")
-    living = [Entry(start + number, TCP) for number in range(count)]
-    over = [Entry(start + number, TCP, tcp_state=7, port=2000) for number in range(count)]
+    living = [Entry(start + number, TCP, port=1024 + number, is_nated=True) for number in range(count)]
+    over = [Entry(start + number, TCP, port=30_000 + number, is_nated=True, tcp_state=7) for number in range(count)]
     with netlink.Home().inside(namespace_of(SUBNET)):
         make([*living, *over])
 
