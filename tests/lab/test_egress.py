@@ -259,3 +259,31 @@ def test_the_egress_address_of_a_living_pair_is_changed_at_ones_own_risk(egress_
     # NAT comes first and the delay of answers last: between them the link to the other member is made.
     wait_until(lambda: asking(lab, subnet) < 0.3 * PATIENCE, 5.0, "an answer without delay", interval_s=0.2)
     assert who_answers(lab, subnet) == [card_of(subnet, master)]
+
+
+def left(lab: Lab) -> int | None:
+    """Connections that the pair has, while it drains."""
+    found: int | None = status(lab)["subnets"][0]["pairs"][0]["connections_left"]
+    return found
+
+
+def test_a_drain_comes_to_its_end(egress_lab: Lab) -> None:
+    """The connection counts that the other member began, and what the members tell each other of it does not."""
+    lab, subnet = egress_lab, egress_lab.topology.subnet_plans[0]
+    with listen(lab, subnet.database, PORT) as server, connect(lab, "pod1", (subnet.database_ip, PORT)) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            lab.proxypool("pair", "switchover", subnet.id, PAIR, "--timeout", "60", timeout=60 * PATIENCE)
+            wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
+            lab.proxypool("pair", "drain", subnet.id, PAIR, *ACCEPT_ALL, timeout=60 * PATIENCE)
+            try:
+                # What others asked by UDP lives for as long as its timeout.
+                in_namespace(
+                    lab, master_of(lab, subnet), "sh", "-c", f"conntrack -D -p udp -d {subnet.database_ip}; true"
+                )
+                wait_until(lambda: left(lab) == 1, 10.0, lambda: f"one connection; there are {left(lab)}")
+                client.close()
+                accepted.close()
+                wait_until(lambda: left(lab) == 0, 10.0, lambda: f"none; there are {left(lab)}")
+            finally:
+                lab.proxypool("pair", "undrain", subnet.id, PAIR, timeout=60 * PATIENCE)
