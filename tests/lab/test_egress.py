@@ -278,9 +278,8 @@ def test_a_drain_comes_to_its_end(egress_lab: Lab) -> None:
             lab.proxypool("pair", "drain", subnet.id, PAIR, *ACCEPT_ALL, timeout=60 * PATIENCE)
             try:
                 # What others asked by UDP lives for as long as its timeout.
-                in_namespace(
-                    lab, master_of(lab, subnet), "sh", "-c", f"conntrack -D -p udp -d {subnet.database_ip}; true"
-                )
+                forgotten = f"conntrack -D -p udp -d {subnet.database_ip}; true"
+                in_namespace(lab, master_of(lab, subnet), subnet, "sh", "-c", forgotten)
                 wait_until(lambda: left(lab) == 1, 10.0, lambda: f"one connection; there are {left(lab)}")
                 client.close()
                 accepted.close()
