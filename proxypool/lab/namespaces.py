@@ -184,6 +184,8 @@ def _fstab(disk: Path) -> str:
         "lab-sys /sys sysfs nosuid,nodev,noexec 0 0",
         *overlays,
         "lab-run /run tmpfs mode=755,nosuid,nodev 0 0",
+        # Programs name what they share by their pid, and machines have the same pids.
+        "lab-shm /dev/shm tmpfs mode=1777,nosuid,nodev 0 0",
     )
     return "".join(f"{line}\n" for line in lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -74,9 +75,17 @@ def test_a_disk_is_full(lab: Lab, subnet: SubnetPlan, who: str, measured: Measur
             lab.fault("free-disk", node)
 
 
+def shared_memory() -> set[str]:
+    """What is shared on this computer, outside of its machines."""
+    return set(os.listdir("/dev/shm"))  # noqa: S108 - nothing is made there
+
+
 @pytest.mark.parametrize("seconds", [3600.0, pytest.param(-3600.0, marks=pytest.mark.long)])
 def test_a_clock_jumps(lab: Lab, subnet: SubnetPlan, seconds: float, measured: Measured) -> None:
-    """Of the daemon of the master, by an hour: its timers run by another clock."""
+    """Of the daemon of the master, by an hour: its timers run by another clock. What tells it the time, and is killed with
+    it in the end, leaves nothing on this computer.
+    """
+    shared = shared_memory()
     with Trial(lab, subnet) as trial:
         trial.fault("jump-clock", trial.master, seconds=0.0)
         trial.wait_settled()
@@ -88,6 +97,7 @@ def test_a_clock_jumps(lab: Lab, subnet: SubnetPlan, seconds: float, measured: M
         trial.fault("power-off", trial.master)
         trial.wait_master(trial.backup)
     measured("blackout ms", trial.blackout_ms)
+    assert shared_memory() <= shared
 
 
 def test_both_members_start_at_once(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:

@@ -510,6 +510,7 @@ def ping(lab: Lab, pod: str, last: int) -> bool:
 
 @pytest.mark.datapath
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_customers_with_the_same_addresses(clean: str) -> None:
     """An instance is attached to one of them, and reaches that one's server; its neighbours on the host another's."""
     topology = Topology(clean, hosts=2, pods=2, subnets=2, overlap=True, tunnel=preflight.choose_tunnel("auto")[0])

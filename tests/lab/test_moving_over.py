@@ -140,6 +140,7 @@ def test_a_subnet_in_open_cidrs_is_refused_with_the_reason(old_way: Lab, subnet:
     wait_until(lambda: not problems(old_way), 10.0, lambda: f"no problem any more: {problems(old_way)}")
 
 
+@pytest.mark.long
 def test_a_malformed_file_is_told_of_and_the_last_good_one_stays(old_way: Lab, subnet: SubnetPlan) -> None:
     """Nothing dies, no packet is lost, and the file is taken up when it is right again."""
     good = "nonMasqueradeCIDRs: ['192.168.80.2/32']\n"

@@ -181,6 +181,7 @@ def change_pool(lab: Lab, churn: SubnetPlan, stop: threading.Event, seen: set[st
                 time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_killed_again_and_again_while_the_pool_changes(lab: Lab, subnet: SubnetPlan) -> None:
     """SIGKILL at random moments of programming and removing: in the end everything is as if it had been made once."""
     lab.machine("zk1").run(

@@ -277,6 +277,7 @@ def many_keeper() -> Iterator[Keeper]:
     yield from keep(Keeper(f"many-{os.getpid()}", hosts=1, subnets=4 if IN_GUEST else 20, attach_all=True))
 
 
+@pytest.mark.long
 def test_sessions_that_end_move_nothing(many_keeper: Keeper, measured: Measured) -> None:
     """The daemon of a node stands still for longer than its session lives: all its pairs lose their candidates, and
     none its master. When it goes on, the elections follow the masters.

@@ -132,14 +132,15 @@ def _restart_with_faketime(builder: Builder, machine: Machine) -> None:
     processes.wait_until(lambda: not _of(machine, "daemon"), CLOCK_START_TIMEOUT_S, "the daemon to end")
     daemon = machine.service("daemon")
     environment = {
-        **daemon.environment,
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
-    changed = replace(daemon, environment=environment)
+    # The daemon alone: what starts it would end at once, and take away what the library shares with those after it.
+    command = ("env", *(f"{name}={value}" for name, value in environment.items()), *daemon.command)
+    changed = replace(daemon, command=command)
     services.start(machine.lab, machine.name, machine.pid, changed, machine.log_path("daemon"))
     machine.wait_service("daemon")
 
