@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 from proxypool import __version__
@@ -51,9 +52,9 @@ def read_token(path: Path) -> str:
 
 
 def find_runbook(code: str) -> str | None:
-    """The text about a check: of the installed package, or of the checkout that it runs from."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "web" / "runbooks", package.parent / "docs" / "runbooks" / "checks"):
+    """The text about a check: of the checkout that this runs from, or of the installation."""
+    checkout = Path(__file__).resolve().parents[2]
+    for folder in (checkout / "docs" / "runbooks" / "checks", Path(sys.prefix) / "share" / "proxypool" / "runbooks"):
         try:
             return (folder / f"{code}.md").read_text(encoding="utf-8")
         except OSError:

@@ -19,7 +19,17 @@ def test_the_wheel_holds_the_package_with_its_scripts_and_nothing_else(tmp_path:
     metadata = f"proxypool-{__version__}.dist-info"
     data = f"proxypool-{__version__}.data"
     assert {name.split("/")[0] for name in names} == {"proxypool", metadata, data}
-    assert {name.rpartition("/")[0] for name in names if name.startswith(data)} == {f"{data}/data/share/man/man1"}
+    shared = {name.rpartition("/")[0] for name in names if name.startswith(data)}
+    assert shared == {f"{data}/data/share/man/man1", f"{data}/data/share/proxypool/runbooks"}
     assert f"{data}/data/share/man/man1/proxypool.1" in names
+    assert f"{data}/data/share/proxypool/runbooks/PP001.md" in names
     assert "proxypool/lab/guest/init.sh" in names
     assert f"{metadata}/entry_points.txt" in names
+
+
+def test_the_command_of_this_environment_finds_the_package(tmp_path: Path) -> None:
+    """Wherever it is called: a folder of the package's name beside the installation would hide it."""
+    command = Path(sys.executable).with_name("proxypool")
+    done = subprocess.run([command, "version"], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert __version__ in done.stdout
