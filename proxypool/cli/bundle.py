@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proxypool.cli.exits import ExitCode, fail
-from proxypool.cli.output import scaled
 from proxypool.cli.progress import ProgressLine
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
+from proxypool.core.units import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

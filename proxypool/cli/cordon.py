@@ -19,7 +19,6 @@ from proxypool.cli.cordon_texts import (
     timed_out_text,
 )
 from proxypool.cli.exits import ExitCode, fail
-from proxypool.cli.output import duration
 from proxypool.cli.progress import ProgressLine
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.scaling_texts import controller_line
@@ -28,6 +27,7 @@ from proxypool.core.errors import TransientError
 from proxypool.core.scaling.documents import NodeOrders
 from proxypool.core.scaling.orders import Stay, stays_on
 from proxypool.core.scaling.overview import ScalingView, controller_state
+from proxypool.core.units import duration
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore

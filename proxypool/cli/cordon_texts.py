@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from proxypool.cli.output import duration
 from proxypool.core.scaling.documents import Action, by_subnet
 from proxypool.core.scaling.orders import Stay
 from proxypool.core.status import NodeReport
+from proxypool.core.units import duration
 
 MAX_NAMES = 5
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxypool.cli.exits import ExitCode
-from proxypool.cli.output import Colour, Format, OutputOption, brief, paint, show, single, wants_colour
+from proxypool.cli.output import Colour, Format, OutputOption, paint, show, single, wants_colour
 from proxypool.cli.progress import ProgressLine
 from proxypool.cli.settings import Settings
 from proxypool.core.doctor.facts import DaemonRole
+from proxypool.core.units import brief
 
 if TYPE_CHECKING:
     from proxypool.core.doctor.codes import Finding

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from proxypool.cli.output import duration
 from proxypool.core.draining import Left, Pace, Risk, connections
 from proxypool.core.model import PairSpec, PairState
+from proxypool.core.units import duration
 
 if TYPE_CHECKING:
     from proxypool.core.status import PairReport, SubnetReport

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from proxypool.cli.cordon_texts import cordon_text
 from proxypool.cli.explain_pair_texts import obstacle_text
-from proxypool.cli.output import ago, rate, table
+from proxypool.cli.output import table
 from proxypool.core.addressing import VRID_RANGE
 from proxypool.core.explanation import Heir, Obstacle, Survival, member_of, obstacle
 from proxypool.core.scaling.orders import Stay
 from proxypool.core.scaling.rooms import PAIRS
 from proxypool.core.status import MemberReport, NodeReport, PairReport, SubnetReport
+from proxypool.core.units import ago, rate
 
 MAX_NAMES = 8
 

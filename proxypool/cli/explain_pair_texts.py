@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from proxypool.cli.event_texts import local_time
-from proxypool.cli.output import ago, brief, duration
 from proxypool.core.explanation import Heir, Obstacle, Survival, obstacle
 from proxypool.core.history import Phase, Reason, Record
 from proxypool.core.model import FailoverMode, PairState
 from proxypool.core.status import MemberReport, PairReport, SubnetReport
+from proxypool.core.units import ago, brief, duration
 
 DAY_S = 86400.0
 

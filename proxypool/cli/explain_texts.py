@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from proxypool.cli.output import duration, table
+from proxypool.cli.output import table
 from proxypool.cli.scaling_texts import CAUSES, START_HINT, action_sentences, hold_text
 from proxypool.core.model import PairState
 from proxypool.core.scaling.model import Cause, ScalingMode
 from proxypool.core.scaling.overview import ControllerState, Idle, Next, SubnetScale, outlook
 from proxypool.core.status import SubnetReport
+from proxypool.core.units import duration
 
 WIDTH = 80
 

@@ -10,21 +10,11 @@ import typer
 
 from proxypool.cli import watching
 from proxypool.cli.event_texts import local_time
-from proxypool.cli.output import (
-    Format,
-    OutputOption,
-    WatchOption,
-    brief,
-    duration,
-    render,
-    table,
-    terminal_width,
-    to_json,
-    wants_colour,
-)
+from proxypool.cli.output import Format, OutputOption, WatchOption, render, table, terminal_width, to_json, wants_colour
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Phase, Record, RecordList, newest
+from proxypool.core.units import brief, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

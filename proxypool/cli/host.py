@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, table, terminal_width, yes
+from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, table, terminal_width, yes
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
 from proxypool.cli.views import host_table
 from proxypool.core.errors import InvalidInput
 from proxypool.core.status import PoolStatus
+from proxypool.core.units import ago
 
 if TYPE_CHECKING:
     from proxypool.adapters.agent import Agent

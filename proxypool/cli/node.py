@@ -7,11 +7,12 @@ import typer
 from proxypool.cli import cordon
 from proxypool.cli.arguments import NodeArgument
 from proxypool.cli.cordon_texts import orders_text
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, terminal_width, yes
+from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, terminal_width, yes
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
 from proxypool.cli.views import node_table
 from proxypool.core.status import PoolStatus
+from proxypool.core.units import ago
 
 app = typer.Typer(
     help="Proxy nodes.",

@@ -20,7 +20,7 @@ from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
 from proxypool.cli.exits import ExitCode, fail
 from proxypool.cli.health_texts import check_lines
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, terminal_width
+from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, terminal_width
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import MAX_REASON, Settings, operator
 from proxypool.cli.status import find_pair, read_status
@@ -32,6 +32,7 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState, require_weight
 from proxypool.core.pausing import said
 from proxypool.core.requests import PairRequest, PairSettings, parse_member
+from proxypool.core.units import ago
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

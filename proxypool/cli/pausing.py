@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxypool.cli.arguments import PairArgument, SubnetArgument
-from proxypool.cli.output import ago
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import MAX_REASON, Settings, operator
 from proxypool.cli.status import find_pair, read_status
 from proxypool.core.errors import TransientError
 from proxypool.core.history import Kind, pausing_record
 from proxypool.core.pausing import said
+from proxypool.core.units import ago
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolSession, PoolStore

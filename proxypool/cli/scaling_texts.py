@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from proxypool.cli.output import Colour, ago, brief, duration, paint, table
+from proxypool.cli.output import Colour, paint, table
 from proxypool.core.scaling.checks import is_stuck
 from proxypool.core.scaling.documents import Action, ActionKind, Spares, Step
 from proxypool.core.scaling.model import Cause, Hold, ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import ControllerState, Idle, Next, Outlook, ScaleStatus, SubnetScale, outlook
+from proxypool.core.units import ago, brief, duration
 
 START_HINT = "start one with `proxypool run controller`"
 _NO_SUBNET = "no subnet is managed: give one a size with `proxypool scale set SUBNET --min N`"

@@ -11,8 +11,9 @@ import typer
 from msgspec import ValidationError, convert
 from msgspec.structs import asdict, fields
 
-from proxypool.cli.output import Format, OutputOption, brief, duration, show, single, table
+from proxypool.cli.output import Format, OutputOption, show, single, table
 from proxypool.core.errors import InvalidInput
+from proxypool.core.units import brief, duration
 
 if TYPE_CHECKING:
     from proxypool.core.scaling.fleet import World

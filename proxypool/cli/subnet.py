@@ -10,7 +10,7 @@ import typer
 from proxypool.cli import spare
 from proxypool.cli.arguments import SubnetArgument
 from proxypool.cli.confirm import YesOption, require_confirmation
-from proxypool.cli.output import Format, OutputOption, ago, fields, listing, show, single, terminal_width
+from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, terminal_width
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.scaling_texts import spares_line
 from proxypool.cli.settings import Settings
@@ -23,6 +23,7 @@ from proxypool.core.requests import SubnetRequest
 from proxypool.core.scaling.model import MAX_PAIRS, ScalingMode
 from proxypool.core.scaling.overview import SubnetScale
 from proxypool.core.scaling.requests import ScalingRequest
+from proxypool.core.units import ago
 
 app = typer.Typer(
     help="Customers' subnets that functions must reach.",

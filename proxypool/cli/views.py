@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from proxypool.cli.cordon_texts import orders_text, orders_word
 from proxypool.cli.health_texts import by_urgency, check_lines, health_line
-from proxypool.cli.output import Colour, ago, brief, paint, rate, scaled, table, yes
+from proxypool.cli.output import Colour, paint, table, yes
 from proxypool.cli.scaling_texts import action_text, spares_line
 from proxypool.core.model import PairState
 from proxypool.core.status import (
@@ -19,6 +19,7 @@ from proxypool.core.status import (
     SubnetReport,
     all_checks,
 )
+from proxypool.core.units import ago, brief, rate, scaled
 
 _ROLE_COLOURS = {"master": Colour.GOOD, "fault": Colour.BAD, "init": Colour.WARN}
 

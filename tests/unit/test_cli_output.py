@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from proxypool.cli import output
-from proxypool.cli.output import Colour, ago, fields, paint, rate, scaled, table, to_json, to_yaml
+from proxypool.cli.output import Colour, fields, paint, table, to_json, to_yaml
+from proxypool.core.units import ago, rate, scaled
 
 
 def test_columns_are_aligned_and_lines_have_no_tail() -> None:

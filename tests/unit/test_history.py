@@ -8,7 +8,6 @@ import logging
 import pytest
 
 from proxypool.cli.history import parse_span, record_table, scale_record_table
-from proxypool.cli.output import brief
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import (
@@ -29,6 +28,7 @@ from proxypool.core.history import (
     why,
 )
 from proxypool.core.role import Elected, Role, RoleChanged
+from proxypool.core.units import brief
 from proxypool.daemons.recorder import sentence
 from proxypool.telemetry.failovers import AMENDED_S, FailoverClock
 from proxypool.telemetry.logs import JsonFormatter
