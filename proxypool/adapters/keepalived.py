@@ -12,6 +12,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,8 @@ CHECK_TIMEOUT_S = 10.0
 REAL_TIME_PRIORITY = 10
 """Of 1-99: above all ordinary processes, below the kernel's own threads."""
 _REAL_TIME = (os.SCHED_RR, os.SCHED_FIFO)
+_STATE, _START_TIME = 0, 19
+"""Fields of /proc/PID/stat after the name; the latter in ticks since boot, that of the machine and no container's."""
 _INCLUDE = re.compile(r"^\s*include\s+\S*conf\.d/", re.MULTILINE)
 
 
@@ -159,6 +162,20 @@ class Keepalived:
                 continue
         return None
 
+    def age_s(self) -> float | None:
+        """How long ago the youngest of the running keepalived's processes began, in seconds; None if it does not run.
+
+        The one that does VRRP begins when there is something for it to do, which may be long after keepalived itself.
+        """
+        pid = self.pid()
+        if pid is None:
+            return None
+        try:
+            ticks = max(int(_stat(process)[_START_TIME]) for process in (pid, *_children(pid)))
+        except OSError:
+            return None
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
     def vrrp_process(self, fifo: str) -> int | None:
         """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
 
@@ -212,10 +229,15 @@ def _children(pid: int) -> list[int]:
 
 def _is_stopped(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] in {b"T", b"t"}
+        return _stat(pid)[_STATE] in {b"T", b"t"}
     except OSError:
         return False
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat after the name, which may have any character in it."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b") ")[2].split()
 
 
 def _has_open(pid: int, path: str) -> bool:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
+from proxypool.core.keepalived import STARTUP_DELAY_S
 from proxypool.daemons.messages import KeepalivedSynced
 
 log = logging.getLogger(__name__)
 RELOAD_INTERVAL_S = 0.5
 REFUSED_RETRY_S = 5.0
 RECONNECT_S = 3.0
+MARGIN_S = 0.1
+"""keepalived counts its delay from when it has read its files, not from its start."""
 
 
 class KeepalivedControl:
@@ -69,7 +72,7 @@ class KeepalivedControl:
 
         Asked at every tick until it is so; the reload is asked for once in a while.
         """
-        if time.monotonic() < self._reloaded_at + RECONNECT_S:
+        if time.monotonic() < self._reloaded_at + RECONNECT_S or self._has_just_started():
             return
         try:
             self._keepalived.reload()
@@ -85,10 +88,15 @@ class KeepalivedControl:
             # It reads the files when it starts.
             self._needs_reload = False
             raise TransientError("keepalived is not running: start it with `systemctl start keepalived`")
-        if time.monotonic() < self._reloaded_at + RELOAD_INTERVAL_S:
+        if time.monotonic() < self._reloaded_at + RELOAD_INTERVAL_S or self._has_just_started():
             return False
         self._keepalived.reload()
         self._reloaded_at = time.monotonic()
         self._needs_reload = False
         log.info("keepalived reloaded")
         return True
+
+    def _has_just_started(self) -> bool:
+        """A reload ends the time in which a keepalived that has just started claims nothing."""
+        age_s = self._keepalived.age_s()
+        return age_s is not None and age_s < STARTUP_DELAY_S + MARGIN_S

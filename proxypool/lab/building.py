@@ -122,6 +122,9 @@ class Builder:
         if not Path(f"/proc/{fabric}/root{disks}/{spec.name}").exists():
             namespaces.make_disk(fabric, disks, spec.name, configs.files(self.topology, spec))
         pid = namespaces.start_machine(self.state.name, spec.name, fabric, disks)
+        if spec.kind is Kind.NODE:
+            for directory in configs.RUN_DIRECTORIES:
+                Path(f"/proc/{pid}/root{directory}").mkdir()
         namespaces.in_network_of(pid, lambda: _set_kernel(spec))
 
     def _direct_cables(

@@ -10,6 +10,8 @@ from proxypool.lab.topology import REDIS_PORT, ZOOKEEPER_PORT, Kind, MachineSpec
 
 OWNED = ("/etc/proxypool", "/etc/keepalived", "/etc/zookeeper", "/etc/redis")
 """Directories that are empty at first on every machine, whatever this computer has there."""
+RUN_DIRECTORIES = ("/run/proxypool", "/run/proxypool/track")
+"""What systemd makes on a proxy node before any service starts: systemd/tmpfiles.d/proxypool.conf."""
 POOL = "lab"
 SESSION_TIMEOUT_S = 4.0
 SERVER_TICK_MS = 500

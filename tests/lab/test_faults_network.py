@@ -104,7 +104,7 @@ def test_the_backups_eni_is_lost(lab: Lab, subnet: SubnetPlan, kind: str) -> Non
         time.sleep(2.0)
         trial.fault("heal-eni", trial.backup, subnet=subnet.id)
         trial.wait_settled()
-    assert (trial.lost, trial.moves) == (0, 0)
+    trial.assert_undisturbed()
 
 
 def test_both_are_cut_off_from_the_underlay(lab: Lab, subnet: SubnetPlan) -> None:

@@ -86,7 +86,7 @@ def test_the_backups_keepalived_is_lost(lab: Lab, subnet: SubnetPlan, how: str) 
         )
         trial.fault("start-services" if how == "kill" else "continue-all", trial.backup)
         trial.wait_settled()
-    assert (trial.lost, trial.moves) == (0, 0)
+    trial.assert_undisturbed()
 
 
 @pytest.mark.long

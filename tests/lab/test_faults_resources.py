@@ -33,7 +33,7 @@ def test_the_nodes_connection_table_is_full(lab: Lab, subnet: SubnetPlan, measur
             assert count >= limit
         time.sleep(2.0)
         assert not unsettled(lab, subnet)
-    assert (trial.lost, trial.moves) == (0, 0)
+    trial.assert_undisturbed()
     with Trial(lab, subnet) as trial:
         trial.fault("power-off", trial.master)
         trial.wait_master(trial.backup)
@@ -65,7 +65,7 @@ def test_a_disk_is_full(lab: Lab, subnet: SubnetPlan, who: str, measured: Measur
         trial.fault("fill-disk", getattr(trial, who))
         time.sleep(3.0)
         trial.wait_settled()
-    assert (trial.lost, trial.moves) == (0, 0)
+    trial.assert_undisturbed()
     with Trial(lab, subnet) as trial:
         trial.fault("power-off", trial.master)
         trial.wait_master(trial.backup)
@@ -92,7 +92,7 @@ def test_a_clock_jumps(lab: Lab, subnet: SubnetPlan, seconds: float, measured: M
         trial.fault("jump-clock", trial.master, seconds=seconds)
         time.sleep(3.0)
         trial.wait_settled()
-    assert (trial.lost, trial.moves) == (0, 0)
+    trial.assert_undisturbed()
     with Trial(lab, subnet) as trial:
         trial.fault("power-off", trial.master)
         trial.wait_master(trial.backup)

@@ -196,6 +196,7 @@ def opened_between(result: dict[str, Any], begin: float, end: float) -> list[dic
     return [record for record in result["connections"] if begin <= record["opened"] < end]
 
 
+@pytest.mark.timed
 def test_a_pair_loses_both_members(wide: Lab, subnet: SubnetPlan) -> None:
     """New connections go elsewhere within a second. Its own are cut when ZooKeeper has confirmed the death, not before;
     nobody hangs; the others' do not notice.

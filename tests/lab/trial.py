@@ -17,7 +17,7 @@ from typing import Self
 from proxypool.lab.fault_kinds import Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
-from tests.chaos.checker import check, timeline
+from tests.chaos.checker import Violation, check, timeline
 from tests.chaos.history import History
 from tests.chaos.recorder import Recorder
 from tests.lab.observe import master_of, masters, open_gates, other_of, unsettled, wait_until
@@ -80,6 +80,16 @@ class Trial:
         assert self.history is not None
         gaps = [b - a for p in self.history.probes if p.subnet == self.subnet.id for a, b in p.gaps]
         return max(gaps, default=0.0) * 1e3
+
+    def assert_undisturbed(self) -> None:
+        """No request through the pair was lost, and the HaVip did not move. Otherwise what went on around the first silence
+        is told.
+        """
+        assert self.history is not None
+        gaps = [gap for p in self.history.probes if p.subnet == self.subnet.id for gap in p.gaps]
+        start, end = gaps[0] if gaps else (self.history.start, self.history.end)
+        what = Violation(2, self.subnet.id, start, end, f"{self.lost} requests lost, {self.moves} moves of the HaVip")
+        assert (self.lost, self.moves) == (0, 0), "\n".join(timeline(self.history, what))
 
     @property
     def lost(self) -> int:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from proxypool.lab.configs import RUN_DIRECTORIES
+
+TMPFILES = Path(__file__).parents[2] / "systemd" / "tmpfiles.d" / "proxypool.conf"
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 
 
@@ -70,3 +73,9 @@ def test_conntrackd_lives_on_when_the_node_daemon_stops() -> None:
     """It is in the same control group, and carries connections over a failover while no daemon runs."""
     node = next(unit for unit in UNITS if unit.name == "proxypool-node.service")
     assert _read(node)["Service"]["KillMode"] == "process"
+
+
+def test_a_labs_nodes_have_what_systemd_makes_at_boot() -> None:
+    """And no more than that."""
+    lines = [line.split() for line in TMPFILES.read_text().splitlines() if line.startswith("d ")]
+    assert tuple(line[1] for line in lines) == RUN_DIRECTORIES
