@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - tools are no package
-"""Write docs/reference/checks.md and docs/runbooks/checks/index.md from the checks: `python tools/gen_check_docs.py`.
+"""Write docs/reference/checks.md and the lists of runbooks of checks and of doctor: `python tools/gen_check_docs.py`.
 
 What a check means is the first paragraph of its runbook. tests/unit/test_reference_docs.py fails when a page is stale.
 """
@@ -14,26 +14,28 @@ sys.path.insert(0, str(ROOT))
 
 from proxypool.core import checks  # noqa: E402 - the checkout must be found first
 from proxypool.core.checks import Check, Code, Level  # noqa: E402
+from proxypool.core.doctor import codes as doctor  # noqa: E402
 from proxypool.core.scaling import checks as scaling  # noqa: E402
 from tools.struct_docs import attribute_docs, cell, one_line, wrapped  # noqa: E402
 
 RUNBOOKS = ROOT / "docs" / "runbooks" / "checks"
 REFERENCE = ROOT / "docs" / "reference" / "checks.md"
 INDEX = RUNBOOKS / "index.md"
+DOCTOR = ROOT / "docs" / "runbooks" / "doctor"
 WRITTEN = "Written by `tools/gen_check_docs.py` from `proxypool/core/checks.py`"
 
 
 def pages() -> dict[Path, str]:
     """Every page that is written, with its text."""
-    return {REFERENCE: _reference(), INDEX: _index()}
+    return {REFERENCE: _reference(), INDEX: _index(), DOCTOR / "index.md": _doctor()}
 
 
-def runbook_of(code: Code) -> Path:
-    """Where the runbook of a check is."""
-    return RUNBOOKS / f"{code.value[0]}.md"
+def runbook_of(code: Code | doctor.Code) -> Path:
+    """Where the runbook of a check, or of a finding of doctor, is."""
+    return (RUNBOOKS if isinstance(code, Code) else DOCTOR) / f"{code.value[0]}.md"
 
 
-def meaning_of(code: Code) -> str:
+def meaning_of(code: Code | doctor.Code) -> str:
     """The first paragraph of its runbook."""
     text = runbook_of(code).read_text()
     return one_line(text.split("\n\n")[1])
@@ -84,10 +86,27 @@ def _index() -> str:
 
 {WRITTEN} and the pages themselves; do not edit.
 
-`proxypool status` prints what is wrong, each with a code. See to critical ones first: something is not served, or not
-safely.
+`proxypool status` prints what is wrong, each with a code; `proxypool explain PP007` prints its page on the terminal. See
+to critical ones first: something is not served, or not safely.
 
 | code | name | level | |
+| --- | --- | --- | --- |
+{rows}"""
+
+
+def _doctor() -> str:
+    rows = "".join(
+        f"| [{code.value[0]}]({code.value[0]}.md) | `{code.value[1]}` | {code.value[2]} | {cell(meaning_of(code))} |\n"
+        for code in doctor.Code
+    )
+    return f"""# Runbooks of doctor
+
+Written by `tools/gen_check_docs.py` from `proxypool/core/doctor/codes.py` and the pages themselves; do not edit.
+
+`proxypool doctor` looks whether a machine can do its part, and prints what is wrong with what helps. The severity is the
+usual one; what matters less for a machine is told as less. `proxypool explain PD013` prints a page on the terminal.
+
+| code | name | severity | |
 | --- | --- | --- | --- |
 {rows}"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from proxypool.cli.explain_texts import explanation, serving
 from proxypool.cli.health_texts import LEVEL_COLOURS, check_lines
 from proxypool.cli.output import Format, OutputOption, paint, show, terminal_width, wants_colour, wrap
 from proxypool.cli.settings import Settings
-from proxypool.core.checks import worst
+from proxypool.core import checks
+from proxypool.core.checks import Level, worst
+from proxypool.core.doctor import report
 from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.explanation import Explanation, changes_since, checks_about_node, heir_of
 from proxypool.core.history import last_of_each
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 WIDTH = 80
+_CODE = re.compile(r"(PP|PD)\d{3}", re.IGNORECASE)
 NODES = "nodes/"
 
 
@@ -36,7 +40,7 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="SUBNET|SUBNET/PAIR|NODE", help="Also as `status` names it: nodes/NODE.", show_default=False
+            metavar="SUBNET|SUBNET/PAIR|NODE|CODE", help="Also as `status` names it: nodes/NODE.", show_default=False
         ),
     ],
     pair: Annotated[
@@ -44,12 +48,16 @@ def explain(
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Say in words why a subnet, pair or node is as it is.
+    """Say in words why a subnet, pair or node is as it is; or what to do about a code.
 
     A subnet: its size, what holds it, what the controller does next. A pair: who is master, by which rule, why the
     other is not, the last failover, what would happen if the master died. A node: its pairs and roles, orders, room,
-    problems.
+    problems. A code of `status` or `doctor`: its runbook, with or without ZooKeeper.
     """
+    if not pair and _CODE.fullmatch(what):
+        of_code = _of_code(what.upper())
+        show(of_code, output, lambda _wide: "\n\n".join(of_code.text))
+        return
     settings: Settings = context.obj
     with settings.session() as session:
         from proxypool.adapters.zookeeper import PoolStore
@@ -86,6 +94,27 @@ def _unknown(what: str, status: PoolStatus, subnet: SubnetReport | None) -> Prox
     if any(host.id == what for host in status.hosts):
         return PermanentError(f"{what} is a function host: see `proxypool host show {what}`")
     return NotFound("subnet, pair or node", what, names, near=3)
+
+
+def _of_code(code: str) -> Explanation:
+    """The runbook of a check or finding.
+
+    Raises:
+        PermanentError: there is no such code, or this installation has no runbooks.
+    """
+    from proxypool.adapters.runbooks import find_runbook
+    from proxypool.core.doctor import codes as doctor
+
+    levels = {kind.value[0]: kind.value[2] for kind in checks.Code}
+    levels |= {kind.value[0]: report.LEVELS.get(kind.value[2], Level.OK) for kind in doctor.Code}
+    if code not in levels:
+        raise PermanentError(f"there is no code {code}: `proxypool status` and `proxypool doctor` name those there are")
+    text = find_runbook(code)
+    if text is None:
+        raise PermanentError(f"this installation has no runbooks: see docs/runbooks, or the status page, for {code}")
+    return Explanation(
+        about="code", subject=code, at=time.time(), level=levels[code], text=tuple(text.strip().split("\n\n")), checks=()
+    )
 
 
 def _of_subnet(subnet: SubnetReport, status: PoolStatus) -> Explanation:

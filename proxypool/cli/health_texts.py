@@ -24,7 +24,7 @@ def health_line(status: PoolStatus, *, colour: bool, width: int | None = None) -
     )
     head, _, rest = wrap(line, width, _INDENT).partition(f": {status.level.value}")
     line = f"{head}: {paint(status.level.value, LEVEL_COLOURS[status.level], enabled=colour)}{rest}"
-    return f"{line}\n{next_line(checks[0])}" if checks else line
+    return f"{line}\n{next_line(checks[0])}\nrunbook: proxypool explain {checks[0].code}" if checks else line
 
 
 def by_urgency(checks: Iterable[Check]) -> list[Check]:

@@ -27,7 +27,7 @@ COMMANDS = (
     (
         "explain",
         "proxypool.cli.explain",
-        "Say in words why a subnet, pair or node is as it is.",
+        "Say in words why a subnet, pair or node is as it is; or what to do about a code.",
     ),
     (
         "history",

@@ -70,7 +70,7 @@ class Explanation(Struct, frozen=True, kw_only=True, rename={"api_version": "api
     api_version: str = API_VERSION
     kind: str = "Explanation"
     about: str
-    """subnet, pair or node."""
+    """subnet, pair, node or code."""
     subject: str
     at: float
     """Seconds since the epoch."""

@@ -1,4 +1,4 @@
-"""The status page and the API of a daemon: the port, who may see them, and where the runbooks are."""
+"""The status page and the API of a daemon: the port, and who may see them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from proxypool import __version__
+from proxypool.adapters.runbooks import find_runbook
 from proxypool.core.config import WebConfig
 from proxypool.core.errors import TransientError
 from proxypool.daemons.port import Port
@@ -49,17 +50,6 @@ def read_token(path: Path) -> str:
             f"`head -c 32 /dev/urandom | base64 > {path}`"
         )
     return token
-
-
-def find_runbook(code: str) -> str | None:
-    """The text about a check: of the checkout that this runs from, or of the installation."""
-    checkout = Path(__file__).resolve().parents[2]
-    for folder in (checkout / "docs" / "runbooks" / "checks", Path(sys.prefix) / "share" / "proxypool" / "runbooks"):
-        try:
-            return (folder / f"{code}.md").read_text(encoding="utf-8")
-        except OSError:
-            continue
-    return None
 
 
 class StatusSite:

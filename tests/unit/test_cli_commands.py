@@ -196,3 +196,20 @@ def test_what_removes_something_asks_first() -> None:
         assert "--yes" in found[name]
     for name in ("pair remove", "pair drain", "pair set", "pool apply"):
         assert "--accept-risk" in found[name]
+
+
+@pytest.mark.parametrize(("code", "title"), [("PP007", "# PP007 member-not-reporting"), ("pd013", "# PD013 keepalived-")])
+def test_a_codes_runbook_is_printed_without_a_pool(code: str, title: str) -> None:
+    """At 3 a.m. ZooKeeper may be what is away."""
+    status, out, err = run("explain", code)
+    assert (status, err) == (0, "")
+    assert out.startswith(title)
+    assert "## What to type" in out
+
+
+def test_a_code_that_there_is_not_is_said_so() -> None:
+    assert run("explain", "PP999") == (
+        1,
+        "",
+        "Error: there is no code PP999: `proxypool status` and `proxypool doctor` name those there are\n",
+    )

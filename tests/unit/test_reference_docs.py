@@ -14,6 +14,10 @@ from proxypool.adapters.zookeeper.layout import facet_of
 from proxypool.cli.exits import ExitCode
 from proxypool.core import checks
 from proxypool.core.checks import Code
+from proxypool.core.doctor import codes as doctor
+from proxypool.core.doctor import machine as doctor_machine
+from proxypool.core.doctor import pool as doctor_pool
+from proxypool.core.doctor import report as doctor_report
 from proxypool.core.scaling import checks as scaling_checks
 from tools import gen_check_docs, gen_config_docs, gen_detection_docs, gen_exit_docs, gen_zookeeper_docs
 
@@ -60,20 +64,33 @@ def test_every_check_has_a_runbook_that_says_what_to_do(code: Code) -> None:
     assert f"{level} {number} {name} " in text, "it shows the line that brought the reader here"
 
 
+@pytest.mark.parametrize("code", list(doctor.Code), ids=lambda code: code.value[0])
+def test_every_finding_of_doctor_has_a_runbook_that_says_what_to_do(code: doctor.Code) -> None:
+    number, name, severity = code.value
+    text = gen_check_docs.runbook_of(code).read_text()
+    assert text.startswith(f"# {number} {name}\n\n")
+    assert f"Level: **{severity}**." in text
+    places = [text.find(section) for section in SECTIONS]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert f"{severity} {number} {name} " in text
+
+
 def fragments(module: ModuleType) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name of the code, what never changes of a message), of every message that a module of checks can make."""
     for call in ast.walk(ast.parse(inspect.getsource(module))):
         match call:
             case ast.Call(
-                func=ast.Attribute(attr="of"), args=[ast.Attribute(attr=name), _, ast.JoinedStr(values=values)]
+                func=ast.Attribute(attr="of"), args=[ast.Attribute(attr=name), _, ast.JoinedStr(values=values), *_]
             ):
                 texts = [value.value for value in values if isinstance(value, ast.Constant)]
                 yield name, tuple(str(text).strip() for text in texts)
 
 
-@pytest.mark.parametrize("code", list(Code), ids=lambda code: code.value[0])
-def test_a_runbook_shows_the_message_as_it_is_made(code: Code) -> None:
-    possible = [texts for module in (checks, scaling_checks) for name, texts in fragments(module) if name == code.name]
+@pytest.mark.parametrize("code", [*Code, *doctor.Code], ids=lambda code: code.value[0])
+def test_a_runbook_shows_the_message_as_it_is_made(code: Code | doctor.Code) -> None:
+    modules = (checks, scaling_checks) if isinstance(code, Code) else (doctor_machine, doctor_pool, doctor_report)
+    possible = [texts for module in modules for name, texts in fragments(module) if name == code.name]
     _, _, rest = gen_check_docs.runbook_of(code).read_text().partition("```text\n")
     shown = " ".join(rest.partition("```")[0].split())
     assert not possible or any(all(text in shown for text in texts) for texts in possible), (shown, possible)
@@ -86,5 +103,6 @@ def test_messages_are_found_in_the_code() -> None:
 
 
 def test_every_runbook_has_a_check() -> None:
-    known = {f"{code.value[0]}.md" for code in Code} | {"index.md"}
-    assert {path.name for path in Path(gen_check_docs.RUNBOOKS).glob("*.md")} == known
+    for folder, codes in ((gen_check_docs.RUNBOOKS, Code), (gen_check_docs.DOCTOR, doctor.Code)):
+        known = {f"{code.value[0]}.md" for code in codes} | {"index.md"}
+        assert {path.name for path in Path(folder).glob("*.md")} == known

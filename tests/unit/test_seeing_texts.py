@@ -67,9 +67,10 @@ def test_a_command_names_what_the_check_is_about(code: Code, subject: str, comma
 
 def test_the_health_line_has_codes_and_the_next_command() -> None:
     """The worst first; nothing more if all is well."""
-    line, then = health_line(DEAD, colour=False).splitlines()
+    line, then, runbook = health_line(DEAD, colour=False).splitlines()
     assert line.startswith("pool p: critical (PP001, PP012, PP008) - 1 subnet, 1 pair, 0/")
     assert then == "next: proxypool explain s1/p1"
+    assert runbook == "runbook: proxypool explain PP001"
     assert health_line(assemble(view(MASTER, BACKUP), NOW), colour=False).splitlines() == [
         "pool p: ok - 1 subnet, 1 pair, 2/2 nodes, 1/1 hosts, tunnel gre"
     ]
@@ -86,8 +87,8 @@ def test_what_is_critical_comes_first() -> None:
     assert health_line(status, colour=False).startswith("pool p: critical (PP001, PP009")
     assert brief_health(status) == "critical: PP001 no-master s1/p1, and 4 more"
     lines = status_text(status, wide=False, colour=False).splitlines()
-    assert lines[3].startswith("critical PP001 no-master s1/p1: ")
-    assert lines[4] == "    next: proxypool explain s1/p1"
+    assert lines[4].startswith("critical PP001 no-master s1/p1: ")
+    assert lines[5] == "    next: proxypool explain s1/p1"
 
 
 def test_a_check_stays_in_one_line_unless_a_terminal_is_narrow() -> None:

@@ -13,7 +13,8 @@ from proxypool.core.doctor.machine import judge_machine
 from proxypool.core.doctor.pool import judge_pool
 
 _ORDER = (Severity.CRITICAL, Severity.DEGRADED, Severity.NOTE)
-_LEVELS = {Severity.CRITICAL: Level.CRITICAL, Severity.DEGRADED: Level.DEGRADED}
+LEVELS = {Severity.CRITICAL: Level.CRITICAL, Severity.DEGRADED: Level.DEGRADED}
+"""Severity -> level; what is only a note leaves it at ok."""
 
 
 class Diagnosis(Struct, frozen=True, kw_only=True):
@@ -44,4 +45,4 @@ def judge(facts: Facts) -> Diagnosis:
 def level_of(findings: Iterable[Finding]) -> Level:
     """The worst; ok if there are only notes."""
     worst = min((_ORDER.index(found.severity) for found in findings), default=len(_ORDER) - 1)
-    return _LEVELS.get(_ORDER[worst], Level.OK)
+    return LEVELS.get(_ORDER[worst], Level.OK)
