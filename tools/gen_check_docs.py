@@ -86,8 +86,8 @@ def _index() -> str:
 
 {WRITTEN} and the pages themselves; do not edit.
 
-`proxypool status` prints what is wrong, each with a code; `proxypool explain PP007` prints its page on the terminal. See
-to critical ones first: something is not served, or not safely.
+`proxypool status` prints what is wrong, each with a code; `proxypool explain PP007` prints its page on the terminal.
+See to critical ones first: something is not served, or not safely.
 
 | code | name | level | |
 | --- | --- | --- | --- |
@@ -103,8 +103,8 @@ def _doctor() -> str:
 
 Written by `tools/gen_check_docs.py` from `proxypool/core/doctor/codes.py` and the pages themselves; do not edit.
 
-`proxypool doctor` looks whether a machine can do its part, and prints what is wrong with what helps. The severity is the
-usual one; what matters less for a machine is told as less. `proxypool explain PD013` prints a page on the terminal.
+`proxypool doctor` looks whether a machine can do its part, and prints what is wrong with what helps. The severity is
+the usual one; what matters less for a machine is told as less. `proxypool explain PD013` prints a page on the terminal.
 
 | code | name | severity | |
 | --- | --- | --- | --- |

@@ -113,7 +113,12 @@ def _of_code(code: str) -> Explanation:
     if text is None:
         raise PermanentError(f"this installation has no runbooks: see docs/runbooks, or the status page, for {code}")
     return Explanation(
-        about="code", subject=code, at=time.time(), level=levels[code], text=tuple(text.strip().split("\n\n")), checks=()
+        about="code",
+        subject=code,
+        at=time.time(),
+        level=levels[code],
+        text=tuple(text.strip().split("\n\n")),
+        checks=(),
     )
 
 
