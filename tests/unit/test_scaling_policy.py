@@ -78,6 +78,16 @@ def test_panic_does_not_wait() -> None:
     assert (decision.wanted, decision.cause, decision.is_panic) == (6, Cause.PANIC, True)
 
 
+def test_a_lone_pair_that_is_nearly_empty_gets_its_reserve_without_panic() -> None:
+    """A passing connection to a quiet subnet is no reason for a second pair; one that is half full is in a hurry."""
+    quiet = Subnet(1)
+    assert quiet.run(28, 0.01).cause is Cause.LOAD
+    assert quiet.run(100, 0.0).wanted == 1
+    assert quiet.run(40, 0.4).wanted == 2
+    decision = Subnet(1).look(0.6)
+    assert (decision.wanted, decision.is_panic) == (2, True)
+
+
 def test_drops_are_panic() -> None:
     """They say that there is no room, whatever the load looks like."""
     seen = Observation(now=0, active=4, load={Signal.BYTES: 2.7}, drops=True)

@@ -23,6 +23,8 @@ MAX_PATIENCE = 4
 """Stable windows: the most that the flap guard waits."""
 UNKNOWN = 1 << 30
 """Pairs needed when not everything is known: as many as there are, how many that may be."""
+LONE_PAIR_FITS = 0.5
+"""A load that a lone pair carries with ease asks for a second one as a reserve, which can wait until it is confirmed."""
 
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
@@ -118,7 +120,7 @@ def decide(parameters: Parameters, history: History, observation: Observation) -
 
 
 def _ask(parameters: Parameters, observation: Observation) -> _Ask:
-    fits = observation.active + observation.coming - 1
+    fits = max(observation.active + observation.coming - 1, LONE_PAIR_FITS)
     largest, signal, is_complete = -1.0, None, bool(observation.load)
     for name, load in observation.load.items():
         is_complete = is_complete and load is not None
