@@ -24,7 +24,7 @@ MAX_PATIENCE = 4
 UNKNOWN = 1 << 30
 """Pairs needed when not everything is known: as many as there are, how many that may be."""
 LONE_PAIR_FITS = 0.5
-"""A load that a lone pair carries with ease asks for a second one as a reserve, which can wait until it is confirmed."""
+"""A load that a lone pair carries with ease asks for a second one as a reserve, which can wait to be confirmed."""
 
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
