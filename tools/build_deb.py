@@ -163,14 +163,26 @@ def build(version: str, output: Path, compression: str) -> Path:
     return package
 
 
+def put_wheels(version: str, output: Path) -> None:
+    """The wheel of this tree and those of all that it needs."""
+    output.mkdir(parents=True, exist_ok=True)
+    for wheel in locked_wheels(examine()).glob("*.whl"):
+        put(wheel, output / wheel.name)
+    own_wheel(version, output.resolve())
+
+
 def main() -> int:
     """Read the command line and build."""
     parser = argparse.ArgumentParser(description="Make a Debian package of this tree.")
     parser.add_argument("--version", default=__version__, help=f"instead of {__version__}")
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="directory (default: dist/)")
     parser.add_argument("--compression", default="xz", choices=("gzip", "none", "xz", "zstd"), help="default: xz")
+    parser.add_argument("--wheels", type=Path, help="put only the wheels there: for machines that reach no package index")
     arguments = parser.parse_args()
     try:
+        if arguments.wheels:
+            put_wheels(arguments.version, arguments.wheels)
+            return 0
         package = build(arguments.version, arguments.output, arguments.compression)
     except Failed as error:
         print(f"tools/build_deb.py: {error}", file=sys.stderr)
