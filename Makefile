@@ -1,7 +1,7 @@
 # Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults chaos test-gre demo bench docs fmt lock clean
+.PHONY: help setup check test faults chaos test-gre demo bench docs deb fmt lock clean
 
 BIN := .venv/bin
 TUNNEL ?=
@@ -57,6 +57,10 @@ docs: ## the documentation as a site, in site/; a broken link, or a page that is
 	@tools/setup check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
+
+deb: ## a Debian package of this tree, in dist/
+	@tools/setup check
+	@$(BIN)/python tools/build_deb.py
 
 fmt: ## format and fix what can be fixed
 	@tools/setup check
