@@ -2,9 +2,9 @@
 """Make a Debian package of this tree: `make deb`. Why it is made like this: docs/adr/0025-debian-package.md.
 
 It holds the program and all Python packages of requirements/runtime.txt in /opt/proxypool, an environment on top of the
-distribution's interpreter, and what is installed beside it. Made with pip and dpkg-deb alone; the same tree makes the same
-bytes (SOURCE_DATE_EPOCH, otherwise the time of the last commit). Downloaded and compiled wheels are kept in the user's
-cache, so that the second time takes seconds and no network.
+distribution's interpreter, and what is installed beside it. Made with pip and dpkg-deb alone; the same tree makes the
+same bytes (SOURCE_DATE_EPOCH, otherwise the time of the last commit). Downloaded and compiled wheels are kept in the
+user's cache, so that the second time takes seconds and no network.
 
 What goes where is in the tables below; the scripts that dpkg runs are in packaging/deb/.
 """
@@ -74,7 +74,7 @@ def put_program(target: Target, version: str, stage: Path) -> None:
     interpreter = f"/usr/bin/python{target.python}"
     (top / "bin" / "python3").symlink_to(interpreter)
     (top / "pyvenv.cfg").write_text(
-        f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.python}\nexecutable = {interpreter}\n"
+        f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.python}\n"
     )
     with tempfile.TemporaryDirectory(prefix="proxypool-deb-") as folder:
         own_wheel(version, Path(folder))
@@ -99,14 +99,13 @@ def put_program(target: Target, version: str, stage: Path) -> None:
 
 def compile_program(target: Target, stage: Path) -> None:
     """Byte code, so that the first start is as quick as the second and root writes nothing there."""
-    os.utime(stage)
     for path in (stage / PREFIX).rglob("*.py"):
         os.utime(path, (target.epoch, target.epoch))
     words = ("-m", "compileall", "-q", "--invalidation-mode", "timestamp", "-s", stage, "-p", "/")
     run(PYTHON, *words, stage / PREFIX / "lib", PYTHONHASHSEED="0")
 
 
-def put_files(target: Target, stage: Path) -> None:
+def put_files(stage: Path) -> None:
     """Everything beside the program."""
     for pattern, directory in FILES.items():
         for source in sorted(ROOT.glob(pattern)):
@@ -154,7 +153,7 @@ def build(version: str, output: Path, compression: str) -> Path:
         stage.mkdir()
         say(f"proxypool {debian} for {target.architecture} with Python {target.python}")
         put_program(target, version, stage)
-        put_files(target, stage)
+        put_files(stage)
         compile_program(target, stage)
         put_control(target, debian, stage)
         seal(target, stage)
@@ -177,7 +176,9 @@ def main() -> int:
     parser.add_argument("--version", default=__version__, help=f"instead of {__version__}")
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="directory (default: dist/)")
     parser.add_argument("--compression", default="xz", choices=("gzip", "none", "xz", "zstd"), help="default: xz")
-    parser.add_argument("--wheels", type=Path, help="put only the wheels there: for machines that reach no package index")
+    parser.add_argument(
+        "--wheels", type=Path, help="put only the wheels there: for machines that reach no package index"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.wheels:
@@ -185,9 +186,9 @@ def main() -> int:
             return 0
         package = build(arguments.version, arguments.output, arguments.compression)
     except Failed as error:
-        print(f"tools/build_deb.py: {error}", file=sys.stderr)
+        sys.stderr.write(f"tools/build_deb.py: {error}\n")
         return 1
-    print(os.path.relpath(package))
+    sys.stdout.write(f"{os.path.relpath(package)}\n")
     return 0
 
 

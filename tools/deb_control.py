@@ -33,7 +33,9 @@ highly available pairs of proxy nodes between function hosts and subnets
 
 def put_control(target: Target, version: str, stage: Path) -> None:
     """DEBIAN/: control, conffiles, checksums and scripts; and Debian's changelog."""
-    name, mail = (os.environ.get(key) or default for key, default in zip(("DEBFULLNAME", "DEBEMAIL"), MAINTAINER, strict=True))
+    name, mail = (
+        os.environ.get(key) or default for key, default in zip(("DEBFULLNAME", "DEBEMAIL"), MAINTAINER, strict=True)
+    )
     history = (
         f"proxypool ({version}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n"
         f" -- {name} <{mail}>  {formatdate(target.epoch)}\n"

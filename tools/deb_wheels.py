@@ -48,7 +48,7 @@ class Target:
 
 def say(text: str) -> None:
     """Progress, for whoever waits."""
-    print(f"deb: {text}", file=sys.stderr)
+    sys.stderr.write(f"deb: {text}\n")
 
 
 def run(*words: str | Path, cwd: Path = ROOT, **environment: str) -> str:
@@ -74,7 +74,8 @@ def examine() -> Target:
     Raises:
         Failed: it has no interpreter that fits, or not what python-iptables is compiled with.
     """
-    question = "import os, sys, sysconfig; print('%d.%d' % sys.version_info[:2], os.path.join(sysconfig.get_path('include'), 'Python.h'))"
+    question = """import os, sys, sysconfig
+print("%d.%d" % sys.version_info[:2], os.path.join(sysconfig.get_path("include"), "Python.h"))"""
     python, header = run(PYTHON, "-c", question).split()
     if tuple(map(int, python.split("."))) < (3, 11):
         raise Failed(f"{PYTHON} is Python {python}; 3.11 or newer is needed")
@@ -98,7 +99,7 @@ def debian_version(version: str) -> str:
     return re.sub(r"\.?(dev|a|b|rc)(?=\d)", r"~\1", version)
 
 
-# -- wheels ---------------------------------------------------------------------------------------------------------------
+# -- wheels ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -131,8 +132,18 @@ def locked_wheels(target: Target) -> Path:
             say(f"wheels for Python {target.python}")
             new = Path(tempfile.mkdtemp(dir=cache))
             with pip_of(PYTHON, locks[0]) as python:
-                # Debugging information would name the directory in which it was compiled.
-                options = ("--require-hashes", "--no-build-isolation", "--no-deps", "-w", new, "-r", locks[1])
+                # pip's own cache may have what another interpreter compiled, with a path to that one's libraries; and
+                # debugging information would name the directory in which it was compiled.
+                options = (
+                    "--no-cache-dir",
+                    "--require-hashes",
+                    "--no-build-isolation",
+                    "--no-deps",
+                    "-w",
+                    new,
+                    "-r",
+                    locks[1],
+                )
                 pip(python, "wheel", *options, CFLAGS="-g0")
             new.rename(folder)
     return folder

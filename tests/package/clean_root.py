@@ -24,6 +24,8 @@ from typing import Any
 ADDED = ("ca-certificates", "man-db", "python3-venv", "systemd-sysv")
 """What a machine has beside the package's dependencies: tests look at pages, and make an environment as pipx does."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOME = "/tmp"  # noqa: S108 - of a machine that ends with the test
+"""Where files are put, and where everybody may write."""
 DPKGS = (
     "etc/ld.so.cache",
     "root",
@@ -43,8 +45,7 @@ set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 mount -t proc proc "$2/root/proc"
 ip link set lo up
-echo ready
-exec chroot "$2/root" env --ignore-signal=CHLD sleep infinity < /dev/null > /dev/null 2>&1
+exec chroot "$2/root" sh -c 'echo ready; exec env --ignore-signal=CHLD sleep infinity < /dev/null > /dev/null 2>&1'
 """
 
 
@@ -129,7 +130,12 @@ def _apt(root: Path, out: object, *words: str) -> int:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": PATH, "LC_ALL": "C"}
     command = ["chroot", str(root), "apt-get", *words]
     return subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False  # type: ignore[call-overload]
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        check=False,  # type: ignore[call-overload]
     ).returncode
 
 
@@ -161,7 +167,7 @@ class Machine:
         who = ["setpriv", f"--reuid={user}", f"--regid={user if user == 'root' else 'nogroup'}", "--clear-groups"]
         return subprocess.run(
             [*there, *who, *words],
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/tmp", **environment},
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": HOME, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -181,8 +187,7 @@ class Machine:
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file, as the machine's owner does."""
         subprocess.run(
-            ["nsenter", f"--target={self.pid}", "--mount", "--root", "--wd=/", "sh", "-ec"]
-            + [f'mkdir -p "$(dirname "$0")"; cat > "$0"; chmod {mode:o} "$0"', path],
+            ["nsenter", f"--target={self.pid}", "--mount", "--root", "--wd=/", "sh", "-ec", text_into(mode), path],
             input=text,
             env={"PATH": PATH},
             text=True,
@@ -208,8 +213,13 @@ class Machine:
 
     def put(self, source: Path) -> str:
         """Copy a file into it; where it is there."""
-        shutil.copy(source, Path(f"/proc/{self.pid}/root/tmp"))
-        return f"/tmp/{source.name}"
+        shutil.copy(source, Path(f"/proc/{self.pid}/root{HOME}"))
+        return f"{HOME}/{source.name}"
+
+
+def text_into(mode: int) -> str:
+    """The script that writes its standard input into the file that is its argument."""
+    return f'mkdir -p "$(dirname "$0")"; cat > "$0"; chmod {mode:o} "$0"'
 
 
 def _differ(old: Path, new: Path) -> bool:
