@@ -40,6 +40,8 @@ from proxypool import __version__  # noqa: E402
 
 FILES = {
     "systemd/*.service": "usr/lib/systemd/system",
+    "systemd/keepalived.service.d/*.conf": "usr/lib/systemd/system/keepalived.service.d",
+    "systemd/modules-load.d/*.conf": "usr/lib/modules-load.d",
     "systemd/tmpfiles.d/*.conf": "usr/lib/tmpfiles.d",
     "systemd/sysctl.d/*.conf": "usr/lib/sysctl.d",
     "systemd/sysusers.d/*.conf": "usr/lib/sysusers.d",
@@ -57,7 +59,7 @@ FILES = {
     "grafana/provisioning/dashboards/*": "usr/share/proxypool/grafana/provisioning/dashboards",
     "grafana/provisioning/datasources/*": "usr/share/proxypool/grafana/provisioning/datasources",
 }
-"""Pattern in the tree -> directory on the machine. systemd's are taken as they are; not each of them must exist."""
+"""Pattern in the tree -> directory on the machine."""
 COMPLETIONS = {
     "bash": "usr/share/bash-completion/completions/proxypool",
     "zsh": "usr/share/zsh/vendor-completions/_proxypool",
@@ -73,6 +75,7 @@ def put_program(target: Target, version: str, stage: Path) -> None:
     (top / "bin").mkdir(parents=True)
     interpreter = f"/usr/bin/python{target.python}"
     (top / "bin" / "python3").symlink_to(interpreter)
+    (top / "bin" / "python").symlink_to("python3")
     (top / "pyvenv.cfg").write_text(
         f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.python}\n"
     )
@@ -81,7 +84,7 @@ def put_program(target: Target, version: str, stage: Path) -> None:
         wheels = [*sorted(locked_wheels(target).glob("*.whl")), *Path(folder).glob("*.whl")]
         pip(top / "bin" / "python3", "install", "--no-index", "--no-deps", "--no-compile", *wheels)
     for script in (top / "bin").iterdir():
-        if script.name not in {"proxypool", "python3"}:
+        if script.name not in {"proxypool", "python", "python3"}:
             script.unlink()
     command = top / "bin" / "proxypool"
     # -I: what PYTHONPATH and the like say to root's shell is not meant for it.

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ADDED = ("ca-certificates", "man-db", "python3-venv", "systemd-sysv")
 """What a machine has beside the package's dependencies: tests look at pages, and make an environment as pipx does."""
@@ -126,17 +126,11 @@ def _make(folder: Path, packages: tuple[str, ...]) -> None:
         new.mkdir()  # for what made it, to be removed
 
 
-def _apt(root: Path, out: object, *words: str) -> int:
+def _apt(root: Path, out: TextIO, *words: str) -> int:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": PATH, "LC_ALL": "C"}
     command = ["chroot", str(root), "apt-get", *words]
-    return subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=out,
-        check=False,  # type: ignore[call-overload]
-    ).returncode
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+    return done.returncode
 
 
 @contextmanager
@@ -162,11 +156,11 @@ class Machine:
         self, *words: str, user: str = "root", network: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in it; without a `network` of its own it has that of the test."""
-        there = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--root", "--wd=/"]
+        there = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--root"]
         there += ["--net"] if network else []
         who = ["setpriv", f"--reuid={user}", f"--regid={user if user == 'root' else 'nogroup'}", "--clear-groups"]
         return subprocess.run(
-            [*there, *who, *words],
+            [*there, "env", "--chdir=/", *who, *words],
             env={"PATH": PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": HOME, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -187,7 +181,7 @@ class Machine:
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file, as the machine's owner does."""
         subprocess.run(
-            ["nsenter", f"--target={self.pid}", "--mount", "--root", "--wd=/", "sh", "-ec", text_into(mode), path],
+            ["nsenter", f"--target={self.pid}", "--mount", "--root", "sh", "-ec", text_into(mode), path],
             input=text,
             env={"PATH": PATH},
             text=True,
@@ -219,7 +213,7 @@ class Machine:
 
 def text_into(mode: int) -> str:
     """The script that writes its standard input into the file that is its argument."""
-    return f'mkdir -p "$(dirname "$0")"; cat > "$0"; chmod {mode:o} "$0"'
+    return f'cd /; mkdir -p "$(dirname "$0")"; cat > "$0"; chmod {mode:o} "$0"'
 
 
 def _differ(old: Path, new: Path) -> bool:
