@@ -79,7 +79,7 @@ app = typer.Typer(
     cls=Root,
     help="Highly available pairs of proxy nodes between function hosts and customers' subnets.",
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 5 wait timed out, "
-    "6 ZooKeeper unreachable, 7 not confirmed or risk not accepted, 130 interrupted.",
+    "6 ZooKeeper unreachable, 7 not confirmed or risk not accepted, 8 access denied, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from proxypool.core.access import AccessRole
 from proxypool.core.config_errors import Place, explained, nowhere
 from proxypool.core.config_lines import line_of, lines_of
 from proxypool.core.detection import Profile
@@ -44,6 +45,18 @@ class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     server_tick_s: Seconds | None = None
     """The servers' `tickTime`, in seconds: sessions end in whole ticks. Default: the longest that grants the session,
     half its timeout. Two masters that do not hear each other last at most session timeout + tick + 0.25 s."""
+    user: AccessRole | None = None
+    """Whose secret `secret_file` has. See docs/how-to/secure-the-control-plane.md."""
+    secret_file: str | None = None
+    """File with the secret of `user`, or `credential:NAME` for a systemd credential. Only root, or the daemon's user,
+    may own it, and nobody else read it."""
+    tls_ca: str | None = None
+    """Certificates of the authorities that the servers' are checked against, in PEM. With it, and only with it, the
+    servers are spoken to by TLS; their names in `hosts` must be in their certificates."""
+    tls_cert: str | None = None
+    """Certificate that we show, in PEM. Files that are renewed are read with the next connection."""
+    tls_key: str | None = None
+    """Its key, in PEM, or `credential:NAME`. Nobody else may read it."""
 
 
 class WebConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -241,6 +254,7 @@ def parse(text: str, *, what: str) -> Config:
         raise InvalidInput(explained(error, Config, place)) from error
     for server in config.zookeeper.hosts:
         parse_endpoint(server, what=f"{place('zookeeper.hosts')}zookeeper.hosts")
+    _require_whole(config.zookeeper, place("zookeeper"))
     if config.controller is not None:
         _require_source(config.controller.source, place("controller.source"))
     if config.metrics.listen is not None:
@@ -249,6 +263,19 @@ def parse(text: str, *, what: str) -> Config:
         if owner is not None:
             _require_safe(owner.web, f"{place(f'{name}.web')}{name}.web")
     return config
+
+
+def _require_whole(zookeeper: ZooKeeperConfig, place: str) -> None:
+    """Half of what access or TLS needs is a mistake that would leave the other half unused."""
+    for key, needed in (("user", "secret_file"), ("secret_file", "user"), ("tls_cert", "tls_key")):
+        _require_with(zookeeper, key, needed, place)
+    _require_with(zookeeper, "tls_key", "tls_cert", place)
+    _require_with(zookeeper, "tls_cert", "tls_ca", place)
+
+
+def _require_with(zookeeper: ZooKeeperConfig, key: str, needed: str, place: str) -> None:
+    if getattr(zookeeper, key) is not None and getattr(zookeeper, needed) is None:
+        raise InvalidInput(f"{place}zookeeper.{key} needs zookeeper.{needed} too")
 
 
 def _require_safe(web: WebConfig, what: str) -> None:

@@ -146,6 +146,8 @@ class HostSpec(Document, frozen=True, kw_only=True):
     tunnel_address: IPv4Address
     metrics: str = ""
     version: str = ""
+    owner: str = ""
+    """Digest of the key that the host's entries belong to, in a pool with access lists; empty: to every host's."""
 
 
 class Alive(Document, frozen=True, kw_only=True):

@@ -89,6 +89,7 @@ def compose(
         config.zookeeper,
         config.pool,
         session_file=run_dir / "host.session",
+        machine_key=state_dir / f"zookeeper-{config.pool}.key",
         identity=f"host:{name}",
         on_state=lambda state: post(CoordinatorMoved(state)),
     )

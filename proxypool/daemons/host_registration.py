@@ -56,6 +56,7 @@ class HostRegistration:
                 tunnel_address=address,
                 metrics=self._metrics.replace("0.0.0.0", str(self._underlay)),  # noqa: S104 - only read
                 version=__version__,
+                owner=self._session.credentials.owner,
             )
             self._registry.register_host(document, self._beat.alive)
         except ProxypoolError as error:
