@@ -26,7 +26,7 @@ from proxypool.adapters.zookeeper.errors import ZooKeeperUnreachable, translated
 from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.adapters.zookeeper.layout import Layout
 from proxypool.core.config import ZooKeeperConfig, parse_endpoint
-from proxypool.core.errors import InvalidInput, TransientError
+from proxypool.core.errors import AccessDenied, InvalidInput, TransientError
 from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class PoolSession:
         self._is_stopping = False
         self._lost_at = self._remind_at = float("inf")
         self._rebuild_at = float("inf")
+        self._complain_at = 0.0
         self._thread: threading.Thread | None = None
         self._client: Any = None
         self._handler: PoolHandler | None = None
@@ -125,8 +126,19 @@ class PoolSession:
             TransientError: the connection broke, or no answer within the session timeout.
             AccessDenied: ZooKeeper refuses it.
         """
-        with translated():
-            return result.get(timeout=self.timeout_s)
+        try:
+            with translated():
+                return result.get(timeout=self.timeout_s)
+        except AccessDenied as error:
+            self._complain(error)
+            raise
+
+    def _complain(self, error: AccessDenied) -> None:
+        """Daemons try again and again, and would not say why nothing comes of it."""
+        now = time.monotonic()
+        if now >= self._complain_at:
+            self._complain_at = now + REMIND_EVERY_S
+            log.warning("%s", error)
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` about every change of the connection from now on. It must not block."""
