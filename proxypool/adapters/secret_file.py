@@ -18,8 +18,8 @@ MAX_CHARACTERS = 4096
 MIN_CHARACTERS = 16
 """Less can be guessed."""
 _FORBIDDEN = stat.S_IRWXO | stat.S_IRWXG
-_FORBIDDEN_CREDENTIAL = stat.S_IRWXO | stat.S_IWGRP
-"""systemd shows the mask of an access list in the bits of the group."""
+_FORBIDDEN_WITH_GROUP = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
+"""Also of credentials: systemd shows the mask of an access list in the bits of the group."""
 
 
 def path_of(name: str) -> Path:
@@ -39,8 +39,8 @@ def path_of(name: str) -> Path:
     return Path(directory, name.removeprefix(CREDENTIAL))
 
 
-def require_private(name: str) -> Path:
-    """Make sure that nobody else can read or change a file; its path.
+def require_private(name: str, *, may_group_read: bool = False) -> Path:
+    """Make sure that nobody else can read or change a file, but for its group, if that may read; its path.
 
     Raises:
         AccessDenied: others can, or it cannot be looked at.
@@ -50,11 +50,11 @@ def require_private(name: str) -> Path:
         found = os.stat(path)
     except OSError as error:
         raise AccessDenied(f"cannot use {path}, which keeps a secret: {error.strerror}") from error
-    _check(path, found, is_credential=name.startswith(CREDENTIAL))
+    _check(path, found, may_group_read=may_group_read or name.startswith(CREDENTIAL))
     return path
 
 
-def read_secret(name: str) -> str:
+def read_secret(name: str, *, may_group_read: bool = False) -> str:
     """The secret in a file, without white space around it.
 
     Raises:
@@ -64,7 +64,7 @@ def read_secret(name: str) -> str:
     try:
         with path.open(encoding="utf-8") as file:
             # Of what was opened, not of what has the name now.
-            _check(path, os.fstat(file.fileno()), is_credential=name.startswith(CREDENTIAL))
+            _check(path, os.fstat(file.fileno()), may_group_read=may_group_read or name.startswith(CREDENTIAL))
             secret = file.read(MAX_CHARACTERS).strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
@@ -95,8 +95,8 @@ def make_secret(path: Path) -> str:
     return secret
 
 
-def _check(path: Path, found: os.stat_result, *, is_credential: bool) -> None:
-    forbidden = _FORBIDDEN_CREDENTIAL if is_credential else _FORBIDDEN
+def _check(path: Path, found: os.stat_result, *, may_group_read: bool) -> None:
+    forbidden = _FORBIDDEN_WITH_GROUP if may_group_read else _FORBIDDEN
     if found.st_mode & forbidden or found.st_uid not in {0, os.geteuid()}:
         raise AccessDenied(
             f"{path} keeps a secret and can be read or written by others (mode {stat.S_IMODE(found.st_mode):04o}, "

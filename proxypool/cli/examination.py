@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from proxypool.adapters.keepalived import Keepalived
-from proxypool.adapters.secret_file import CREDENTIAL
 from proxypool.adapters.machine import kernel, place, process, programs
 from proxypool.adapters.machine.limits import Seen, gather
+from proxypool.adapters.secret_file import CREDENTIAL
 from proxypool.cli.settings import Settings
 from proxypool.core.config import Config
 from proxypool.core.config_lines import lines_of

@@ -167,3 +167,13 @@ def _permissions(rule: Rule, role: str, *, has_owner: bool) -> str:
 def is_open(grants: Iterable[Grant]) -> bool:
     """Whether anybody who reaches ZooKeeper may do something with a node."""
     return any(grant.scheme == "world" for grant in grants)
+
+
+def masked(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """The list as ZooKeeper shows it to whoever may not change it: without the digests."""
+    return tuple(
+        sorted(
+            Grant(one.scheme, f"{one.who.partition(':')[0]}:x", one.permissions) if one.scheme == "digest" else one
+            for one in grants
+        )
+    )

@@ -120,7 +120,9 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attach_all: bool = False
     """Every instance reaches every subnet of `subnets`, without being attached."""
     api_group: str | None = None
-    """Group whose members may use the local API; None: root only."""
+    """Group whose members may use the local API, besides root and `api_users`."""
+    api_users: tuple[str, ...] = ()
+    """Users, by name or number, who may use the local API. The kernel says who asks."""
     state_dir: str = "/var/lib/proxypool"
     """Attachments are kept here, over a reboot."""
     mark_shift: Annotated[int, Meta(ge=0, le=17)] = 16
@@ -147,6 +149,11 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where signals come from: `nodes`, whose `/metrics` are read, or the URL of a Prometheus server."""
     source_token_file: str | None = None
     """What is in it is sent to the Prometheus server as a bearer token."""
+    nodes_ca: str | None = None
+    """Certificates of the authorities that those of nodes are checked against where their metrics are served by TLS, in
+    PEM. With it, nodes that serve them without are not asked."""
+    nodes_token_file: str | None = None
+    """What is in it is sent to the nodes as a bearer token: `metrics.token_file` of theirs. Needs `nodes_ca`."""
     source_interval_s: Seconds | None = None
     """How often the source reads the nodes: what is older than three times that is not known. Default: `interval_s`,
     and 15 s for a Prometheus server."""
@@ -178,6 +185,14 @@ class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     listen: str | None = None
     """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts, 127.0.0.1:9479 for controllers."""
+    token_file: str | None = None
+    """Whoever asks must know what is in it, as with `web.token_file`. Controllers that read this node need it too, as
+    `controller.nodes_token_file`."""
+    tls_cert: str | None = None
+    """Certificate, with what is between it and a root, in PEM: then metrics are served by TLS. A controller that reads
+    the node checks it against `controller.nodes_ca`: it must be for the address in `listen`."""
+    tls_key: str | None = None
+    """Its key, in PEM, or `credential:NAME`."""
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -257,12 +272,22 @@ def parse(text: str, *, what: str) -> Config:
     _require_whole(config.zookeeper, place("zookeeper"))
     if config.controller is not None:
         _require_source(config.controller.source, place("controller.source"))
+        if config.controller.nodes_token_file is not None and config.controller.nodes_ca is None:
+            where = place("controller.nodes_token_file")
+            raise InvalidInput(f"{where}controller.nodes_token_file needs nodes_ca: it would be sent in the clear")
     if config.metrics.listen is not None:
         parse_endpoint(config.metrics.listen, what=f"{place('metrics.listen')}metrics.listen")
+    _require_key(config.metrics, f"{place('metrics')}metrics")
     for name, owner in (("node", config.node), ("controller", config.controller)):
         if owner is not None:
             _require_safe(owner.web, f"{place(f'{name}.web')}{name}.web")
     return config
+
+
+def _require_key(kept: WebConfig | MetricsConfig, what: str) -> None:
+    if (kept.tls_cert is None) is not (kept.tls_key is None):
+        here, missing = ("tls_cert", "tls_key") if kept.tls_key is None else ("tls_key", "tls_cert")
+        raise InvalidInput(f"{what}.{here} needs {missing}: a certificate is of no use without its key")
 
 
 def _require_whole(zookeeper: ZooKeeperConfig, place: str) -> None:
@@ -279,9 +304,7 @@ def _require_with(zookeeper: ZooKeeperConfig, key: str, needed: str, place: str)
 
 
 def _require_safe(web: WebConfig, what: str) -> None:
-    if (web.tls_cert is None) is not (web.tls_key is None):
-        here, missing = ("tls_cert", "tls_key") if web.tls_key is None else ("tls_key", "tls_cert")
-        raise InvalidInput(f"{what}.{here} needs {missing}: a certificate is of no use without its key")
+    _require_key(web, what)
     if web.runbooks is not None and not web.runbooks.startswith(("http://", "https://")):
         raise InvalidInput(f"{what}.runbooks: {web.runbooks!r} does not begin with http:// or https://")
     if not web.listen:

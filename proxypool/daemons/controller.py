@@ -53,7 +53,6 @@ from proxypool.providers.contract import PoolView, Provider
 from proxypool.providers.missing import MissingProvider
 from proxypool.telemetry import logs
 from proxypool.telemetry.controller_metrics import ControllerMetrics
-from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,8 @@ class ControllerDaemon:
         self.sweeping = Sweeping(self.calls)
         self.scraping = Scraping(source_of(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
         listen = config.metrics.listen or CONTROLLER_METRICS
-        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        serve = metrics_server(config.metrics, CONTROLLER_METRICS, self.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         self.site = self._make_site(listen)
         self._round_due = self._look_due = 0.0
 

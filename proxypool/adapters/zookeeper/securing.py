@@ -69,7 +69,7 @@ class Securing:
         found = []
         for path, now in self._lists(paths):
             ought = OPEN if wanted is None else self._wanted(path, wanted, owners, now)
-            if now != ought:
+            if now not in {ought, access.masked(ought)}:
                 found.append(Difference(path, now, ought))
         return sorted(found, key=lambda one: one.path)
 
