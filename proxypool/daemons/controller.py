@@ -39,6 +39,7 @@ from proxypool.daemons.controller_messages import (
 )
 from proxypool.daemons.controller_report import Reporting
 from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of

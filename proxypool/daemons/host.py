@@ -29,6 +29,7 @@ from proxypool.core.scene import Scene
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.dataplane import HOST_SCOPE, Reconciled
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.host_parts import compose
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
@@ -41,6 +42,7 @@ from proxypool.daemons.messages import (
     SnapshotArrived,
     SubnetJoined,
 )
+from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
@@ -193,6 +195,7 @@ class HostDaemon:
         self._serve_api()
         self._keep_files()
         self._check_machine()
+        self.metrics_port.look(now)
         if self.snapshot is not None:
             count = self.parts.attachments.count()
             self.parts.registration.publish(self.parts.report.findings(), self.snapshot, count, now)

@@ -37,6 +37,7 @@ from proxypool.core.role import Coordinator, Timers
 from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.listening import Listening
 from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals

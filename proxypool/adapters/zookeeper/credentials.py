@@ -9,12 +9,13 @@ import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from proxypool.adapters.secret_file import make_secret, path_of, read_secret, require_private
+from proxypool.adapters.secret_file import make_secret, read_secret
+from proxypool.adapters.tls import client_context
 from proxypool.core.access import HOST, MACHINE, AccessRole, digest_of
 from proxypool.core.config import ZooKeeperConfig
-from proxypool.core.errors import PermanentError
 
 SCHEME = "digest"
 
@@ -68,19 +69,7 @@ def tls_context(config: ZooKeeperConfig) -> Callable[[], ssl.SSLContext] | None:
     if authorities is None:
         return None
 
-    def make() -> ssl.SSLContext:
-        # The defaults of this protocol: the certificate is asked for, and the name in it is checked.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_verify_locations(authorities)
-            if config.tls_cert is not None and config.tls_key is not None:
-                context.load_cert_chain(path_of(config.tls_cert), require_private(config.tls_key))
-        except (OSError, ssl.SSLError) as error:
-            what = " with ".join(name for name in (authorities, config.tls_cert, config.tls_key) if name)
-            raise PermanentError(f"cannot use {what} for TLS with ZooKeeper: {error}") from error
-        return context
-
+    make = partial(client_context, authorities, config.tls_cert, config.tls_key)
     make()
     return make
 
