@@ -108,8 +108,8 @@ Whoever edits the pool commits together with its `version`, so two edits at the 
 ## Access
 
 What `proxypool pool secure` gives each node, from `proxypool/core/access.py`. Of ZooKeeper's permissions `c` is to
-create below it, `d` to delete below it, `r` to read it, `w` to change its data, `a` to change its access list; whether a
-node may be deleted is its parent's business. The administrator has all five everywhere, and everybody who has a secret
+create below it, `d` to delete below it, `r` to read it, `w` to change its data, `a` to change its access list; whether
+a node may be deleted is its parent's business. The administrator has all five everywhere, and everybody who has a secret
 may read. How to begin: [securing the control plane](../how-to/secure-the-control-plane.md).
 
 | path | controller | node | host | its own host | |
@@ -134,7 +134,9 @@ def _row(path: str, words: str) -> str:
 
 
 def _access_row(rule: Rule) -> str:
-    cells = ["".join(one for one in ALL if one in {"r", *rule.grants.get(role, "")}) for role in (CONTROLLER, NODE, HOST)]
+    cells = [
+        "".join(one for one in ALL if one in {"r", *rule.grants.get(role, "")}) for role in (CONTROLLER, NODE, HOST)
+    ]
     path = f"`{rule.path}`" if rule.path else "the pool's own node"
     return f"| {path} | {' | '.join(cells)} | {rule.owner} | {rule.why} |\n"
 

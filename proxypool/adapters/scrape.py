@@ -66,7 +66,7 @@ class Scraper:
     ) -> None:
         """`timeout_s` for an exchange as a whole, `connect_timeout_s` of it for the connection; so many `at_once`.
 
-        With `tls`, which makes what a connection is protected by, no node is asked without; a `token` is sent only then.
+        With `tls`, which makes what a connection is protected by, no node is asked without; a `token` is sent only so.
         """
         self._tls, self._token = tls, token
         self._context: ssl.SSLContext | None = None
@@ -138,9 +138,7 @@ class Scraper:
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
                 if isinstance(wanted, ssl.SSLError):
                     is_read = isinstance(wanted, ssl.SSLWantReadError)
-                    selector.modify(
-                        exchange.link, selectors.EVENT_READ if is_read else selectors.EVENT_WRITE, exchange
-                    )
+                    selector.modify(exchange.link, selectors.EVENT_READ if is_read else selectors.EVENT_WRITE, exchange)
                 answer = None
             except ssl.SSLCertVerificationError:
                 answer = Unread.UNTRUSTED

@@ -1,4 +1,4 @@
-"""What a client's connections are protected by: the server is asked for a certificate, and the name in it is checked."""
+"""What a client's connections are protected by: the server shows a certificate, and the name in it is checked."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 SUFFIX = ".secret"
 Directories = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="DIRECTORY…", help="Of `pool credentials`. Two while secrets are changed.", show_default=False),
+    typer.Argument(
+        metavar="DIRECTORY…", help="Of `pool credentials`. Two while secrets are changed.", show_default=False
+    ),
 ]
 
 
@@ -63,7 +65,7 @@ def secure(
     settings: Settings = context.obj
     if bool(directories) is take_away:
         raise InvalidInput("give the directory of the secrets, or --open")
-    wanted = None if take_away else _access(directories or ())
+    wanted = _access(directories) if directories else None
     from proxypool.adapters.zookeeper import Securing
 
     pool = settings.load().pool
@@ -73,13 +75,12 @@ def secure(
         if dry_run:
             _rehearse(securing.differences(wanted))
             return
-        if take_away:
+        if wanted is None:
             require_confirmation(f"Open pool {pool} to everybody who reaches ZooKeeper?", yes=yes)
             with unbroken("the access lists are being taken away"):
                 changed = securing.open()
             typer.echo(f"pool {pool} is open to everybody who reaches ZooKeeper: {_lists(changed)} taken away")
             return
-        assert wanted is not None
         with unbroken("the access lists are being written"):
             changed = securing.secure(wanted)
     roles = ", ".join(dict.fromkeys(who.partition(":")[0] for who in wanted.digests))

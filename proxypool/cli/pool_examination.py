@@ -26,7 +26,6 @@ from proxypool.providers import registry
 from proxypool.providers.contract import PoolView as ProviderView
 from proxypool.providers.contract import Provider, ProviderError
 
-
 MAX_LISTS = 5000
 """So many access lists are looked at."""
 MAX_NAMED = 5

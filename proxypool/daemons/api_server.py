@@ -50,9 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Ask the kernel who it is."""
         self.peer = peer_of(self.request)
         self.is_welcome = self.server.guests.welcome(self.peer)
-        if not self.is_welcome:
-            self.timeout = STRANGER_S
         super().setup()
+        if not self.is_welcome:
+            self.connection.settimeout(STRANGER_S)
 
     def _handle(self) -> None:
         answer = self._read_and_answer()

@@ -69,7 +69,7 @@ def kept(identity: Identity, token_file: str | None = None) -> MetricsConfig:
 def get(port: int, authority: Authority | None, authorization: str = "") -> int:
     """Status."""
     scheme, context = ("http", None) if authority is None else ("https", client_context(str(authority.certificate)))
-    request = urllib.request.Request(f"{scheme}://127.0.0.1:{port}/metrics")
+    request = urllib.request.Request(f"{scheme}://127.0.0.1:{port}/metrics")  # noqa: S310 - http or https
     if authorization:
         request.add_header("Authorization", authorization)
     try:
@@ -78,8 +78,7 @@ def get(port: int, authority: Authority | None, authorization: str = "") -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
-            assert b"proxypool_" not in error.read()
-            return error.code
+            return 0 if b"proxypool_" in error.read() else error.code
 
 
 def test_who_knows_the_token_and_nobody_else(token_file: str) -> None:
@@ -102,7 +101,10 @@ def test_by_tls_and_not_without(authority: Authority, identity: Identity, token_
 def test_files_that_others_can_read_open_no_port(identity: Identity, token_file: str, tmp_path: Path) -> None:
     """The daemon goes on without it, and says why; see `Port`."""
     Path(token_file).chmod(0o644)
-    with pytest.raises(TransientError, match="can be read or written by others"), serving(MetricsConfig(token_file=token_file)):
+    with (
+        pytest.raises(TransientError, match="can be read or written by others"),
+        serving(MetricsConfig(token_file=token_file)),
+    ):
         pass
     loose = tmp_path / "loose.key"
     loose.write_bytes(identity.key.read_bytes())
@@ -112,7 +114,9 @@ def test_files_that_others_can_read_open_no_port(identity: Identity, token_file:
         pass
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"], ids=["nothing", "a hello", "no TLS"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"], ids=["nothing", "a hello", "no TLS"]
+)
 def test_those_who_idle_before_the_handshake_hold_up_nobody(
     authority: Authority, identity: Identity, token_file: str, sent: bytes
 ) -> None:
@@ -146,9 +150,7 @@ def node(port: int, *, is_tls: bool = True, name: str = "node-a") -> NodeSpec:
 
 
 def scraper(authority: Authority, token: str = TOKEN, timeout_s: float = 10.0) -> Scraper:
-    return Scraper(
-        timeout_s, timeout_s, tls=partial(client_context, str(authority.certificate)), token=lambda: token
-    )
+    return Scraper(timeout_s, timeout_s, tls=partial(client_context, str(authority.certificate)), token=lambda: token)
 
 
 def test_nodes_are_read_by_tls_with_the_token(authority: Authority, identity: Identity, token_file: str) -> None:
@@ -177,9 +179,7 @@ def test_nobody_is_asked_in_the_clear_by_a_controller_that_checks(authority: Aut
         assert Scraper().read([node(port)]) == {"node-a": Unread.UNTRUSTED}
 
 
-def test_nodes_that_never_shake_hands_delay_no_other(
-    authority: Authority, identity: Identity, token_file: str
-) -> None:
+def test_nodes_that_never_shake_hands_delay_no_other(authority: Authority, identity: Identity, token_file: str) -> None:
     with serving(kept(identity, token_file)) as port, socket.create_server(("127.0.0.1", 0), backlog=64) as mute:
         silent = [node(mute.getsockname()[1], name=f"silent-{number}") for number in range(30)]
         found = scraper(authority, timeout_s=2.0).read([*silent, node(port, name="good")])

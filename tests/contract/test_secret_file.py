@@ -11,7 +11,7 @@ import pytest
 from proxypool.adapters.secret_file import make_secret, path_of, read_secret, require_private
 from proxypool.core.errors import AccessDenied
 
-SECRET = "a secret of 27 characters.."
+SECRET = "a secret of 27 characters.."  # noqa: S105 - nobody's
 
 
 def secret_file(folder: Path, mode: int = 0o600, text: str = f"{SECRET}\n") -> str:
@@ -30,7 +30,9 @@ def test_a_file_of_ours_alone_is_read(tmp_path: Path, mode: int) -> None:
 def test_a_file_that_a_group_or_all_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
     name = secret_file(tmp_path, mode)
     for use in (read_secret, require_private):
-        with pytest.raises(AccessDenied, match=rf"can be read or written by others \(mode {mode:04o}.*chmod 600 {name}"):
+        with pytest.raises(
+            AccessDenied, match=rf"can be read or written by others \(mode {mode:04o}.*chmod 600 {name}"
+        ):
             use(name)
 
 

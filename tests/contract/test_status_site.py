@@ -99,6 +99,7 @@ def test_a_token_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match=r"cannot read the secret in .*No such file"):
         token_of(str(tmp_path / "none"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe" * 20)
+    (tmp_path / "binary").chmod(0o600)
     with pytest.raises(TransientError, match="it is no text"):
         token_of(str(tmp_path / "binary"))
 

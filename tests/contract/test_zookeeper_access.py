@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from proxypool.core import access
 from proxypool.core.access import ALL, RULES, Access, AccessRole, digest_of
 from proxypool.core.errors import AccessDenied, InvalidInput
 from proxypool.core.history import Kind, Record
-from proxypool.core.model import Alive, HostSpec, NodeSpec
+from proxypool.core.model import Alive, HostSpec, MemberSpec, NodeSpec
+from proxypool.core.requests import PairRequest
 from tests.contract.conftest import _serve
-from tests.contract.zk import PoolClient, ZooKeeperServer, pair_request, pool_request, wait_until
+from tests.contract.zk import PoolClient, ZooKeeperServer, pool_request, wait_until
 
 ADMIN, CONTROLLER, NODE, HOST, VIEWER = AccessRole
 Members = Callable[..., PoolClient]
@@ -206,7 +207,8 @@ def test_a_host_changes_no_pair_and_no_other_host(admin: PoolClient, as_role: Me
     refused(lambda: attacker.make("nodes/host-1"))
     refused(lambda: attacker.delete("subnets/s1/hosts/host-1/held"))
     refused(lambda: leave_subnet(attacker.session, "host-1", "s1"))
-    for suffix in ("subnets/s1/hosts/host-1", "tunnel-addresses/100.64.0.1"):
+    (address,) = victim.session.client.get_children(victim.session.layout.path("tunnel-addresses"))
+    for suffix in ("subnets/s1/hosts/host-1", f"tunnel-addresses/{address}"):
         assert victim.exists(suffix)
         with pytest.raises(NotEmptyError):
             attacker.delete(suffix)
@@ -218,7 +220,15 @@ def test_a_host_changes_no_pair_and_no_other_host(admin: PoolClient, as_role: Me
 
 def test_a_node_changes_no_spec(admin: PoolClient, as_role: Members) -> None:
     node, _, _ = work(admin, as_role)
-    for suffix in ("version", "spec", "access", "subnets/s1", "subnets/s1/pairs/p1", "hosts/host-1", "nodes/node-a/orders"):
+    for suffix in (
+        "version",
+        "spec",
+        "access",
+        "subnets/s1",
+        "subnets/s1/pairs/p1",
+        "hosts/host-1",
+        "nodes/node-a/orders",
+    ):
         refused(lambda suffix=suffix: node.put(suffix, b"{}"))  # type: ignore[misc]
     refused(lambda: node.make("subnets/s2"))
     refused(lambda: node.make("subnets/s1/pairs/p1/switchover2"))
@@ -244,7 +254,9 @@ def test_nobody_and_a_wrong_secret_see_nothing(admin: PoolClient, as_role: Membe
     refused(nobody.store.read_snapshot)
     wrong = tmp_path / "wrong"
     make_secret(wrong)
-    client = PoolClient(_server_of(nobody), nobody.session.layout.pool, zookeeper={"user": ADMIN, "secret_file": str(wrong)})
+    client = PoolClient(
+        _server_of(nobody), nobody.session.layout.pool, zookeeper={"user": ADMIN, "secret_file": str(wrong)}
+    )
     client.session.connect(10)
     try:
         refused(client.store.read_snapshot)
@@ -265,7 +277,11 @@ def test_the_controller_makes_pairs_and_no_subnets(admin: PoolClient, as_role: M
     refused(lambda: controller.put("subnets/s1", b"{}"))
     refused(lambda: controller.make("subnets/s9"))
     refused(lambda: controller.put("spec", b"{}"))
-    controller.store.add_pair("s1", pair_request(2, "p2", ("node-c", "node-d")))
+    members = tuple(
+        MemberSpec(node=name, eni="eni2", address=IPv4Interface(f"172.16.1.{at}/24"))
+        for at, name in enumerate(("node-c", "node-d"), 21)
+    )
+    controller.store.add_pair("s1", PairRequest(id="p2", havip=IPv4Address("192.168.4.2"), members=members))
     node = as_role(NODE)
     node.presence.contend("s1", "p2", "node-c")
     wait_until(lambda: admin.elected("s1/p2") == "node-c", "a node stands in a pair that the controller made")

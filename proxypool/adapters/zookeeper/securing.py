@@ -83,7 +83,7 @@ class Securing:
         """
         ours = self._session.credentials.digest
         if self._session.credentials.user is not ADMIN:
-            raise AccessDenied("only the administrator may do this: give zookeeper.user = \"admin\" and its secret")
+            raise AccessDenied('only the administrator may do this: give zookeeper.user = "admin" and its secret')
         if ours not in wanted.digests:
             raise InvalidInput(
                 "the secret that this command itself uses (zookeeper.secret_file) is not among them: it would lock "

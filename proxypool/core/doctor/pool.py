@@ -70,7 +70,9 @@ def judge_file(file: FileFacts) -> Iterator[Finding]:
         return
     if file.mode & forbidden:
         severity = (
-            Severity.CRITICAL if file.purpose in {"secret", "key", "session"} or file.mode & 0o002 else Severity.DEGRADED
+            Severity.CRITICAL
+            if file.purpose in {"secret", "key", "session"} or file.mode & 0o002
+            else Severity.DEGRADED
         )
         yield Finding.of(
             Code.FILE_PERMISSIONS,
@@ -142,11 +144,13 @@ def judge_access(found: ZooKeeperFacts) -> Iterator[Finding]:
             Code.POOL_OPEN,
             "pool",
             "the pool has no access lists: whoever reaches ZooKeeper can change it",
-            "proxypool pool credentials DIR && proxypool pool secure DIR  # see docs/how-to/secure-the-control-plane.md",
+            "proxypool pool credentials DIR  # then: docs/how-to/secure-the-control-plane.md",
         )
     if found.open_count:
         shown = ", ".join(found.open_nodes)
-        more = f" and {found.open_count - len(found.open_nodes)} more" if found.open_count > len(found.open_nodes) else ""
+        more = (
+            f" and {found.open_count - len(found.open_nodes)} more" if found.open_count > len(found.open_nodes) else ""
+        )
         yield Finding.of(
             Code.ACCESS_LISTS,
             "pool",
