@@ -109,8 +109,8 @@ Whoever edits the pool commits together with its `version`, so two edits at the 
 
 What `proxypool pool secure` gives each node, from `proxypool/core/access.py`. Of ZooKeeper's permissions `c` is to
 create below it, `d` to delete below it, `r` to read it, `w` to change its data, `a` to change its access list; whether
-a node may be deleted is its parent's business. The administrator has all five everywhere, and everybody who has a secret
-may read. How to begin: [securing the control plane](../how-to/secure-the-control-plane.md).
+a node may be deleted is its parent's business. The administrator has all five everywhere, and everybody who has a
+secret may read. How to begin: [securing the control plane](../how-to/secure-the-control-plane.md).
 
 | path | controller | node | host | its own host | |
 | --- | --- | --- | --- | --- | --- |

@@ -112,13 +112,18 @@ def test_a_socket_whose_mode_somebody_opened_is_closed_all_the_same(place: Path)
 
 
 COMMAND = """
-import os, sys
-import proxypool.adapters.agent, proxypool.cli.host, proxypool.cli.main
+import os, sys, typer
+from pathlib import Path
+from proxypool.adapters.agent import Agent
+from proxypool.cli.exits import reported
 os.setgroups([])
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
-sys.argv = ["proxypool", "host", "attachments", "--socket", sys.argv[1]]
-proxypool.cli.main.main()
+try:
+    with reported():
+        Agent(Path(sys.argv[1])).attachments()
+except typer.Exit as ended:
+    sys.exit(ended.exit_code)
 """
 """Others cannot read everybody's Python: it is all there before it becomes theirs."""
 

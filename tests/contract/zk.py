@@ -23,7 +23,7 @@ CLASS_PATH = "/usr/share/java/zookeeper.jar"
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 TICK_MS = 200
 """Sessions last from 2 ticks; the server looks for expired ones once per tick."""
-START_WITHIN_S = 20.0
+START_WITHIN_S = 60.0
 
 
 def is_available() -> bool:
