@@ -7,12 +7,15 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxypool.adapters.tls import client_context
 from proxypool.adapters.zookeeper import PoolSession, ZooKeeperUnreachable
+from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.core.access import AccessRole
 from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.errors import AccessDenied, PermanentError
@@ -109,18 +112,26 @@ def test_a_pool_is_made_and_followed(
     assert one.session.state is Coordinator.CONNECTED
 
 
-def test_many_answers_at_once_are_not_left_in_the_library(
-    tls_server: TlsServer, authority: Authority, us: Identity, pool: str, clients: list[PoolClient]
-) -> None:
-    """One record of TLS has many answers. Those after the first do not wait for the next thing on the wire."""
-    client = PoolClient(tls_server, pool, 20.0, zookeeper=said(authority, us))
-    clients.append(client.start())
-    client.store.apply(pool_request(1))
-    path = client.session.layout.path("subnets/s1")
-    for _ in range(10):
-        results = [client.session.client.get_async(path) for _ in range(200)]
-        for result in results:
-            result.get(timeout=5)
+def test_what_waits_in_the_library_is_not_waited_for_on_the_wire(authority: Authority) -> None:
+    """One record of TLS may hold several answers. ZooKeeper sends one in each, what stands before it may not."""
+    identity = authority.issue("pair", "DNS:localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate, identity.key)
+    one, other = socket.socketpair()
+    wake, waking = socket.socketpair()
+    with one, other, wake, waking, ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(context.wrap_socket, one, server_side=True)
+        client = client_context(str(authority.certificate)).wrap_socket(other, server_hostname="localhost")
+        with client, serving.result(10) as server:
+            server.sendall(b"two answers")
+            handler = PoolHandler(1.0, 1.0)
+            assert handler.select([client, wake], [], [], 10) == ([client], [], [])
+            assert client.recv(4) == b"two "
+            assert handler.select([client, wake], [], [], 0.2)[0] == [client]
+            waking.send(b"x")
+            assert handler.select([client, wake], [], [], 0.2)[0] == [wake, client], "and requests are not held back"
+            assert client.recv(100) == b"answers"
+            assert handler.select([client], [], [], 0.0)[0] == []
 
 
 def test_nobody_is_let_in_and_no_server_believed_without_the_right_certificate(

@@ -149,7 +149,9 @@ class Securing:
         if path == TOP:
             # Other pools' administrators stay who they are, and everybody may see which pools there are.
             others = {grant for grant in now if grant.scheme != "world"}
-            ours = {Grant("digest", who, ALL) for who in wanted.digests if who.startswith(f"{ADMIN}:")}
+            is_masked = access.masked(others) == tuple(sorted(others)) and bool(others)
+            admins = () if is_masked else (who for who in wanted.digests if who.startswith(f"{ADMIN}:"))
+            ours = {Grant("digest", who, ALL) for who in admins}
             return tuple(sorted({*others, *ours, Grant("world", "anyone", "r")}))
         return access.grants_of(access.rule_of(self._suffix(path)), wanted, owners.get(path, ""))
 
