@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -20,10 +21,13 @@ from proxypool.core import access
 from proxypool.core.access import ALL, RULES, Access, AccessRole, digest_of
 from proxypool.core.errors import AccessDenied, InvalidInput
 from proxypool.core.history import Kind, Record
-from proxypool.core.model import Alive, HostSpec, MemberSpec, NodeSpec
-from proxypool.core.requests import PairRequest
+from proxypool.core.model import Alive, HostSpec, MemberSpec, NodeSpec, PairState
+from proxypool.core.requests import PairRequest, PoolRequest
+from proxypool.core.scaling.model import ScalingMode
+from proxypool.core.scaling.requests import ScalingRequest
 from tests.contract.conftest import _serve
-from tests.contract.zk import PoolClient, ZooKeeperServer, pool_request, wait_until
+from tests.contract.controllers import Controller, Nodes, spares
+from tests.contract.zk import PoolClient, ZooKeeperServer, free_port, pool_request, subnet_request, wait_until
 
 ADMIN, CONTROLLER, NODE, HOST, VIEWER = AccessRole
 Members = Callable[..., PoolClient]
@@ -353,3 +357,52 @@ def test_a_host_that_lost_its_key_is_told(admin: PoolClient, as_role: Members) -
     host.session.stop(close_session=True)
     anew = as_role(HOST)
     refused(lambda: anew.registry.register_host(*host_spec(anew, "host-1", 1)))
+
+
+# ---- a daemon, whole -------------------------------------------------------------------------------------------------
+
+
+def test_a_controller_with_its_own_secret_makes_and_removes_pairs(
+    guarded_server: ZooKeeperServer,
+    pool: str,
+    admin: PoolClient,
+    as_role: Members,
+    secrets: dict[AccessRole, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scaled out and in by a real process, with nodes that have only theirs; no node is left that is open."""
+    admin.store.apply(PoolRequest(subnets=(subnet_request(7),)))
+    admin.store.scaling.add_spares("s7", spares(7))
+    nodes = Nodes(as_role(NODE))
+    monkeypatch.setenv("PROXYPOOL_USER", "controller")
+    monkeypatch.setenv("PROXYPOOL_SECRET_FILE", str(secrets[CONTROLLER]))
+    controller = Controller(guarded_server, pool, tmp_path, "c1", free_port()).start()
+
+    def pairs() -> list[PairState]:
+        return [pair.state for pair in admin.mirror.snapshot.pairs.get("s7", {}).values()]
+
+    def size(least: int) -> None:
+        wanted = ScalingRequest(min_pairs=least, max_pairs=3, mode=ScalingMode.OBSERVE)
+        admin.store.scaling.set("s7", wanted)
+
+    try:
+        controller.wait_to_lead()
+        size(2)
+        wait_until(lambda: pairs() == [PairState.ACTIVE] * 2, "two pairs", 60.0)
+        size(1)
+        leaving = next(iter(admin.mirror.snapshot.pairs["s7"]))
+        admin.store.drain_pair("s7", leaving, time.time())
+        wait_until(lambda: pairs() == [PairState.ACTIVE], "one pair", 60.0)
+        wait_until(lambda: admin.store.read_scaling().report is not None, "it reports", 20.0)
+        history = PoolHistory(admin.session)
+        found = {record.kind for record in history.read(history.names()).records}
+        assert Kind.SCALE_OUT in found
+        securing = Securing(admin.session)
+        access_now = securing.read()
+        assert access_now is not None
+        assert securing.differences(access_now) == []
+        assert not controller.said("refuses access")
+    finally:
+        nodes.stop()
+        controller.kill()
