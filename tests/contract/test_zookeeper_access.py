@@ -13,7 +13,7 @@ import pytest
 from kazoo.exceptions import NoAuthError, NotEmptyError
 
 from proxypool.adapters.secret_file import make_secret
-from proxypool.adapters.zookeeper import Securing, member_status_suffix
+from proxypool.adapters.zookeeper import NameInUse, NotFound, Securing, forget_host, member_status_suffix
 from proxypool.adapters.zookeeper.access_lists import acl_of
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
@@ -357,6 +357,17 @@ def test_a_host_that_lost_its_key_is_told(admin: PoolClient, as_role: Members) -
     host.session.stop(close_session=True)
     anew = as_role(HOST)
     refused(lambda: anew.registry.register_host(*host_spec(anew, "host-1", 1)))
+    refused(lambda: forget_host(anew.session, "host-1"))
+    gone = forget_host(admin.session, "host-1")
+    root = admin.session.layout.root
+    assert {path.removeprefix(root).rpartition("/")[0] for path in gone} == {
+        *("/subnets/s1/hosts", "/tunnel-addresses", "/hosts"),
+    }
+    assert anew.registry.register_host(*host_spec(anew, "host-1", 1)), "the name is free"
+    with pytest.raises(NameInUse, match="the agent of host host-1 lives"):
+        forget_host(admin.session, "host-1")
+    with pytest.raises(NotFound, match="did you mean host-1"):
+        forget_host(admin.session, "host-2")
 
 
 # ---- a daemon, whole -------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from proxypool.adapters.zookeeper.errors import (
 )
 from proxypool.adapters.zookeeper.examine import read_documents, round_trip_s, written
 from proxypool.adapters.zookeeper.following import PoolFollower
+from proxypool.adapters.zookeeper.forgetting import entries_of, forget_host
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
     Extent,
@@ -58,6 +59,8 @@ __all__ = [
     "Securing",
     "Switchover",
     "ZooKeeperUnreachable",
+    "entries_of",
+    "forget_host",
     "host_alive_suffix",
     "member_status_suffix",
     "node_alive_suffix",
