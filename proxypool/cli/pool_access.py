@@ -27,6 +27,7 @@ Directories = Annotated[
 
 def credentials(
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Made if need be.", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which would be made.")] = False,
 ) -> None:
     """Make a secret for each role, in files of a directory. Those that are there already are kept.
 
@@ -35,14 +36,17 @@ def credentials(
     """
     from proxypool.adapters.secret_file import make_secret
 
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInput(f"cannot make {directory}: {error.strerror}") from error
+    if not dry_run:
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"cannot make {directory}: {error.strerror}") from error
     for role in AccessRole:
         path = directory / f"{role}{SUFFIX}"
         if path.exists():
             typer.echo(f"kept {path}")
+        elif dry_run:
+            typer.echo(f"would make {path}")
         else:
             make_secret(path)
             typer.echo(f"made {path}")

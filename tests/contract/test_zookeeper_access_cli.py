@@ -62,6 +62,8 @@ def closed(cli: Cli, secrets: Path) -> None:
 
 def test_secrets_are_made_once_and_for_their_owner_alone(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
+    assert cli.ok("pool", "credentials", str(folder), "--dry-run").startswith(f"would make {folder}/admin.secret\n")
+    assert not folder.exists()
     text = cli.ok("pool", "credentials", str(folder))
     names = ["admin", "controller", "node", "host", "viewer"]
     assert text.splitlines() == [f"made {folder}/{name}.secret" for name in names]

@@ -248,7 +248,7 @@ def test_a_page_that_cannot_be_is_refused(text: str, message: str) -> None:
         ('[zookeeper]\ntls_ca = "a"\ntls_cert = "c"', "line 1: zookeeper.tls_cert needs zookeeper.tls_key too"),
         ('[zookeeper]\ntls_ca = "a"\ntls_key = "k"', "line 1: zookeeper.tls_key needs zookeeper.tls_cert too"),
         ('[zookeeper]\ntls_cert = "c"\ntls_key = "k"', "line 1: zookeeper.tls_cert needs zookeeper.tls_ca too"),
-        ('[zookeeper]\nuser = "root"\nsecret_file = "s"', "line 2: zookeeper.user"),
+        ('[zookeeper]\nuser = "root"\nsecret_file = "s"', "line 2: Invalid enum value 'root'"),
         ('[metrics]\ntls_cert = "c"', "line 1: metrics.tls_cert needs tls_key"),
         (
             '[controller]\nnodes_token_file = "t"',
