@@ -20,7 +20,7 @@ SUFFIX = ".secret"
 Directories = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="DIRECTORY…", help="Of `pool credentials`. Two while secrets are changed.", show_default=False
+        metavar="DIRECTORY", help="Of `pool credentials`. Two while secrets are changed.", show_default=False
     ),
 ]
 
