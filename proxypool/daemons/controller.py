@@ -39,6 +39,7 @@ from proxypool.daemons.controller_messages import (
 )
 from proxypool.daemons.controller_report import Reporting
 from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
@@ -53,7 +54,6 @@ from proxypool.providers.contract import PoolView, Provider
 from proxypool.providers.missing import MissingProvider
 from proxypool.telemetry import logs
 from proxypool.telemetry.controller_metrics import ControllerMetrics
-from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class ControllerDaemon:
         self.sweeping = Sweeping(self.calls)
         self.scraping = Scraping(source_of(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
         listen = config.metrics.listen or CONTROLLER_METRICS
-        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        serve = metrics_server(config.metrics, CONTROLLER_METRICS, self.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         self.site = self._make_site(listen)
         self._round_due = self._look_due = 0.0
 

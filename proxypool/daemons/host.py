@@ -29,6 +29,7 @@ from proxypool.core.scene import Scene
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.dataplane import HOST_SCOPE, Reconciled
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.host_parts import compose
 from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
@@ -41,11 +42,11 @@ from proxypool.daemons.messages import (
     SnapshotArrived,
     SubnetJoined,
 )
+from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
-from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,6 @@ class HostDaemon:
         self.has_attachments = False
         """Whether the file was read: before that nothing is programmed, as everybody would be cut off."""
         self.api_server: ApiServer | None = None
-        self.server: MetricsServer | None = None
         self._probed: TunnelKind | None = None
 
     def run(self) -> int:
@@ -83,6 +83,8 @@ class HostDaemon:
         if underlay is None:
             return 0
         self.parts = compose(self.config, self.host, self.name, underlay, self.problems, self.inbox.put)
+        serve = metrics_server(self.config.metrics, HOST_METRICS, self.parts.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         self.watcher = Watcher(TICK_S, self._tick)
         try:
             self._loop()
@@ -92,7 +94,7 @@ class HostDaemon:
 
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self._serve_metrics()
+        self.metrics_port.look(time.monotonic())
         self._load_attachments()
         self.parts.dataplane.submit(self._look_at_machine)
         self.events = netlink.open_event_socket()
@@ -103,10 +105,6 @@ class HostDaemon:
         self._serve_api()
         log.info("host %s on %s: started", self.name, self.parts.underlay.address)
         run_until_stopped(self.inbox.get, self._dispatch)
-
-    def _serve_metrics(self) -> None:
-        listen = self.config.metrics.listen or HOST_METRICS
-        self.server = self.problems.attempt("metrics", lambda: MetricsServer(listen, self.parts.metrics.registry))
 
     def _load_attachments(self) -> None:
         if self.has_attachments:
@@ -127,7 +125,8 @@ class HostDaemon:
             self.api_server.close()
             self.api_server = None
         try:
-            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.parts.api, self.host.api_group)
+            group, users = self.host.api_group, self.host.api_users
+            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.parts.api, group, users)
             self.problems.note("api", None)
         except ProxypoolError as error:
             self.problems.note("api", str(error))
@@ -196,6 +195,7 @@ class HostDaemon:
         self._serve_api()
         self._keep_files()
         self._check_machine()
+        self.metrics_port.look(now)
         if self.snapshot is not None:
             count = self.parts.attachments.count()
             self.parts.registration.publish(self.parts.report.findings(), self.snapshot, count, now)
@@ -332,8 +332,7 @@ class HostDaemon:
             self.api_server.close()
         self.watcher.stop()
         self.parts.stop()
-        if self.server is not None:
-            self.server.close()
+        self.metrics_port.close()
 
 
 def main(config: Config) -> int:

@@ -37,6 +37,7 @@ from proxypool.core.role import Coordinator, Timers
 from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.listening import Listening
 from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals
@@ -66,7 +67,6 @@ from proxypool.daemons.usage import limits_of
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import NodeMetrics, NodeView
-from proxypool.telemetry.server import MetricsServer
 from proxypool.telemetry.use_metrics import NodeUse
 
 log = logging.getLogger(__name__)
@@ -174,8 +174,8 @@ class NodeDaemon:
         self.is_registered = self.is_ready = False
         self._told_at = 0.0
         self._registration_due = 0.0
-        listen = self.config.metrics.listen or NODE_METRICS
-        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        serve = metrics_server(self.config.metrics, NODE_METRICS, self.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         shown = ShownNode(self.name, self.session, self._now, lambda: "" if self.is_ready else NOT_READY)
         self.site = StatusSite(shown, Daemon.NODE, self.name, self.config.pool, self.node.web, NODE_WEB, self.problems)
 
@@ -289,6 +289,7 @@ class NodeDaemon:
             metrics=listen.replace("0.0.0.0", str(self.beat.alive.underlay)),  # noqa: S104 - read from the configuration
             version=__version__,
             labels=dict(self.node.labels),
+            metrics_tls=self.config.metrics.tls_cert is not None,
         )
         try:
             self.registry.register_node(spec, self.beat.alive)
