@@ -42,8 +42,8 @@ class OutsideNames:
 class OutsideKeepalived:
     """keepalived's processes as seen from there: see `keepalived_process.KeepalivedProcess`.
 
-    While nobody answers (it is being restarted) they are what they were: a keepalived that is not seen for a moment must
-    not be taken for a dead one.
+    While nobody answers (it is being restarted) they are what they were: a keepalived that is not seen for a moment
+    must not be taken for a dead one.
     """
 
     def __init__(self, path: str) -> None:

@@ -141,9 +141,7 @@ class NodeDaemon:
         self.listening = Listening(self.name)
         self.metrics.adverts_timed.set(self.listening.is_possible)
         outside = os.environ.get(SOCKET_VARIABLE)
-        keepalived = Keepalived(
-            Path(self.node.keepalived_dir), OutsideKeepalived(outside) if outside else None
-        )
+        keepalived = Keepalived(Path(self.node.keepalived_dir), OutsideKeepalived(outside) if outside else None)
         self.dataplane = Dataplane(on_result=self.inbox.put, names=OutsideNames(outside) if outside else None)
         detection = detection_of(self.node.detection, self.node.advert_interval_ms, self.node.missing_adverts)
         self.watch = NodeWatch(
@@ -292,7 +290,9 @@ class NodeDaemon:
         """For the service manager."""
         members = self.membership.members.values()
         masters = sum(member.state.vrrp is Vrrp.MASTER for member in members)
-        what = f"member of {len(members)} pairs, master of {masters}" if self.is_ready else f"starting: {self._unready()}"
+        what = (
+            f"member of {len(members)} pairs, master of {masters}" if self.is_ready else f"starting: {self._unready()}"
+        )
         return "; ".join((what, *self.problems))
 
     def _unready(self) -> str:

@@ -16,9 +16,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 
 
-def wait_for_underlay(
-    device: str, inbox: queue.SimpleQueue[Message], service: Service
-) -> netlink.Underlay | None:
+def wait_for_underlay(device: str, inbox: queue.SimpleQueue[Message], service: Service) -> netlink.Underlay | None:
     """Address and MTU of the interface; None if the daemon was told to stop meanwhile."""
     told = ""
     while True:

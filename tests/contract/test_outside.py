@@ -134,7 +134,9 @@ class TestNames:
 class TestRefused:
     """What is none of its business."""
 
-    @pytest.mark.parametrize("name", [FOREIGN, "pp-../../etc/shadow", "pp-", "pp-a/b", "pp-A", "pp-a\n", "pp-" + "a" * 41])
+    @pytest.mark.parametrize(
+        "name", [FOREIGN, "pp-../../etc/shadow", "pp-", "pp-a/b", "pp-A", "pp-a\n", "pp-" + "a" * 41]
+    )
     def test_other_names(self, path: str, namespace: int, name: str) -> None:
         with pytest.raises(PermissionError):
             OutsideNames(path).give(name, namespace)
@@ -158,7 +160,8 @@ class TestRefused:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"{", b"[]", b"7", b'{"do": "reboot"}', b'{"do": "name"}', b'{"do": "name", "name": 7}', b"\xff" * 5000]
+    "sent",
+    [b"", b"{", b"[]", b"7", b'{"do": "reboot"}', b'{"do": "name"}', b'{"do": "name", "name": 7}', b"\xff" * 5000],
 )
 def test_whatever_is_sent_the_next_one_is_answered(path: str, sent: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:

@@ -35,7 +35,12 @@ def test_words_arrive_in_one_datagram(listener: tuple[socket.socket, str]) -> No
 
 def test_what_a_daemon_starts_does_not_speak_for_it(listener: tuple[socket.socket, str]) -> None:
     """conntrackd would say that it is ready, and how it is."""
-    environment = {"NOTIFY_SOCKET": listener[1], "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid()), "A": "b"}
+    environment = {
+        "NOTIFY_SOCKET": listener[1],
+        "WATCHDOG_USEC": "30000000",
+        "WATCHDOG_PID": str(os.getpid()),
+        "A": "b",
+    }
     notifier = notifier_of(environment)
     assert (notifier.watchdog_s, environment) == (30.0, {"A": "b"})
     notifier.close()

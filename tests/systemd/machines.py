@@ -25,12 +25,14 @@ from tests.contract.zk import wait_until
 TREE = Path(__file__).resolve().parents[2]
 CONTROL_GROUP = "proxypool-systemd-test"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LIBRARIES = "LD_LIBRARY_PATH=/opt/proxypool-python/lib"
 BOOT_S = 60.0
 INSTALLED = {
     "sysusers.d": "usr/lib/sysusers.d",
     "tmpfiles.d": "usr/lib/tmpfiles.d",
     "sysctl.d": "usr/lib/sysctl.d",
     "modules-load.d": "usr/lib/modules-load.d",
+    "keepalived.service.d": "usr/lib/systemd/system/keepalived.service.d",
 }
 BASE = ("systemd-journald.service", "systemd-tmpfiles-setup.service", "systemd-sysusers.service")
 """Of what a boot brings up, all that these machines need; the rest of it would change this computer."""
@@ -113,7 +115,19 @@ class Fabric:
         self.directory = directory
         # It has nothing of ours to read: it ends when this process does, by whatever way.
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "sh", "-ec", _FABRIC, "fabric", directory],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                "--net",
+                "sh",
+                "-ec",
+                _FABRIC,
+                "fabric",
+                directory,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -191,7 +205,9 @@ class Machine:
         return False
 
     def _answers(self) -> bool:
-        return subprocess.run(self.inside("systemctl", "is-system-running"), capture_output=True, check=False).stdout in {
+        return subprocess.run(
+            self.inside("systemctl", "is-system-running"), capture_output=True, check=False
+        ).stdout in {
             b"running\n",
             b"degraded\n",
             b"starting\n",
@@ -209,7 +225,7 @@ class Machine:
     def inside(self, *command: str) -> list[str]:
         """The words of a command that is run in the machine."""
         spaces = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
-        return ["nsenter", f"--target={self._pid}", *spaces, "--", "env", "-i", f"PATH={PATH}", *command]
+        return ["nsenter", f"--target={self._pid}", *spaces, "--", "env", "-i", f"PATH={PATH}", LIBRARIES, *command]
 
     def run(self, *command: str, check: bool = True, within_s: float = 60.0) -> str:
         """What a command prints there, both ways.
@@ -218,9 +234,16 @@ class Machine:
             AssertionError: it failed.
         """
         done = subprocess.run(
-            self.inside(*command), capture_output=True, text=True, check=False, timeout=within_s, stdin=subprocess.DEVNULL
+            self.inside(*command),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=within_s,
+            stdin=subprocess.DEVNULL,
         )
-        assert not check or done.returncode == 0, f"{shlex.join(command)}: {done.returncode}: {done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"{shlex.join(command)}: {done.returncode}: {done.stdout}{done.stderr}"
+        )
         return done.stdout + (done.stderr if not check else "")
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
@@ -275,6 +298,8 @@ def _write(path: Path, text: str) -> None:
 def _write_system(root: Path, name: str, units: tuple[str, ...]) -> None:
     """Our files at the places where an administrator or a package puts them, and an environment as pip makes it."""
     _write(root / "etc/hostname", f"{name}\n")
+    # A Python whose library is in a home, which the units do not see.
+    _write(root / "etc/systemd/system.conf.d/test.conf", f"[Manager]\nDefaultEnvironment={LIBRARIES}\n")
     # Without one it would be a first boot, which enables whatever is installed.
     _write(root / "etc/machine-id", f"{uuid.uuid4().hex}\n")
     _write(root / "etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\nRateLimitBurst=0\n")
