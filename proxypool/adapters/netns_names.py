@@ -69,7 +69,10 @@ class Mounts:
 
 def _share_directory() -> None:
     """A name must be seen in every other mount namespace, and must be gone there when it is taken away."""
-    os.makedirs(NAMESPACE_DIR, mode=0o755, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(NAMESPACE_DIR)
+        # Whatever our umask is: others look in there.
+        os.chmod(NAMESPACE_DIR, 0o755)
     try:
         _mount("", NAMESPACE_DIR, MS_SHARED | MS_REC)
     except OSError as error:

@@ -82,6 +82,8 @@ cd "$root"
 mkdir -p .old
 pivot_root . .old
 umount -l .old
+# As systemd itself does, but not where it takes the machine for a container.
+mount --make-rshared /
 exec env -i container=proxypool-test PATH="$PATH" /lib/systemd/systemd --log-target=journal
 """
 
@@ -329,7 +331,8 @@ def _write_environment(root: Path) -> None:
     _write(root / "pyvenv.cfg", "home = /opt/proxypool-python/bin\ninclude-system-site-packages = false\n")
     (root / "bin/python").symlink_to(f"/opt/proxypool-python/bin/{version}")
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if "proxypool" not in entry.name and entry.suffix != ".pth":
+        is_hook = entry.suffix == ".pth" or entry.name.startswith("_editable_impl")
+        if entry.name != "proxypool" and not is_hook:
             (site / entry.name).symlink_to(f"/opt/proxypool-site/{entry.name}")
     (site / "proxypool").symlink_to("/opt/proxypool-src/proxypool")
     command = root / "bin/proxypool"

@@ -23,6 +23,7 @@ HAVIP = "192.168.50.100"
 NODES = {"node-a": "192.168.50.11", "node-b": "192.168.50.12"}
 ZOOKEEPER_UNIT = f"""
 [Service]
+Environment=JAVA_TOOL_OPTIONS=-Dorg.slf4j.simpleLogger.defaultLogLevel=error
 ExecStart=/usr/bin/{" ".join(ZOOKEEPER.command)}
 StateDirectory=zookeeper
 Restart=always
