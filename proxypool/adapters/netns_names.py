@@ -71,8 +71,8 @@ def _share_directory() -> None:
     """A name must be seen in every other mount namespace, and must be gone there when it is taken away."""
     with suppress(FileExistsError):
         os.mkdir(NAMESPACE_DIR)
-        # Whatever our umask is: others look in there.
-        os.chmod(NAMESPACE_DIR, 0o755)
+        # Whatever our umask is: others look in there, and nothing in it is secret.
+        os.chmod(NAMESPACE_DIR, 0o755)  # noqa: S103 - as `ip netns` makes it
     try:
         _mount("", NAMESPACE_DIR, MS_SHARED | MS_REC)
     except OSError as error:

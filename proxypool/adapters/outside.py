@@ -53,15 +53,16 @@ class OutsideKeepalived:
 
     def pid(self) -> int | None:
         """See `KeepalivedProcess`; so for all that follow."""
-        return self._look({"do": "pid"})
+        return _number(self._look({"do": "pid"}))
 
     def age_s(self) -> float | None:
         """See there."""
-        return self._look({"do": "age"})
+        age_s = self._look({"do": "age"})
+        return float(age_s) if isinstance(age_s, int | float) else None
 
     def vrrp_process(self, fifo: str) -> int | None:
         """See there."""
-        return self._look({"do": "vrrp", "fifo": fifo})
+        return _number(self._look({"do": "vrrp", "fifo": fifo}))
 
     def is_stopped(self) -> bool:
         """See there."""
@@ -74,6 +75,10 @@ class OutsideKeepalived:
             # systemd says why it is away: it is a unit of its own.
             return self._last.get(question["do"])
         return self._last[question["do"]]
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _ask(path: str, question: Mapping[str, str], fd: int | None = None) -> Any:

@@ -8,6 +8,7 @@ control groups, and the next run removes those.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
@@ -314,8 +315,8 @@ def _write_system(root: Path, name: str, units: tuple[str, ...]) -> None:
             own = (TREE / "systemd" / unit).exists() or unit.startswith("test-")
             (directory / unit).symlink_to(f"/etc/systemd/system/{unit}" if own else f"/lib/systemd/system/{unit}")
     (system / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
-    for unit in (TREE / "systemd").glob("*.service"):
-        shutil.copy(unit, system / unit.name)
+    for file in (TREE / "systemd").glob("*.service"):
+        shutil.copy(file, system / file.name)
     for source, target in INSTALLED.items():
         (root / target).mkdir(parents=True, exist_ok=True)
         for file in (TREE / "systemd" / source).iterdir():
@@ -344,7 +345,7 @@ def _remove_groups(top: Path) -> None:
     for directory, _, _ in os.walk(top, topdown=False):
         # A process that was killed is in its group for a moment.
         with suppress(AssertionError):
-            wait_until(lambda where=directory: _removed(where), f"{directory} is empty", 5.0)
+            wait_until(functools.partial(_removed, directory), f"{directory} is empty", 5.0)
 
 
 def _removed(directory: str) -> bool:
