@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ CONFIG = "/etc/proxypool/proxypool.toml"
 COMMON = 'pool = "test"\n[zookeeper]\nhosts = ["192.168.50.21:2181"]\nsession_timeout_s = 4.0\n'
 SERVER = "172.16.101.4"
 HAVIP = "192.168.50.100"
+EGRESS = "172.16.101.50"
 NODES = {"node-a": "192.168.50.11", "node-b": "192.168.50.12"}
 ZOOKEEPER_UNIT = f"""
 [Service]
@@ -142,34 +144,41 @@ def pool(fabric: Fabric) -> Pool:
     made.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
     made.host.run("sh", "-ec", POD)
     made.host.wait(lambda: made.cli_says("pool", "init", "--tunnel", "vxlan"), "the pool can be made")
-    for name, node in nodes.items():
+    for node in nodes.values():
         node.wait_active("proxypool-node.service")
-        assert name
     made.cli("subnet", "add", "s1", "--cidr", "172.16.101.0/24", "--tenant", "t1")
     members = [f"{name},eni=eni-s1,address=172.16.101.{11 + at}/24" for at, name in enumerate(NODES)]
-    made.cli("pair", "add", "s1", "p1", "--havip", HAVIP, "--member", members[0], "--member", members[1])
+    members = [word for member in members for word in ("--member", member)]
+    made.cli("pair", "add", "s1", "p1", "--havip", HAVIP, "--egress-address", EGRESS, *members)
     for unit in ("proxypool-host.service", "proxypool-controller.service"):
         made.host.wait_active(unit)
     made.cli("host", "attach", "--address", "10.244.1.2", "--subnet", "s1")
     made.host.wait(made.is_served, "an instance reaches the server")
+    for node in nodes.values():
+        node.wait(functools.partial(node.run, "pgrep", "-x", "conntrackd", check=False), "its conntrackd runs")
     return made
 
 
 MADE = (
     "stat -Lc %i /run/netns/pp-s1; ip -n pp-s1 -o link | cut -d@ -f1;"
-    "ip netns exec pp-s1 iptables-legacy-save -t nat | grep -v ^[:#]"
+    "ip netns exec pp-s1 iptables-legacy-save -t nat | grep -v ^[:#]; pgrep -xo conntrackd"
 )
 SERVES = "ip netns exec pp-s1 cat /proc/sys/net/ipv4/ip_forward; ip -4 -o address show eth0"
 
 
 def made_by(node: Machine) -> str:
-    """What must outlive the daemon: the namespace, its devices and its rules."""
+    """What must outlive the daemon: the namespace, its devices and rules, and the conntrackd in it."""
     return node.run("sh", "-ec", MADE)
 
 
 def kernel_state(node: Machine) -> str:
     """The same, the gate and the HaVip."""
     return node.run("sh", "-ec", f"{MADE}; {SERVES}")
+
+
+def says(machine: Machine, unit: str, words: str) -> bool:
+    """Whether the words are part of a unit's sentence about itself."""
+    return words in machine.show(unit, "StatusText")["StatusText"]
 
 
 def test_units_are_ready_and_say_what_they_do(pool: Pool) -> None:
@@ -183,11 +192,11 @@ def test_units_are_ready_and_say_what_they_do(pool: Pool) -> None:
         for unit in units
     }
     assert {unit: found["ActiveState"] for unit, found in said.items()} == dict.fromkeys(said, "active")
-    pool.host.wait(
-        lambda: "1 subnets, 1 attachments" in pool.host.show("proxypool-host.service", "StatusText")["StatusText"],
-        "the host's sentence",
-    )
-    assert "member of 1 pairs" in pool.nodes["node-a"].show("proxypool-node.service", "StatusText")["StatusText"]
+    for machine, unit, words in (
+        (pool.host, "proxypool-host.service", "1 subnets, 1 attachments"),
+        (pool.nodes["node-a"], "proxypool-node.service", "member of 1 pairs"),
+    ):
+        machine.wait(functools.partial(says, machine, unit, words), f"{unit} says: {words}")
     assert "leads" in said["proxypool-controller.service"]["StatusText"]
 
 
@@ -231,9 +240,7 @@ def test_without_zookeeper_a_start_goes_on_and_says_what_it_waits_for(pool: Pool
     pool.host.run("systemctl", "stop", "test-zookeeper.service")
     pings = Pings(pool)
     node.run("systemctl", "restart", "--no-block", "proxypool-node.service")
-    node.wait(
-        lambda: "waiting for ZooKeeper" in node.show("proxypool-node.service", "StatusText")["StatusText"], "its words"
-    )
+    node.wait(lambda: says(node, "proxypool-node.service", "waiting for ZooKeeper"), "its words")
     assert node.show("proxypool-node.service", "ActiveState")["ActiveState"] == "activating"
     assert node.show("keepalived.service", "ActiveState")["ActiveState"] == "active"
     pool.host.run("systemctl", "start", "test-zookeeper.service")
@@ -259,6 +266,24 @@ def test_a_stop_leaves_everything(pool: Pool) -> None:
 
 
 @pytest.mark.long
+def test_what_stands_outside_may_die(pool: Pool) -> None:
+    """It is back at once; until then the daemon takes keepalived for what it was, and goes on."""
+    master = pool.nodes[pool.master()]
+    pids = {unit: master.main_pid(unit) for unit in ("proxypool-node", "keepalived", "proxypool-outside")}
+    before = kernel_state(master)
+    pings = Pings(pool)
+    master.run("systemctl", "kill", "--signal=KILL", "proxypool-outside.service")
+    master.wait(lambda: master.main_pid("proxypool-outside") not in {0, pids["proxypool-outside"]}, "it is back")
+    master.wait_active("proxypool-outside.service")
+    assert pings.lost()[1] == 0
+    assert [master.main_pid(unit) for unit in ("proxypool-node", "keepalived")] == [
+        pids["proxypool-node"],
+        pids["keepalived"],
+    ]
+    assert kernel_state(master) == before
+
+
+@pytest.mark.long
 def test_a_node_that_reboots_comes_back_by_itself(pool: Pool) -> None:
     """Its units are started at boot, wait for the card, adopt what the pool says, and the other member serves meanwhile."""
     name = pool.master()
@@ -268,7 +293,7 @@ def test_a_node_that_reboots_comes_back_by_itself(pool: Pool) -> None:
     assert HAVIP in pool.nodes[other].run("ip", "-4", "address", "show", "eth0")
     pool.plug(name)
     pool.nodes[name].wait_active("proxypool-node.service")
-    assert pool.nodes[name].show("keepalived.service", "ActiveState")["ActiveState"] == "active"
+    pool.nodes[name].wait_active("keepalived.service")
     pool.nodes[name].wait(
         lambda: pool.nodes[name].run("ip", "netns", "exec", "pp-s1", "true", check=False) == "", "its namespace is back"
     )
