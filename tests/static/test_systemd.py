@@ -163,6 +163,13 @@ def test_keepalived_and_the_daemon_do_not_wait_for_each_other() -> None:
     assert not any("keepalived" in line for line in ordering)
 
 
+def test_keepalived_is_not_given_up() -> None:
+    """Neither while it has no pair nor while its card is not there; and what it runs is the distribution's business."""
+    parsed = _read(TMPFILES.parents[1] / "keepalived.service.d" / "proxypool.conf")
+    assert dict(parsed["Unit"]) == {"StartLimitIntervalSec": "0"}
+    assert dict(parsed["Service"]) == {"Type": "exec", "Restart": "on-failure", "RestartSec": "1"}
+
+
 @pytest.mark.parametrize("key", SYSCTLS)
 def test_a_sysctl_exists(key: str) -> None:
     """Where connection tracking is loaded, as modules-load.d has it."""
