@@ -163,6 +163,13 @@ def test_keepalived_and_the_daemon_do_not_wait_for_each_other() -> None:
     assert not any("keepalived" in line for line in ordering)
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_processes_are_hidden_from_who_is_said_not_to_see_them(unit: Path) -> None:
+    """The kernel shows all of them to a member of root's group (hidepid= in proc(5))."""
+    service = _read(unit)["Service"]
+    assert ("ProtectProc" in service) == (service.get("Group", "root") != "root")
+
+
 def test_keepalived_is_not_given_up() -> None:
     """Neither while it has no pair nor while its card is not there; and what it runs is the distribution's business."""
     parsed = _read(TMPFILES.parents[1] / "keepalived.service.d" / "proxypool.conf")
