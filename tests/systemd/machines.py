@@ -113,8 +113,10 @@ class Fabric:
     def __init__(self, directory: Path) -> None:
         mount = cgroup_mount()
         assert mount is not None
-        self.groups = mount / CONTROL_GROUP
-        _remove_groups(self.groups)
+        for left in mount.glob(f"{CONTROL_GROUP}-*"):
+            if not Path(f"/proc/{left.name.rpartition('-')[2]}").exists():
+                _remove_groups(left)
+        self.groups = mount / f"{CONTROL_GROUP}-{os.getpid()}"
         self.directory = directory
         # It has nothing of ours to read: it ends when this process does, by whatever way.
         self.process = subprocess.Popen(
