@@ -20,6 +20,7 @@ HOW_TO = tuple(
     for name in (
         "index",
         "install",
+        "services",
         "first-subnet",
         "night",
         "add-a-pair",

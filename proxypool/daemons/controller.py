@@ -46,6 +46,7 @@ from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls
 from proxypool.daemons.pulse import BEAT_S
 from proxypool.daemons.scraping import Scraping, source_interval_s, source_of
+from proxypool.daemons.service import Service
 from proxypool.daemons.shown_pool import ShownPool
 from proxypool.daemons.status_site import StatusSite
 from proxypool.daemons.sweeping import Sweeping
@@ -105,6 +106,7 @@ class ControllerDaemon:
         self.metrics_port = Port("metrics", self.problems, serve)
         self.site = self._make_site(listen)
         self._round_due = self._look_due = 0.0
+        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. The lead is given up at the end; what is under way another one finishes."""
@@ -119,6 +121,7 @@ class ControllerDaemon:
             run_until_stopped(self._next_message, self._dispatch)
         finally:
             log.info("controller %s: stopping; pairs go on as they are", self.name)
+            self.service.stopping()
             self.site.close()
             self.metrics_port.close()
             self.scraping.stop()
@@ -172,11 +175,26 @@ class ControllerDaemon:
             now = time.monotonic()
             self.metrics_port.look(now)
             self.site.look(now)
+            self._tell_service(now)
             if now >= due:
                 # However many messages there are.
                 return TimePassed()
             with suppress(queue.Empty):
                 return self.inbox.get(timeout=min(due - now, BEAT_S))
+
+    def _tell_service(self, now: float) -> None:
+        """It is ready once it leads or has seen who does."""
+        if self.leadership.is_in_line:
+            self.service.ready()
+        self.service.say("; ".join((self._role(), *self.problems)))
+        self.service.goes_round(now)
+
+    def _role(self) -> str:
+        if self.rounds is not None:
+            return f"leads; {len(self.rounds.actions)} actions under way"
+        if self.session.state is not Coordinator.CONNECTED:
+            return "waiting for ZooKeeper"
+        return "stands by; another one leads" if self.leadership.is_in_line else "standing for the lead"
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()

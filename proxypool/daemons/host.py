@@ -44,6 +44,7 @@ from proxypool.daemons.messages import (
 )
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.service import Service
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
@@ -75,11 +76,12 @@ class HostDaemon:
         """Whether the file was read: before that nothing is programmed, as everybody would be cut off."""
         self.api_server: ApiServer | None = None
         self._probed: TunnelKind | None = None
+        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state and registration are left as they are."""
         stop_on_signals(self.inbox)
-        underlay = wait_for_underlay(self.host.underlay, self.inbox)
+        underlay = wait_for_underlay(self.host.underlay, self.inbox, self.service)
         if underlay is None:
             return 0
         self.parts = compose(self.config, self.host, self.name, underlay, self.problems, self.inbox.put)
@@ -104,7 +106,7 @@ class HostDaemon:
         self.parts.start()
         self._serve_api()
         log.info("host %s on %s: started", self.name, self.parts.underlay.address)
-        run_until_stopped(self.inbox.get, self._dispatch)
+        run_until_stopped(self._next_message, self._dispatch)
 
     def _load_attachments(self) -> None:
         if self.has_attachments:
@@ -151,6 +153,11 @@ class HostDaemon:
         self.inbox.put(SecondPassed())
 
     # ---- on the main loop ----------------------------------------------------------------------------------------
+
+    def _next_message(self) -> Message:
+        """One comes every second at least, from the watch."""
+        self.service.goes_round(time.monotonic())
+        return self.inbox.get()
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()
@@ -199,6 +206,7 @@ class HostDaemon:
         if self.snapshot is not None:
             count = self.parts.attachments.count()
             self.parts.registration.publish(self.parts.report.findings(), self.snapshot, count, now)
+        self.service.say(self.parts.report.sentence())
 
     def _register(self, now: float) -> None:
         spec = self.snapshot.spec if self.snapshot is not None else None
@@ -301,6 +309,8 @@ class HostDaemon:
         """What a predecessor's set holds is compared once, whatever its size."""
         self.parts.report.is_ready = True
         self.parts.metrics.ready.set(time.time())
+        self.service.say(self.parts.report.sentence())
+        self.service.ready()
         try:
             wrong = self.parts.attachments.repair()
         except ProxypoolError as error:
@@ -328,6 +338,7 @@ class HostDaemon:
 
     def _close(self) -> None:
         log.info("host %s: stopping; traffic goes on", self.name)
+        self.service.stopping()
         if self.api_server is not None:
             self.api_server.close()
         self.watcher.stop()
