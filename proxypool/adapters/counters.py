@@ -10,10 +10,12 @@ import fcntl
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from proxypool.adapters.iptables import NewFlows
+from proxypool.adapters.iptables import BlockedCounts, NewFlows
 from proxypool.adapters.sysctl import SysctlHandle
+from proxypool.core.blocking import Blocked
 from proxypool.core.errors import TransientError
 
 _MAX_BYTES = 65536
@@ -64,6 +66,8 @@ class Counters:
     drops: TableDrops | None = None
     eni_bytes_per_s: float | None = None
     """The speed of the ENI's link, as its driver says."""
+    blocked: Mapping[Blocked, int] = field(default_factory=dict)
+    """Packets, of master and backup."""
 
 
 class NamespaceCounters:
@@ -76,6 +80,7 @@ class NamespaceCounters:
         self._limit = _open("netfilter/nf_conntrack_max")
         self._stat = _open_file("/proc/thread-self/net/stat/nf_conntrack")
         self._flows = NewFlows()
+        self._blocked = BlockedCounts(("filter",))
         self._speed = link_bytes_per_s(eni)
 
     def entries(self) -> int | None:
@@ -93,12 +98,14 @@ class NamespaceCounters:
             self._flows.read() if is_master else None,
             _drops(os.pread(self._stat, _MAX_BYTES, 0).decode()) if is_master and self._stat is not None else None,
             self._speed,
+            self._blocked.read(),
         )
 
     def close(self) -> None:
         """Close the handles."""
         self._devices.close()
         self._flows.close()
+        self._blocked.close()
         if self._stat is not None:
             os.close(self._stat)
         for handle in (self._count, self._limit):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.core.addressing import ENI_DEVICE
+from proxypool.core.blocking import Blocked, blocked_chains, chain_of_blocked
 from proxypool.core.model import SubnetSpec, TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 
@@ -63,6 +64,10 @@ def subnet_tables(
     tunnel for one that a customer's server forged. A packet to the egress address, which is no address of this machine,
     is forwarded, to nowhere: so its RST has a rule of its own, and only the egress address can be its source.
 
+    What the policy would drop is dropped by a rule before it, so that it is counted by who sent it: behind all rules
+    that let something pass, where no packet of a connection comes. For the same reason what is related to a connection
+    comes after what is of one: ICMP errors are few, and redirects among them are nobody's to send through a tunnel.
+
     `is_leased`: packets pass only while the lease set holds the hosts' addresses. The kernel looks at the time itself,
     so nothing needs to run for a lease to end.
 
@@ -71,15 +76,15 @@ def subnet_tables(
     going, coming = (
         (Match("set", (("match-set", f"{LEASE_SET} {side}"),)),) if is_leased else () for side in ("src", "dst")
     )
-    back = Rule(
-        "ACCEPT",
-        in_device=ENI_DEVICE,
-        out_device=tunnel_device,
-        matches=(in_state("RELATED,ESTABLISHED"), *coming),
+    back, related = (
+        Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(in_state(state), *coming))
+        for state in ("ESTABLISHED", "RELATED")
     )
     reset = Rule(
         "REJECT",
         (("reject-with", "tcp-reset"),),
+        # With another source the RST would leave by the ENI, and its own source would be whatever was forged.
+        source=tunnel_range,
         in_device=tunnel_device,
         out_device=ENI_DEVICE,
         protocol="tcp",
@@ -105,21 +110,21 @@ def subnet_tables(
         protocol="tcp",
         matches=(in_state("INVALID"),),
     )
-    forward = [clamp_mss(), back, *out, reset]
+    redirect = Rule(chain_of_blocked(Blocked.REDIRECT), protocol="icmp", matches=(Match("icmp", (("icmp-type", "5"),)),))
+    forward = [clamp_mss(), back, *out, redirect, related, reset]
     if egress is not None:
         forward.append(replace(reset_here, out_device=tunnel_device, destination=IPv4Network(egress)))
+    here = (*_sync_rules(sync), redirect, Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here)
+    uninvited = (
+        Rule(chain_of_blocked(Blocked.CUSTOMER), in_device=ENI_DEVICE),
+        Rule(chain_of_blocked(Blocked.HOST), in_device=tunnel_device),
+    )
+    chains = (
+        chain_of("FORWARD", (*forward, *uninvited), policy="DROP"),
+        chain_of("INPUT", (*here, *uninvited), policy="DROP"),
+    )
     return (
-        Table(
-            "filter",
-            (
-                chain_of("FORWARD", tuple(forward), policy="DROP"),
-                chain_of(
-                    "INPUT",
-                    (*_sync_rules(sync), Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here),
-                    policy="DROP",
-                ),
-            ),
-        ),
+        Table("filter", (*chains, *blocked_chains(chains))),
         Table("nat", (chain_of("POSTROUTING", (_source_nat(tunnel_range, egress),)),)),
     )
 
@@ -141,8 +146,8 @@ def _sync_rules(sync: SyncEnds | None) -> tuple[Rule, ...]:
             protocol="udp",
             matches=(port,),
         ),
-        Rule("DROP", in_device=sync.device),
-        Rule("DROP", destination=sync.network),
+        Rule(chain_of_blocked(Blocked.LINK), in_device=sync.device),
+        Rule(chain_of_blocked(Blocked.LINK), destination=sync.network),
     )
 
 
@@ -165,15 +170,23 @@ def node_guard(
 ) -> Table:
     """The node's own namespace: control traffic skips conntrack, tunnel packets of strangers are dropped.
 
-    A full conntrack table must not break VRRP or ZooKeeper, and a tunnel device takes packets of any outer source.
+    A full conntrack table must not break VRRP or ZooKeeper, a tunnel device takes packets of any outer source, and VRRPv3
+    has no authentication: advertisements for this node come from nodes of the pool, or not at all. What others do with
+    VRRP here by multicast is none of ours.
     """
-    tunnel = _tunnel_packets(kind, vxlan_port)
+    tunnel = tunnel_packets(kind, vxlan_port)
     notrack = ("CT", (("notrack", ""),))
     stranger = Match("set", (("!match-set", f"{PEERS_SET} src"),))
     incoming = [
         *_sync_guard(kind, vxlan_port, underlay),
-        Rule("DROP", protocol=tunnel.protocol, matches=(*tunnel.matches, stranger)),
+        Rule(chain_of_blocked(Blocked.STRANGER), protocol=tunnel.protocol, matches=(*tunnel.matches, stranger)),
         Rule(*notrack, protocol=tunnel.protocol, matches=tunnel.matches),
+        Rule(
+            chain_of_blocked(Blocked.VRRP),
+            protocol=PROTOCOL_VRRP,
+            destination=IPv4Network(underlay),
+            matches=(_no_node(),),
+        ),
         Rule(*notrack, protocol=PROTOCOL_VRRP),
     ]
     outgoing = [
@@ -181,7 +194,7 @@ def node_guard(
         Rule(*notrack, protocol=PROTOCOL_VRRP),
     ]
     if kind is TunnelKind.VXLAN:
-        sync = _tunnel_packets(kind, vxlan_sync_port(vxlan_port))
+        sync = tunnel_packets(kind, vxlan_sync_port(vxlan_port))
         outgoing.append(Rule(*notrack, protocol=sync.protocol, matches=sync.matches))
     for address, port in sorted(set(coordinators)):
         peer = IPv4Network(address)
@@ -189,7 +202,12 @@ def node_guard(
         outgoing.append(
             Rule(*notrack, protocol="tcp", destination=peer, matches=(Match("tcp", (("dport", str(port)),)),))
         )
-    return Table("raw", (chain_of("PREROUTING", tuple(incoming)), chain_of("OUTPUT", tuple(outgoing))))
+    chains = (chain_of("PREROUTING", tuple(incoming)), chain_of("OUTPUT", tuple(outgoing)))
+    return Table("raw", (*chains, *blocked_chains(chains)))
+
+
+def _no_node() -> Match:
+    return Match("set", (("!match-set", f"{NODES_SET} src"),))
 
 
 def _sync_guard(kind: TunnelKind, vxlan_port: int, underlay: IPv4Address) -> tuple[Rule, ...]:
@@ -199,23 +217,24 @@ def _sync_guard(kind: TunnelKind, vxlan_port: int, underlay: IPv4Address) -> tup
     hosts send to HaVips.
     """
     notrack = ("CT", (("notrack", ""),))
-    no_node = Match("set", (("!match-set", f"{NODES_SET} src"),))
+    dropped = chain_of_blocked(Blocked.SYNC)
     if kind is TunnelKind.VXLAN:
-        sync = _tunnel_packets(kind, vxlan_sync_port(vxlan_port))
+        sync = tunnel_packets(kind, vxlan_sync_port(vxlan_port))
         return (
-            Rule("DROP", protocol=sync.protocol, matches=(*sync.matches, no_node)),
+            Rule(dropped, protocol=sync.protocol, matches=(*sync.matches, _no_node())),
             Rule(*notrack, protocol=sync.protocol, matches=sync.matches),
         )
     own = IPv4Network(underlay)
     return (
-        Rule("DROP", protocol=PROTOCOL_GRE, destination=own, matches=(no_node,)),
+        Rule(dropped, protocol=PROTOCOL_GRE, destination=own, matches=(_no_node(),)),
         Rule(*notrack, protocol=PROTOCOL_GRE, destination=own),
         # Hosts are not nodes: the next rule would drop them.
         Rule("RETURN", protocol=PROTOCOL_GRE, destination=own),
     )
 
 
-def _tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:
+def tunnel_packets(kind: TunnelKind, vxlan_port: int) -> Rule:
+    """What tells a packet of the pool's tunnels, as a rule without a target."""
     if kind is TunnelKind.GRE:
         return Rule("", protocol=PROTOCOL_GRE)
     return Rule("", protocol="udp", matches=(Match("udp", (("dport", str(vxlan_port)),)),))

@@ -13,14 +13,21 @@ from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
-from proxypool.core.firewall import chain_of, clamp_mss, in_state
+from proxypool.core.blocking import REFUSED_CHAIN, Blocked, blocked_chains, chain_of_blocked
+from proxypool.core.firewall import chain_of, clamp_mss, in_state, tunnel_packets
+from proxypool.core.model import TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 from proxypool.core.steering import CHOOSE, MarkLayout, Weights, slots_of
 
 ATTACHED_SET = f"{SET_PREFIX}attached"
 """Instance -> mark of its group."""
+HAVIPS_SET = f"{SET_PREFIX}havips"
+"""HaVips of the pool: who may send tunnel packets here."""
+PLATFORM_SET = f"{SET_PREFIX}platform"
+"""Nodes, HaVips and ZooKeeper servers, but for those in open CIDRs: what no instance may reach."""
 ANY_TUNNEL = f"{TUNNEL_DEVICE_PREFIX}+"
-STEER_CHAIN, OUT_CHAIN, DEAD_CHAIN = (f"{CHAIN_PREFIX}{name}" for name in ("STEER", "OUT", "DEAD"))
+STEER_CHAIN, OUT_CHAIN, ELSE_CHAIN = (f"{CHAIN_PREFIX}{name}" for name in ("STEER", "OUT", "ELSE"))
+DEAD_CHAIN = REFUSED_CHAIN
 DEAD_REALM = 177
 """Realm of routes that lead nowhere, as those of a pair that is gone: `rt_realms` leaves it free."""
 LOOPBACK = "lo"
@@ -40,6 +47,10 @@ class HostRules:
     """Where this host's distributions begin their round."""
     masquerades: bool = False
     """Whether what instances send anywhere else leaves with the host's address: the ip-masq-agent's work."""
+    tunnel: TunnelKind = TunnelKind.GRE
+    vxlan_port: int = 4789
+    max_connections: int = 0
+    """Of an instance, at a time; 0: as many as it likes."""
 
 
 def host_tables(rules: HostRules) -> tuple[Table, ...]:
@@ -70,7 +81,10 @@ def _mangle(rules: HostRules) -> Table:
         for cidr in sorted(rules.instance_cidrs)
     )
     choices = sorted(rules.distributions.items(), key=lambda item: item[1])
+    above = Match("connlimit", (("connlimit-above", str(rules.max_connections)),))
+    limit = (Rule(chain_of_blocked(Blocked.FLOOD), matches=(above,)),) if rules.max_connections else ()
     steer = (
+        *limit,
         *(Rule("RETURN", destination=cidr) for cidr in sorted(rules.open_cidrs)),
         Rule("SET", (("map-set", f"{ATTACHED_SET} src"), ("map-mark", ""))),
         *(
@@ -81,17 +95,12 @@ def _mangle(rules: HostRules) -> Table:
             for _, number in choices
         ),
     )
-    return Table(
-        "mangle",
-        (
-            chain_of("PREROUTING", (restore, *enter)),
-            Chain(STEER_CHAIN, None, steer),
-            *(
-                Chain(_choice_chain(number), None, tuple(_choice(weights, marks, rules.turn)))
-                for weights, number in choices
-            ),
-        ),
+    chains = (
+        chain_of("PREROUTING", (restore, *enter)),
+        Chain(STEER_CHAIN, None, steer),
+        *(Chain(_choice_chain(number), None, tuple(_choice(weights, marks, rules.turn))) for weights, number in choices),
     )
+    return Table("mangle", (*chains, *blocked_chains(chains)))
 
 
 def _choice_chain(number: int) -> str:
@@ -147,33 +156,51 @@ def _filter(rules: HostRules) -> Table:
         (("save-mark", ""), ("nfmask", f"{marks.mask:#x}"), ("ctmask", f"{marks.mask:#x}")),
         matches=(in_state("NEW"),),
     )
-    return Table(
-        "filter",
-        (
-            chain_of(
-                "FORWARD",
-                (
-                    Rule(OUT_CHAIN, out_device=ANY_TUNNEL),
-                    Rule("DROP", in_device=ANY_TUNNEL, matches=(in_state("NEW"),)),
-                    astray,
-                    Rule(DEAD_CHAIN, out_device=LOOPBACK, matches=(leads_nowhere,)),
-                ),
+    chains = (
+        chain_of(
+            "FORWARD",
+            (
+                Rule(OUT_CHAIN, out_device=ANY_TUNNEL),
+                Rule(chain_of_blocked(Blocked.UNASKED), in_device=ANY_TUNNEL, matches=(in_state("NEW"),)),
+                astray,
+                Rule(DEAD_CHAIN, out_device=LOOPBACK, matches=(leads_nowhere,)),
+                Rule(ELSE_CHAIN, in_device=ANY_TUNNEL, is_in_negated=True, out_device=ANY_TUNNEL, is_out_negated=True),
             ),
-            Chain(
-                OUT_CHAIN,
-                None,
-                (Rule(DEAD_CHAIN, matches=(leads_nowhere,)), clamp_mss(), save),
-            ),
-            Chain(
-                DEAD_CHAIN,
-                None,
-                (
-                    Rule("REJECT", (("reject-with", "tcp-reset"),), protocol="tcp"),
-                    Rule("REJECT", (("reject-with", "icmp-host-unreachable"),)),
-                ),
+        ),
+        chain_of("INPUT", (_strangers(rules),)),
+        Chain(
+            OUT_CHAIN,
+            None,
+            (Rule(DEAD_CHAIN, matches=(leads_nowhere,)), clamp_mss(), save),
+        ),
+        Chain(ELSE_CHAIN, None, tuple(_elsewhere(rules))),
+        Chain(
+            DEAD_CHAIN,
+            None,
+            (
+                Rule("REJECT", (("reject-with", "tcp-reset"),), protocol="tcp"),
+                Rule("REJECT", (("reject-with", "icmp-host-unreachable"),)),
             ),
         ),
     )
+    return Table("filter", (*chains, *blocked_chains(chains)))
+
+
+def _strangers(rules: HostRules) -> Rule:
+    """A tunnel device takes packets of any outer source: who could send them would be every customer at once."""
+    tunnel = tunnel_packets(rules.tunnel, rules.vxlan_port)
+    stranger = Match("set", (("!match-set", f"{HAVIPS_SET} src"),))
+    return Rule(chain_of_blocked(Blocked.STRANGER), protocol=tunnel.protocol, matches=(*tunnel.matches, stranger))
+
+
+def _elsewhere(rules: HostRules) -> Iterable[Rule]:
+    """What instances send anywhere but into a tunnel. Where the host, or an agent on it, gives that the host's address,
+    a tunnel packet of an instance's own making would look to nodes like the host's; and hosts take those of a HaVip.
+    """
+    tunnel = tunnel_packets(rules.tunnel, rules.vxlan_port)
+    yield Rule(chain_of_blocked(Blocked.TUNNEL), protocol=tunnel.protocol, matches=tunnel.matches)
+    platform = Match("set", (("match-set", f"{PLATFORM_SET} dst"),))
+    yield Rule(chain_of_blocked(Blocked.PLATFORM), matches=(platform,))
 
 
 def _nat(rules: HostRules) -> Table:

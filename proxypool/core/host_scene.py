@@ -13,13 +13,22 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from proxypool.core.addressing import tunnel_device_of
-from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, LOOPBACK, HostRules, host_tables
-from proxypool.core.model import PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.host_firewall import (
+    ATTACHED_SET,
+    DEAD_REALM,
+    HAVIPS_SET,
+    LOOPBACK,
+    PLATFORM_SET,
+    HostRules,
+    host_tables,
+)
+from proxypool.core.model import NodeSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.scene import (
     GUARD_TABLE,
     PATH_TABLES,
     WORST_METRIC,
     Address,
+    AddressSet,
     AnyObject,
     Composite,
     MarkedSet,
@@ -56,6 +65,10 @@ class HostFacts:
     marks: MarkLayout
     open_cidrs: tuple[IPv4Network, ...] = ()
     masquerades: bool = False
+    coordinators: tuple[IPv4Address, ...] = ()
+    """The ZooKeeper servers."""
+    max_connections: int = 0
+    """Of an instance, at a time; 0: as many as it likes."""
 
     @property
     def turn(self) -> int:
@@ -85,8 +98,8 @@ def steering_of(book: Book, groups: Iterable[Group], snapshot: Snapshot, dead: C
     return Steering(book, subnets, havips, dead)
 
 
-def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, guard: Part) -> Scene:
-    """Sets, tables, tunnels, routes and rules of one host; `guard` is that of `guard_of`.
+def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, guard: Part, platform: Part) -> Scene:
+    """Sets, tables, tunnels, routes and rules of one host; `guard` is that of `guard_of`, `platform` of `platform_of`.
 
     In parts that are remembered, so that a subnet more costs as little as one, whatever else there is.
     """
@@ -98,8 +111,9 @@ def host_scene(facts: HostFacts, spec: PoolSpec, steering: Steering, guard: Part
                 reached[leg.subnet].add(leg.havip)
     blocks = tuple(sorted({number >> BLOCK_BITS for number in book.paths}))
     parts = {
-        "tables": _tables(facts, tuple(book.distributions.items())),
+        "tables": _tables(facts, spec, tuple(book.distributions.items())),
         "guard": guard,
+        "platform": platform,
         "rules": _rules(facts.instance_cidrs, facts.marks, blocks),
     }
     for name, subnet in steering.subnets.items():
@@ -122,7 +136,7 @@ def _part(objects: Iterable[AnyObject]) -> Part:
 
 
 @lru_cache(maxsize=1)
-def _tables(facts: HostFacts, distributions: tuple[tuple[Weights, int], ...]) -> Part:
+def _tables(facts: HostFacts, spec: PoolSpec, distributions: tuple[tuple[Weights, int], ...]) -> Part:
     rules = HostRules(
         facts.instance_cidrs,
         facts.tunnel_address,
@@ -131,6 +145,9 @@ def _tables(facts: HostFacts, distributions: tuple[tuple[Weights, int], ...]) ->
         facts.open_cidrs,
         facts.turn,
         facts.masquerades,
+        spec.tunnel,
+        spec.vxlan_port,
+        facts.max_connections,
     )
     return _part((MarkedSet(ATTACHED_SET), *host_tables(rules)))
 
@@ -237,6 +254,16 @@ def guard_of(open_cidrs: Iterable[IPv4Network], customers: Iterable[IPv4Network]
         Route(one, RouteKind.THROW, table=GUARD_TABLE) for one in opened if any(one.subnet_of(cidr) for cidr in closed)
     ]
     return _part(found)
+
+
+def platform_of(
+    facts: HostFacts, pairs: Mapping[str, Mapping[str, PairSpec]], nodes: Mapping[str, NodeSpec]
+) -> Part:
+    """Who may send tunnel packets here, and what no instance may reach. To be kept by whoever calls, as `guard_of`."""
+    havips = frozenset(pair.havip for of_subnet in pairs.values() for pair in of_subnet.values())
+    machines = havips | {node.underlay for node in nodes.values()} | set(facts.coordinators)
+    closed = frozenset(one for one in machines if not any(one in cidr for cidr in facts.open_cidrs))
+    return _part((AddressSet(HAVIPS_SET, havips), AddressSet(PLATFORM_SET, closed)))
 
 
 def path_legs(scene: Scene, subnets: Iterable[str]) -> dict[int, Legs]:

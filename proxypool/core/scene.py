@@ -279,6 +279,7 @@ class Rule:
     matches: tuple[Match, ...] = ()
     is_source_negated: bool = False
     is_out_negated: bool = False
+    is_in_negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,17 @@ import queue
 import socket
 import sys
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from proxypool.adapters import netlink
 from proxypool.adapters.agent import SOCKET_NAME
-from proxypool.adapters.iptables import TableProbe
+from proxypool.adapters.iptables import BlockedCounts, TableProbe
 from proxypool.adapters.sysctl import read_sysctl
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
+from proxypool.core.host_firewall import HAVIPS_SET, PLATFORM_SET
 from proxypool.core.host_scene import HostFacts
 from proxypool.core.model import Snapshot, TunnelKind
 from proxypool.core.scene import Scene
@@ -45,13 +47,14 @@ from proxypool.daemons.messages import (
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.service import Service
-from proxypool.daemons.underlay import wait_for_underlay
+from proxypool.daemons.underlay import coordinators_of, wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
 
 log = logging.getLogger(__name__)
 
 HOST_TABLES = ("mangle", "filter", "nat")
+BLOCKING_TABLES = ("mangle", "filter")
 TICK_S = 1.0
 REMEMBER_AFTER_S = 3.0
 """Without ZooKeeper for so long after a restart, the agent begins with what it last knew."""
@@ -77,6 +80,7 @@ class HostDaemon:
         self.api_server: ApiServer | None = None
         self._probed: TunnelKind | None = None
         self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.coordinators: tuple[IPv4Address, ...] = ()
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state and registration are left as they are."""
@@ -84,6 +88,8 @@ class HostDaemon:
         underlay = wait_for_underlay(self.host.underlay, self.inbox, self.service)
         if underlay is None:
             return 0
+        found = coordinators_of(self.config.zookeeper.hosts)
+        self.coordinators = tuple(sorted({address for address, _ in found}))
         self.parts = compose(self.config, self.host, self.name, underlay, self.problems, self.inbox.put)
         serve = metrics_server(self.config.metrics, HOST_METRICS, self.parts.metrics.registry)
         self.metrics_port = Port("metrics", self.problems, serve)
@@ -101,6 +107,8 @@ class HostDaemon:
         self.parts.dataplane.submit(self._look_at_machine)
         self.events = netlink.open_event_socket()
         self.probe = TableProbe(HOST_TABLES)
+        self.blocks = BlockedCounts(BLOCKING_TABLES)
+        self.set_probes = [netlink.SetProbe(name) for name in (HAVIPS_SET, PLATFORM_SET)]
         self.watcher.add(self.events, self._kernel_changed)
         self.watcher.start()
         self.parts.start()
@@ -147,9 +155,11 @@ class HostDaemon:
             self.parts.dataplane.touch(HOST_SCOPE)
 
     def _tick(self) -> None:
-        if self.probe.has_changed():
-            self.probe.remember()
-            self.parts.dataplane.touch(HOST_SCOPE)
+        probes: list[TableProbe | netlink.SetProbe] = [self.probe, *self.set_probes]
+        for probe in probes:
+            if probe.has_changed():
+                probe.remember()
+                self.parts.dataplane.touch(HOST_SCOPE)
         self.inbox.put(SecondPassed())
 
     # ---- on the main loop ----------------------------------------------------------------------------------------
@@ -191,6 +201,7 @@ class HostDaemon:
 
     def _second_passed(self, now: float) -> None:
         self.parts.metrics.loop.set_to_current_time()
+        self.parts.report.blocked = self.blocks.read()
         self._load_attachments()
         self._register(now)
         is_remembered = self._remember(now)
@@ -231,6 +242,8 @@ class HostDaemon:
             self.parts.marks,
             self.parts.open_cidrs.value,
             masquerades=self.parts.open_cidrs.masquerades,
+            coordinators=self.coordinators,
+            max_connections=self.host.max_connections_per_instance,
         )
         self.parts.steerer.refresh(now)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from proxypool.adapters.zookeeper import PoolSession
+from proxypool.core.blocking import Blocked
 from proxypool.core.role import Coordinator
 from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.cutting import Cutter
@@ -34,6 +35,8 @@ class HostReport:
     started_at: float
     """Monotonic seconds."""
     is_ready: bool = False
+    blocked: Mapping[Blocked, int] = field(default_factory=dict)
+    """Packets, as last read."""
 
     def findings(self) -> Iterator[str]:
         """What is wrong with the machine and with single subnets."""
@@ -92,4 +95,5 @@ class HostReport:
             connections_cut=self.steerer.cuts + self.cutter.cuts,
             silent_pairs=self.steerer.silent_pairs(),
             problems=self.problems.topics,
+            blocked={"": self.blocked},
         )

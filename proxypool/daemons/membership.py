@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from itertools import islice
@@ -18,6 +18,7 @@ from proxypool.adapters import netlink
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.addressing import namespace_of
+from proxypool.core.blocking import Blocked
 from proxypool.core.breaker import Breaker
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
@@ -476,6 +477,11 @@ class Membership:
             MemberView(member.pair, member.status(), member.state.is_elected, member.sync)
             for member in list(self.members.values())
         )
+
+    def blocked(self) -> dict[str, Mapping[Blocked, int]]:
+        """Packets blocked in each subnet's namespace, as last read; for the metrics."""
+        usages = ((subnet, member.usage.counters) for subnet, member in tuple(self.members.items()))
+        return {subnet: counters.blocked for subnet, counters in usages if counters is not None}
 
     def samples(self) -> dict[Where, Sample]:
         """What each member uses, for the metrics; called on another thread as `views`."""

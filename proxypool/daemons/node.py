@@ -14,8 +14,8 @@ import queue
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -23,10 +23,12 @@ import msgspec
 from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.havip_loan import HavipLoan
+from proxypool.adapters.iptables import BlockedCounts
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.outside import SOCKET_VARIABLE, OutsideKeepalived, OutsideNames
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
+from proxypool.core.blocking import Blocked
 from proxypool.core.config import NODE_METRICS, NODE_WEB, Config, NodeConfig
 from proxypool.core.detection import detection_of
 from proxypool.core.discovery import Daemon
@@ -64,7 +66,7 @@ from proxypool.daemons.recorder import Recorder
 from proxypool.daemons.service import Service
 from proxypool.daemons.shown_node import NodeNow, ShownNode
 from proxypool.daemons.status_site import StatusSite
-from proxypool.daemons.underlay import wait_for_underlay
+from proxypool.daemons.underlay import coordinators_of, wait_for_underlay
 from proxypool.daemons.usage import limits_of
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
@@ -103,6 +105,8 @@ class NodeDaemon:
         self.snapshot = Snapshot()
         self.keepalived_pid: int | None = None
         self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.blocked: Mapping[Blocked, int] = {}
+        """Packets, in the machine's own namespace, as last read."""
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state, keepalived and the ZooKeeper session are left as they are."""
@@ -152,7 +156,7 @@ class NodeDaemon:
             keepalived,
             needs_real_time=detection.is_real_time,
         )
-        facts = NodeFacts(self.name, underlay.address, underlay.mtu, _coordinators(zookeeper.hosts))
+        facts = NodeFacts(self.name, underlay.address, underlay.mtu, coordinators_of(zookeeper.hosts))
         self.membership = Membership(
             facts=facts,
             keepalived=KeepalivedFacts(
@@ -190,6 +194,7 @@ class NodeDaemon:
             self.loan.end_all()
         except (ProxypoolError, OSError) as error:
             log.warning("%s", error)
+        self.blocks = BlockedCounts(("raw",))
         self.dataplane.start()
         self.watch.start()
         self.session.start()
@@ -238,6 +243,7 @@ class NodeDaemon:
                     self._register(now)
             case SecondPassed():
                 self.metrics.loop.set_to_current_time()
+                self.blocked = self.blocks.read()
                 self._register(now)
                 self.membership.second_passed(now)
                 hosts = self.config.zookeeper.hosts
@@ -342,6 +348,7 @@ class NodeDaemon:
             is_keepalived_config_valid="keepalived-config" not in self.problems,
             malformed_documents=len(self.snapshot.malformed),
             problems=self.problems.topics,
+            blocked={"": self.blocked, **self.membership.blocked()},
         )
 
     def _now(self) -> NodeNow | None:
@@ -371,19 +378,6 @@ class NodeDaemon:
         self.mirror.stop()
         self.presence.stop()
         self.session.stop(close_session=False)
-
-
-def _coordinators(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]:
-    """Addresses of the ZooKeeper servers, for the rules that keep them out of conntrack; names are looked up once."""
-    found = set()
-    for server in hosts:
-        host, _, port = server.rpartition(":")
-        try:
-            for answer in socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM):
-                found.add((IPv4Address(answer[4][0]), int(port)))
-        except OSError:
-            log.warning("cannot look up ZooKeeper server %s", server)
-    return tuple(sorted(found))
 
 
 def main(config: Config) -> int:

@@ -8,6 +8,7 @@ may follow: as soon as what an entry leads to is programmed, and the subnet's no
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.attachments import Rules
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.host_scene import HostFacts, guard_of, host_scene, path_legs, steering_of
+from proxypool.core.host_scene import HostFacts, guard_of, host_scene, path_legs, platform_of, steering_of
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scene import Part, Scene
 from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
@@ -80,7 +81,8 @@ class Steerer:
     """Subnets that were ready once: what is steered stays steered, whatever happens to the list."""
     _retirement_due: float = 0.0
     _guard: tuple[Mapping[str, SubnetSpec], tuple[IPv4Network, ...], Part] | None = None
-    """And what it was made from."""
+    _platform: tuple[tuple[object, ...], Part] | None = None
+    """And what they were made from."""
 
     @property
     def subnets_in_use(self) -> frozenset[str]:
@@ -215,7 +217,7 @@ class Steerer:
         self.registrar.want({name: self._chosen_pairs(name) for name in used}, self.snapshot.subnet_hosts)
         self._joined = (self._joined & used) | self.registrar.joined
         self.pair_watch.want(frozenset(havip for name in used for havip in steering.havips[name]))
-        scene = host_scene(facts, self.snapshot.spec, steering, self._guard_of(facts))
+        scene = host_scene(facts, self.snapshot.spec, steering, self._guard_of(facts), self._platform_of(facts))
         if scene != self._wish:
             self._wish = scene
             self._wish_number += 1
@@ -229,6 +231,13 @@ class Steerer:
             customers = (cidr for subnet in subnets.values() for cidr in subnet.cidrs)
             self._guard = (subnets, facts.open_cidrs, guard_of(facts.open_cidrs, customers))
         return self._guard[2]
+
+    def _platform_of(self, facts: HostFacts) -> Part:
+        """As `_guard_of`, of the pool's pairs and nodes."""
+        inputs = (self.snapshot.pairs, self.snapshot.nodes, facts.open_cidrs, facts.coordinators)
+        if self._platform is None or not all(map(operator.is_, inputs, self._platform[0])):
+            self._platform = (inputs, platform_of(facts, self.snapshot.pairs, self.snapshot.nodes))
+        return self._platform[1]
 
     def _publish(self) -> None:
         """Tell the attachments what leads where."""

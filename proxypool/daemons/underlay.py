@@ -1,10 +1,12 @@
-"""Wait for the underlay interface: it may come up after the daemon."""
+"""Wait for the underlay interface, which may come up after the daemon; find the ZooKeeper servers on it."""
 
 from __future__ import annotations
 
 import logging
 import queue
+import socket
 import time
+from ipaddress import IPv4Address
 
 from proxypool.adapters import netlink
 from proxypool.core.errors import ProxypoolError
@@ -33,3 +35,16 @@ def wait_for_underlay(device: str, inbox: queue.SimpleQueue[Message], service: S
                 return None
         except queue.Empty:
             continue
+
+
+def coordinators_of(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]:
+    """Addresses and ports of the ZooKeeper servers, for rules about them; names are looked up once."""
+    found = set()
+    for server in hosts:
+        host, _, port = server.rpartition(":")
+        try:
+            for answer in socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM):
+                found.add((IPv4Address(answer[4][0]), int(port)))
+        except OSError:
+            log.warning("cannot look up ZooKeeper server %s", server)
+    return tuple(sorted(found))

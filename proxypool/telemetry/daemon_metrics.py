@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from proxypool import __version__
+from proxypool.core.blocking import Blocked
 from proxypool.core.discovery import Daemon
 
 _SUBNET = "No subnet: the machine's own namespace."
@@ -28,6 +29,8 @@ class PoolView:
     malformed_documents: int
     problems: tuple[str, ...] = ()
     """Topics of what is wrong with the whole machine; see `daemons.problems`."""
+    blocked: Mapping[str, Mapping[Blocked, int]] = field(default_factory=dict)
+    """Packets blocked, by subnet and reason; no subnet: in the machine's own namespace."""
 
 
 class DaemonMetrics:
@@ -138,6 +141,19 @@ def pool_states(view: PoolView) -> Iterator[Metric]:
     for topic in view.problems:
         topics.add_metric((topic,), 1.0)
     yield topics
+
+
+def blocked_packets(view: PoolView) -> CounterMetricFamily:
+    """By whoever programs the kernel."""
+    family = CounterMetricFamily(
+        "proxypool_blocked_packets",
+        f"Packets that were dropped or refused because nobody may send them, by reason: docs/isolation.md. {_SUBNET}",
+        labels=("subnet", "reason"),
+    )
+    for subnet, counts in view.blocked.items():
+        for why, count in sorted(counts.items()):
+            family.add_metric((subnet, why.value), count)
+    return family
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -16,7 +16,13 @@ from prometheus_client.metrics_core import Metric
 
 from proxypool.core.discovery import Daemon
 from proxypool.core.history import Phase, Record
-from proxypool.telemetry.daemon_metrics import KernelDaemonMetrics, PoolView, gauge, pool_states
+from proxypool.telemetry.daemon_metrics import (
+    KernelDaemonMetrics,
+    PoolView,
+    blocked_packets,
+    gauge,
+    pool_states,
+)
 from proxypool.telemetry.member_metrics import MemberView, member_states
 from proxypool.telemetry.sync_metrics import sync_families
 from proxypool.telemetry.use_metrics import NodeUse, UseCollector
@@ -141,6 +147,7 @@ class _NodeCollector:
         """All families."""
         view = self._view()
         yield from pool_states(view)
+        yield blocked_packets(view)
         yield gauge("proxypool_keepalived_up", "Whether keepalived runs.", view.is_keepalived_up)
         yield gauge(
             "proxypool_keepalived_config_valid",
@@ -199,6 +206,7 @@ class _HostCollector:
         """All families."""
         view = self._view()
         yield from pool_states(view)
+        yield blocked_packets(view)
         for name, text, value in (
             ("subnets", "Subnets in use on this host.", view.subnets_served),
             ("subnets_refused", "Configured subnets this host cannot serve.", view.subnets_refused),

@@ -12,8 +12,8 @@ from proxypool.adapters import iptables
 from proxypool.adapters.iptables import tables
 from proxypool.adapters.netlink import Home
 from proxypool.core.host_firewall import HostRules, host_tables
-from proxypool.core.host_scene import guard_of, host_scene, path_legs, steering_of
-from proxypool.core.model import PairState
+from proxypool.core.host_scene import guard_of, host_scene, path_legs, platform_of, steering_of
+from proxypool.core.model import PairState, TunnelKind
 from proxypool.core.scene import Scene
 from proxypool.core.steering import Book, MarkLayout, Weights, adopt, advance, wanted_shares
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
@@ -53,7 +53,8 @@ def book() -> Book:
 
 def scene(dead: tuple[IPv4Address, ...] = ()) -> Scene:
     customers = [cidr for each in POOL.subnets.values() for cidr in each.cidrs]
-    return host_scene(make.host_facts(), make.VXLAN, steering_of(book(), GROUPS, POOL, dead), guard_of((), customers))
+    facts, steering = make.host_facts(), steering_of(book(), GROUPS, POOL, dead)
+    return host_scene(facts, make.VXLAN, steering, guard_of((), customers), platform_of(facts, POOL.pairs, POOL.nodes))
 
 
 def rules_with(*weights: Weights, masquerades: bool = False, shift: int = 16) -> HostRules:
@@ -65,6 +66,8 @@ def rules_with(*weights: Weights, masquerades: bool = False, shift: int = 16) ->
         (IPv4Network("10.96.0.0/12"),),
         turn=7,
         masquerades=masquerades,
+        tunnel=TunnelKind.VXLAN,
+        max_connections=8192,
     )
 
 

@@ -4,8 +4,9 @@ python-iptables swaps the process' standard output while it reads parameters and
 process, so all of it runs on one thread (the dataplane's), one table at a time, and nobody may log to standard output.
 """
 
+from proxypool.adapters.iptables.blocked import BlockedCounts
 from proxypool.adapters.iptables.fingerprint import TableProbe
 from proxypool.adapters.iptables.new_flows import NewFlows
 from proxypool.adapters.iptables.tables import apply_table, observe_table, remove_table
 
-__all__ = ["NewFlows", "TableProbe", "apply_table", "observe_table", "remove_table"]
+__all__ = ["BlockedCounts", "NewFlows", "TableProbe", "apply_table", "observe_table", "remove_table"]

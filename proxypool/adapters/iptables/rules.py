@@ -22,7 +22,7 @@ def to_iptc(rule: Rule) -> iptc.Rule:
     if rule.destination is not None:
         result.dst = str(rule.destination)
     if rule.in_device is not None:
-        result.in_interface = rule.in_device
+        result.in_interface = ("!" if rule.is_in_negated else "") + rule.in_device
     if rule.out_device is not None:
         result.out_interface = ("!" if rule.is_out_negated else "") + rule.out_device
     for wanted in rule.matches:

@@ -96,27 +96,28 @@ def _shape_of(rule: Rule | UnknownRule) -> Shape:
     if isinstance(rule, UnknownRule):
         raise TypeError(f"an observed rule cannot be wanted: {rule}")
     has = tuple(value is not None for value in (rule.source, rule.destination, rule.in_device, rule.out_device))
-    negated = (rule.is_source_negated, rule.is_out_negated)
+    negated = (rule.is_source_negated, rule.is_out_negated, rule.is_in_negated)
     return (rule.target, rule.target_options, rule.protocol, rule.matches, has, negated)
 
 
 def _heads(desired: Table, entries: bytes) -> tuple[int, ...] | None:
     """None: a chain of ours is not there, or is shorter than desired."""
-    offsets = list(_offsets(entries))
-    begins = {_chain_of(entries, offset): number for number, offset in enumerate(offsets)}
+    places = list(offsets(entries))
+    begins = {chain_at(entries, offset): number for number, offset in enumerate(places)}
     found: list[int] = []
     for chain in desired.chains:
         begin = begins.get(chain.name.encode())
         if begin is None:
             return None
-        rules = offsets[begin + 1 : begin + 1 + len(chain.rules)]
+        rules = places[begin + 1 : begin + 1 + len(chain.rules)]
         if len(rules) < len(chain.rules):
             return None
         found += rules
     return tuple(found)
 
 
-def _offsets(entries: bytes) -> Iterator[int]:
+def offsets(entries: bytes) -> Iterator[int]:
+    """Where each entry of a table begins."""
     offset = 0
     while offset < len(entries):
         yield offset
@@ -126,7 +127,7 @@ def _offsets(entries: bytes) -> Iterator[int]:
         offset += step
 
 
-def _chain_of(entries: bytes, offset: int) -> bytes | None:
+def chain_at(entries: bytes, offset: int) -> bytes | None:
     """The chain that begins with this entry; None: it is an entry like any other."""
     target = entries[offset + _U16.unpack_from(entries, offset + TARGET_OFFSET_AT)[0] :]
     if target[_TARGET_NAME].partition(b"\0")[0] != b"ERROR":
