@@ -100,7 +100,8 @@ def bench_lab(
     with Lab.up(topology, settings.progress, start_daemons=False, apply=False, timeout_s=UP_TIMEOUT_S) as lab:
         for node in OUR_NODES:
             start_node(lab, node)
-        for key, value in (host_options or {}).items():
+        # One instance stands for all of a host's.
+        for key, value in {"max_connections_per_instance": "0", **(host_options or {})}.items():
             edit = f"/^{key} = /d; /^\\[host\\]/a {key} = {value}"
             lab.machine("host1").run(["sed", "-i", edit, "/etc/proxypool/proxypool.toml"])
         lab.machine("host1").start("daemon")

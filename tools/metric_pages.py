@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from prometheus_client.metrics_core import Metric
 
+from proxypool.core.blocking import Blocked
 from proxypool.core.discovery import Daemon
 from proxypool.core.health import Reason as Unfit
 from proxypool.core.history import Phase, Reason, Record, kind_of
@@ -33,6 +34,11 @@ AT = 1_700_000_000.0
 TOPICS = ("zookeeper", "keepalived")
 SAMPLE: Sample = {series: float(1000 + number) for number, series in enumerate(Series)}
 LIMITS: Sample = dict.fromkeys(NodeSeries, 1e9)
+OF_SUBNET = (Blocked.CUSTOMER, Blocked.HOST, Blocked.REDIRECT, Blocked.LINK)
+OF_HOST = (
+    *(Blocked.STRANGER, Blocked.UNASKED, Blocked.PLATFORM, Blocked.TUNNEL),
+    *(Blocked.FLOOD, Blocked.REFUSED),
+)
 FAILOVER_REASONS = (Reason.SILENT, Reason.GAVE_UP, Reason.SWITCHOVER, Reason.COLD_START)
 
 
@@ -75,6 +81,10 @@ def node_page(subnets: int) -> NodeMetrics:
             is_keepalived_config_valid=True,
             malformed_documents=0,
             problems=TOPICS,
+            blocked={
+                "": dict.fromkeys((Blocked.STRANGER, Blocked.SYNC, Blocked.VRRP), 7),
+                **{member.pair.subnet: dict.fromkeys(OF_SUBNET, 7) for member in members},
+            },
         ),
         lambda: use,
     )
@@ -159,6 +169,7 @@ def host_page(attachments: int = 2, subnets: int = 1) -> HostMetrics:
             havips_dead=0,
             connections_cut=3,
             silent_pairs=tuple((f"subnet-{number}", "p1") for number in range(subnets)),
+            blocked={"": dict.fromkeys(OF_HOST, 7)},
         )
     )
     for outcome in ("done", "refused", "failed"):

@@ -27,6 +27,7 @@ from proxypool.core.scene import (
     Route,
     RouteKind,
     Scene,
+    SourceGuard,
     Sysctl,
 )
 from proxypool.core.sync_link import SyncLink, sync_link_of, sync_objects
@@ -42,6 +43,8 @@ class NodeFacts:
     underlay_mtu: int
     coordinators: tuple[tuple[IPv4Address, int], ...] = ()
     """Addresses and ports of the ZooKeeper servers."""
+    guards_sources: bool = True
+    """Whether this kernel can have a filter on a card's way out."""
 
 
 def subnet_scene(facts: NodeFacts, snapshot: Snapshot, pair: PairSpec) -> Scene:
@@ -162,6 +165,8 @@ def _frame(
     if link is not None:
         yield from sync_objects(spec, subnet, link, facts.underlay, facts.underlay_mtu)
     yield Eni(ENI_DEVICE, member.eni)
+    if facts.guards_sources:
+        yield SourceGuard(ENI_DEVICE, frozenset({member.address.ip, pair.egress_address or member.address.ip}))
     yield tunnel
     yield Address(ENI_DEVICE, member.address)
     yield from _customer_routes(subnet, member)

@@ -10,6 +10,7 @@ Theory of the order (PHASES):
   with a link, or with its last address, counts as missing and is put again. A set of another type goes as well; the
   kernel refuses while a rule refers to it, and the error says so.
 - In a new namespace filter tables come before links, so that no packet is ever forwarded or leaves without NAT.
+- The card gets its guard before it has an address, which no packet of ours could leave without.
 - The card and the tunnel come before what hangs on them: addresses, then routes, then neighbours.
 - sysctls come late: `nf_conntrack_tcp_loose` exists only after a rule has loaded conntrack, per-device ones only
   after the device.
@@ -36,6 +37,7 @@ from proxypool.core.scene import (
     ProxyNeighbour,
     Route,
     Scene,
+    SourceGuard,
     Sysctl,
     Tunnel,
     flat,
@@ -81,7 +83,7 @@ class ChangeSet:
 
 Operation: TypeAlias = MakeNamespace | RemoveNamespace | Put | Remove | ChangeSet
 
-PUT_PHASES = ("set", "table", "eni", "tunnel", "address", "route", "neighbour", "fdb", "sysctl", "proxy", "rule")
+PUT_PHASES = ("set", "table", "eni", "guard", "tunnel", "address", "route", "neighbour", "fdb", "sysctl", "proxy", "rule")
 REMOVE_PHASES = tuple(reversed(PUT_PHASES))
 _PUT_PHASE = {kind: number for number, kind in enumerate(PUT_PHASES)}
 Objects: TypeAlias = Mapping[Key, AnyObject]
@@ -169,7 +171,7 @@ def _needs_address(item: AnyObject, bare: Container[str | None]) -> bool:
 
 def _hangs_on(item: AnyObject, links: Container[str]) -> bool:
     match item:
-        case Address() | Route() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
+        case SourceGuard() | Address() | Route() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
             return item.device in links
         case Sysctl(path):
             return any(part in links for part in path.split("/"))

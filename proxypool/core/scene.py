@@ -45,6 +45,19 @@ class Eni:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceGuard:
+    """What leaves by a device comes from one of these addresses, whatever the tables say, or none there are."""
+
+    device: str
+    sources: frozenset[IPv4Address]
+
+    @property
+    def key(self) -> Key:
+        """One per device."""
+        return ("guard", self.device)
+
+
+@dataclass(frozen=True, slots=True)
 class Tunnel:
     """A tunnel device. `local`, `tunnel_key`, `port` and `mac` cannot be changed in place: it is made anew."""
 
@@ -320,6 +333,7 @@ class Table:
 
 AnyObject: TypeAlias = (
     Eni
+    | SourceGuard
     | Tunnel
     | Address
     | Route

@@ -84,6 +84,10 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from a gate that is to be opened; Python's default is ten times that."""
 TELL_WITHIN_S = 0.2
 """What changed is published so soon at the latest, however much there is to do."""
+NO_GUARD = (
+    "this kernel has no filter for what leaves an ENI (sch_ingress, cls_bpf): until flushed iptables rules are repaired, "
+    "packets may leave with a source that is not the ENI's"
+)
 NOT_RUNNING = "keepalived is not running: start it with `systemctl start keepalived`"
 NOT_READY = "what was there when the daemon started has not been looked at yet"
 STOPPED = "keepalived was stopped by a signal: `systemctl restart keepalived`, or send it SIGCONT"
@@ -156,7 +160,10 @@ class NodeDaemon:
             keepalived,
             needs_real_time=detection.is_real_time,
         )
-        facts = NodeFacts(self.name, underlay.address, underlay.mtu, coordinators_of(zookeeper.hosts))
+        guards = netlink.can_guard_sources()
+        if not guards:
+            log.warning("%s", NO_GUARD)
+        facts = NodeFacts(self.name, underlay.address, underlay.mtu, coordinators_of(zookeeper.hosts), guards)
         self.membership = Membership(
             facts=facts,
             keepalived=KeepalivedFacts(

@@ -336,7 +336,7 @@ def stranger(lab: Lab, subnet: SubnetPlan) -> Iterator[Machine]:
 
 def dropped(lab: Lab, node: str) -> int:
     """Packets of strangers that a node's guard has dropped."""
-    rules = lab.machine(node).run(["iptables-legacy", "-t", "raw", "-vxnL", "PP-PREROUTING"]).stdout
+    rules = lab.machine(node).run(["iptables-legacy", "-t", "raw", "-vxnL", "PP-NO-STRANGER"]).stdout
     return sum(int(line.split()[0]) for line in rules.splitlines() if " DROP " in line)
 
 

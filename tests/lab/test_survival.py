@@ -357,7 +357,7 @@ def test_a_function_host_cannot_tell_a_node_of_connections(lab: Lab, subnet: Sub
 
     def dropped() -> int:
         rules = node.run(["iptables-legacy", "-t", "raw", "-nvxL", "PP-PREROUTING"]).stdout.splitlines()
-        (line,) = [rule for rule in rules if "pp-nodes" in rule and "DROP" in rule]
+        (line,) = [rule for rule in rules if "pp-nodes" in rule and "PP-NO-SYNC" in rule]
         return int(line.split()[0])
 
     before = dropped()

@@ -31,6 +31,7 @@ from proxypool.core.scene import (
     Route,
     Rule,
     Scene,
+    SourceGuard,
     Sysctl,
     Table,
     Tunnel,
@@ -97,7 +98,7 @@ class Kernel:
                     or any(gateway in one.interface.network for one in self._addresses(item.device))
                 )
                 self._require(reachable, f"{item.key}: gateway {gateway} is not on a network of {item.device}")
-            case Address() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
+            case SourceGuard() | Address() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
                 self._require_link(item.device, item)
             case Sysctl(path):
                 self._require(path_is_there(path, self.objects.values()), f"{path} is not there")
@@ -129,7 +130,7 @@ class Kernel:
             self._require(not used, f"set {item.name} is in use")
         self.objects.pop(item.key, None)
         if isinstance(item, Eni | Tunnel):
-            self._drop(item.device, (Address, Route, Neighbour, ProxyNeighbour, ForwardingEntry))
+            self._drop(item.device, (SourceGuard, Address, Route, Neighbour, ProxyNeighbour, ForwardingEntry))
             gone = [
                 one for one in self.objects.values() if isinstance(one, Sysctl) and device_of(one.path) == item.device
             ]

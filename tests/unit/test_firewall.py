@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from proxypool.core.blocking import Blocked, chain_of_blocked, why_blocked
 from proxypool.core.firewall import NODES_SET, PEERS_SET, SyncEnds, node_guard, subnet_tables
 from proxypool.core.host_firewall import HostRules, host_tables
 from proxypool.core.model import TunnelKind
@@ -21,6 +22,7 @@ TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS)}
 EGRESS = IPv4Address("172.16.101.20")
 EGRESS_TABLES = {table.name: table for table in subnet_tables(SUBNET, "ppt1", TUNNELS, EGRESS)}
 NOTRACK = ("notrack", "")
+DROPPING = {chain_of_blocked(why) for why in Blocked}
 UNDERLAY, HAVIP = IPv4Address("192.168.4.1"), IPv4Address("192.168.4.100")
 
 
@@ -47,8 +49,8 @@ def verdict_of(guard: list[Rule], protocol: str, port: int | None, destination: 
             or stranger_to in sets
         ):
             continue
-        if rule.target in {"DROP", "RETURN"}:
-            return "DROP" if rule.target == "DROP" else is_tracked
+        if rule.target in DROPPING or rule.target == "RETURN":
+            return rule.target.removeprefix("PP-NO-") if rule.target in DROPPING else is_tracked
         is_tracked = "untracked"
     return is_tracked
 
@@ -62,6 +64,7 @@ HOST = HostRules(
     IPv4Address("100.64.0.1"),
     MarkLayout(16),
     {(1, 1): 0, (2, 0, 1): 3},
+    max_connections=8192,
 )
 
 
@@ -87,9 +90,19 @@ class TestOwnership:
         targets = {rule.target for one in table.chains for rule in one.rules if isinstance(rule, Rule)}
         assert {one.name for one in table.chains if one.hook is None} <= targets
 
+    @pytest.mark.parametrize("table", all_tables(), ids=lambda table: table.name)
+    def test_nothing_is_dropped_but_by_a_chain_that_says_why(self, table: Table) -> None:
+        """So its counter counts it; and such a chain does nothing else."""
+        for one in table.chains:
+            targets = [rule.target for rule in one.rules if isinstance(rule, Rule)]
+            assert ("DROP" in targets) is (one.name in DROPPING)
+            if one.name in DROPPING:
+                assert targets == ["DROP"]
+                assert why_blocked(one.name) is not None
+
     def test_policies_are_set_in_our_namespaces_only(self) -> None:
         """The machine's own policy is its owner's."""
-        assert [one.policy for one in TABLES["filter"].chains] == ["DROP", "DROP"]
+        assert [one.policy for one in TABLES["filter"].chains if one.hook] == ["DROP", "DROP"]
         for table in all_tables()[2 * len(TABLES) :]:
             assert [one.policy for one in table.chains] == [None] * len(table.chains)
 
@@ -104,8 +117,29 @@ class TestSubnetsNamespace:
     def test_the_customers_side_gets_only_replies_through(self) -> None:
         back = [rule for rule in rules(TABLES["filter"], "FORWARD") if rule.in_device == "eni0"]
         assert [(rule.target, rule.out_device, states(rule)) for rule in back] == [
-            ("ACCEPT", "ppt1", "RELATED,ESTABLISHED")
+            ("ACCEPT", "ppt1", "ESTABLISHED"),
+            ("ACCEPT", "ppt1", "RELATED"),
+            ("PP-NO-CUSTOMER", None, ""),
         ]
+
+    def test_packets_of_connections_meet_two_rules_on_the_way_back_and_one_more_for_each_cidr_on_the_way_out(self) -> None:
+        """What blocks comes behind: it costs nothing where everything is allowed."""
+        forward = rules(TABLES["filter"], "FORWARD")
+        assert [rule.target for rule in forward[: 2 + len(SUBNET.cidrs)]] == ["TCPMSS"] + ["ACCEPT"] * (1 + len(SUBNET.cidrs))
+
+    @pytest.mark.parametrize("hook", ["FORWARD", "INPUT"])
+    def test_no_redirect_passes_as_related_to_a_connection(self, hook: str) -> None:
+        found = rules(TABLES["filter"], hook)
+        targets = [rule.target for rule in found]
+        related = next(n for n, rule in enumerate(found) if rule.target == "ACCEPT" and states(rule).startswith("RELATED"))
+        redirect = targets.index("PP-NO-REDIRECT")
+        assert redirect < related
+        assert (found[redirect].protocol, found[redirect].matches) == ("icmp", (Match("icmp", (("icmp-type", "5"),)),))
+
+    def test_a_segment_with_a_forged_source_makes_no_reset_leave_by_the_eni(self) -> None:
+        """Its source would be what the segment was sent to: an address of the customer's."""
+        (reset,) = [rule for rule in rules(TABLES["filter"], "FORWARD") if rule.target == "REJECT"]
+        assert (reset.source, reset.is_source_negated) == (TUNNELS, False)
 
     def test_a_lost_tcp_connection_is_reset_on_either_side(self) -> None:
         """Nobody hangs after a failover: with `tcp_loose=0` a mid-stream packet is INVALID."""
@@ -169,12 +203,12 @@ class TestLinkBetweenMembers:
 
     def test_only_the_other_member_sends_state_and_only_over_the_link(self) -> None:
         """A customer's machine may forge the other member's address: an established connection would let it in."""
-        accept, from_link, to_link, established, *_ = rules(self.TABLES["filter"], "INPUT")
+        accept, from_link, to_link, _, established, *_ = rules(self.TABLES["filter"], "INPUT")
         assert (accept.target, accept.in_device, accept.protocol) == ("ACCEPT", "ppts1", "udp")
         assert (accept.source, accept.destination) == (IPv4Network("169.254.77.2/32"), IPv4Network("169.254.77.1/32"))
         assert accept.matches == (Match("udp", (("dport", "3780"),)),)
-        assert from_link == Rule("DROP", in_device="ppts1")
-        assert to_link == Rule("DROP", destination=IPv4Network("169.254.77.0/30"))
+        assert from_link == Rule("PP-NO-LINK", in_device="ppts1")
+        assert to_link == Rule("PP-NO-LINK", destination=IPv4Network("169.254.77.0/30"))
         assert states(established) == "RELATED,ESTABLISHED"
 
     def test_nothing_is_forwarded_over_the_link(self) -> None:
@@ -199,19 +233,19 @@ class TestNodesGuard:
         ("kind", "port", "destination", "sender", "verdict"),
         [
             (TunnelKind.VXLAN, 4789, HAVIP, "host", "untracked"),
-            (TunnelKind.VXLAN, 4789, HAVIP, "node", "DROP"),
-            (TunnelKind.VXLAN, 4789, HAVIP, "stranger", "DROP"),
+            (TunnelKind.VXLAN, 4789, HAVIP, "node", "STRANGER"),
+            (TunnelKind.VXLAN, 4789, HAVIP, "stranger", "STRANGER"),
             (TunnelKind.VXLAN, 4790, UNDERLAY, "node", "untracked"),
-            (TunnelKind.VXLAN, 4790, UNDERLAY, "host", "DROP"),
-            (TunnelKind.VXLAN, 4790, HAVIP, "host", "DROP"),
-            (TunnelKind.VXLAN, 4790, UNDERLAY, "stranger", "DROP"),
+            (TunnelKind.VXLAN, 4790, UNDERLAY, "host", "SYNC"),
+            (TunnelKind.VXLAN, 4790, HAVIP, "host", "SYNC"),
+            (TunnelKind.VXLAN, 4790, UNDERLAY, "stranger", "SYNC"),
             (TunnelKind.VXLAN, 53, UNDERLAY, "stranger", "tracked"),
             (TunnelKind.GRE, None, HAVIP, "host", "untracked"),
-            (TunnelKind.GRE, None, HAVIP, "node", "DROP"),
-            (TunnelKind.GRE, None, HAVIP, "stranger", "DROP"),
+            (TunnelKind.GRE, None, HAVIP, "node", "STRANGER"),
+            (TunnelKind.GRE, None, HAVIP, "stranger", "STRANGER"),
             (TunnelKind.GRE, None, UNDERLAY, "node", "untracked"),
-            (TunnelKind.GRE, None, UNDERLAY, "host", "DROP"),
-            (TunnelKind.GRE, None, UNDERLAY, "stranger", "DROP"),
+            (TunnelKind.GRE, None, UNDERLAY, "host", "SYNC"),
+            (TunnelKind.GRE, None, UNDERLAY, "stranger", "SYNC"),
         ],
     )
     def test_hosts_reach_tunnels_of_subnets_and_nodes_those_between_members(
@@ -221,6 +255,23 @@ class TestNodesGuard:
         sets = {"host": {PEERS_SET}, "node": {NODES_SET}, "stranger": set[str]()}[sender]
         guard = rules(node_guard(kind, 4789, [self.COORDINATOR], UNDERLAY), "PREROUTING")
         assert verdict_of(guard, "gre" if port is None else "udp", port, destination, sets) == verdict
+
+    @pytest.mark.parametrize(
+        ("destination", "sender", "verdict"),
+        [
+            (UNDERLAY, "node", "untracked"),
+            (UNDERLAY, "host", "VRRP"),
+            (UNDERLAY, "stranger", "VRRP"),
+            (IPv4Address("224.0.0.18"), "stranger", "untracked"),
+        ],
+    )
+    def test_advertisements_for_this_node_come_from_nodes_only(
+        self, destination: IPv4Address, sender: str, verdict: str
+    ) -> None:
+        """VRRPv3 has no authentication. What others do by multicast on this machine is theirs."""
+        sets = {"host": {PEERS_SET}, "node": {NODES_SET}, "stranger": set[str]()}[sender]
+        guard = rules(node_guard(TunnelKind.VXLAN, 4789, [self.COORDINATOR], UNDERLAY), "PREROUTING")
+        assert verdict_of(guard, "112", None, destination, sets) == verdict
 
     def test_vxlan_is_known_by_the_pools_port_and_the_one_beside_it(self) -> None:
         for hook in ("PREROUTING", "OUTPUT"):
@@ -288,14 +339,23 @@ class TestHost:
         assert restore.target == "CONNMARK"
         assert {rule.source for rule in enter} == set(HOST.instance_cidrs)
         assert {states(rule) for rule in enter} == {"NEW"}
-        assert [rule.target for rule in self.named("mangle", "PP-STEER")] == ["SET", "PP-CHOICE-0", "PP-CHOICE-3"]
+        steer = [rule.target for rule in self.named("mangle", "PP-STEER")]
+        assert steer == ["PP-NO-FLOOD", "SET", "PP-CHOICE-0", "PP-CHOICE-3"]
+
+    def test_an_instance_has_a_share_of_the_hosts_connection_table(self) -> None:
+        """Looked at for new connections only, which is where it is used up; none is asked of a host without a limit."""
+        flood = self.named("mangle", "PP-STEER")[0]
+        assert flood.matches == (Match("connlimit", (("connlimit-above", "8192"),)),)
+        unlimited = {table.name: table for table in host_tables(replace(HOST, max_connections=0))}
+        assert "PP-NO-FLOOD" not in {one.name for one in unlimited["mangle"].chains}
 
     def test_open_cidrs_are_not_looked_up(self) -> None:
         opened = replace(HOST, open_cidrs=(IPv4Network("10.0.0.0/8"),))
         mangle = next(table for table in host_tables(opened) if table.name == "mangle")
         steer = next(one for one in mangle.chains if one.name == "PP-STEER")
-        assert isinstance(steer.rules[0], Rule)
-        assert (steer.rules[0].target, steer.rules[0].destination) == ("RETURN", IPv4Network("10.0.0.0/8"))
+        opening = steer.rules[1]
+        assert isinstance(opening, Rule)
+        assert (opening.target, opening.destination) == ("RETURN", IPv4Network("10.0.0.0/8"))
 
     def test_a_distribution_gives_each_index_its_share_in_turn(self) -> None:
         picks = self.named("mangle", "PP-CHOICE-3")
@@ -336,13 +396,34 @@ class TestHost:
         """An ICMP error alone ends no connection that is established. One that has a path comes to the rule before: it is
         here because somebody flushed the mangle table, and goes on when that is repaired.
         """
-        held = rules(self.TABLES["filter"], "FORWARD")[-1]
+        held = rules(self.TABLES["filter"], "FORWARD")[-2]
         assert (held.target, held.out_device) == ("PP-DEAD", "lo")
         assert held.matches == (Match("realm", (("realm", "177"),)),)
 
     def test_a_connection_of_a_path_leaves_by_tunnels_or_not_at_all(self) -> None:
-        astray = rules(self.TABLES["filter"], "FORWARD")[-2]
+        astray = rules(self.TABLES["filter"], "FORWARD")[-3]
         assert (astray.target, astray.out_device, astray.is_out_negated) == ("REJECT", "ppt+", True)
+
+    def test_what_instances_send_elsewhere_is_neither_a_tunnel_packet_nor_for_the_platform(self) -> None:
+        """Looked at only where a packet has to do with no tunnel: customers' packets pay nothing for it."""
+        way = rules(self.TABLES["filter"], "FORWARD")[-1]
+        assert (way.target, way.in_device, way.is_in_negated) == ("PP-ELSE", "ppt+", True)
+        assert (way.out_device, way.is_out_negated, way.source) == ("ppt+", True, None), "a source can be forged"
+        own, platform = self.named("filter", "PP-ELSE")
+        assert (own.target, own.protocol) == ("PP-NO-TUNNEL", "gre")
+        assert (platform.target, platform.matches) == (
+            "PP-NO-PLATFORM",
+            (Match("set", (("match-set", "pp-platform dst"),)),),
+        )
+
+    @pytest.mark.parametrize("kind", list(TunnelKind))
+    def test_a_host_takes_tunnel_packets_of_havips_only(self, kind: TunnelKind) -> None:
+        tables = {table.name: table for table in host_tables(replace(HOST, tunnel=kind, vxlan_port=4800))}
+        (stranger,) = rules(tables["filter"], "INPUT")
+        is_gre = kind is TunnelKind.GRE
+        port = () if is_gre else (Match("udp", (("dport", "4800"),)),)
+        assert (stranger.target, stranger.protocol) == ("PP-NO-STRANGER", "gre" if is_gre else "udp")
+        assert stranger.matches == (*port, Match("set", (("!match-set", "pp-havips src"),)))
 
     def test_nothing_is_accepted_that_other_rules_might_refuse(self) -> None:
         targets = {

@@ -21,7 +21,7 @@ from proxypool.adapters.netlink.namespaces import (
     remove_namespace,
 )
 from proxypool.adapters.netlink.observe import Ownership, View
-from proxypool.adapters.netlink.probe import probe_tunnel
+from proxypool.adapters.netlink.probe import can_guard_sources, probe_tunnel
 from proxypool.adapters.netlink.proxy_probe import ProxyProbe
 from proxypool.adapters.netlink.set_probe import SetProbe
 from proxypool.adapters.netlink.sets import NOT_OURS, LeaseHandle, MarkedSetHandle, change_set
@@ -46,6 +46,7 @@ __all__ = [
     "View",
     "apply_batch",
     "apply_object",
+    "can_guard_sources",
     "change_set",
     "create_namespace",
     "give_back",

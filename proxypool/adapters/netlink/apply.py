@@ -12,6 +12,7 @@ from proxypool.adapters.netlink.inventory import index_of
 from proxypool.adapters.netlink.links import give_eni_back, make_tunnel, take_eni
 from proxypool.adapters.netlink.namespaces import Home
 from proxypool.adapters.netlink.sets import put_set, remove_set
+from proxypool.adapters.netlink.source_guard import put_guard, remove_guard
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.scene import (
     Address,
@@ -25,6 +26,7 @@ from proxypool.core.scene import (
     PolicyRule,
     ProxyNeighbour,
     Route,
+    SourceGuard,
     Tunnel,
     UnknownSet,
 )
@@ -42,6 +44,8 @@ def apply_object(item: AnyObject, namespace: str | None, home: Home) -> None:
                 take_eni(item, namespace, home)
             case Tunnel():
                 make_tunnel(item, namespace, home)
+            case SourceGuard():
+                put_guard(item)
             case AddressSet() | MarkedSet() | LeaseSet():
                 put_set(item)
             case Address() | Route() | PolicyRule() | Neighbour() | ProxyNeighbour() | ForwardingEntry():
@@ -62,6 +66,8 @@ def remove_object(item: AnyObject, namespace: str | None, home: Home) -> None:
                 give_eni_back(home)
             case AddressSet() | MarkedSet() | LeaseSet() | UnknownSet():
                 remove_set(item.name)
+            case SourceGuard(device):
+                remove_guard(device)
             case Tunnel(device):
                 index = index_of(device)
                 if index is not None:

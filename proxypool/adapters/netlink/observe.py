@@ -2,12 +2,13 @@
 
 Ours are: tunnel devices with our prefix, the card under its fixed name in a namespace of ours, addresses on these,
 routes, rules and proxy neighbours with our protocol number, permanent neighbours and forwarding entries on our tunnels,
-sets with our prefix.
+sets with our prefix, and on the card in a namespace of ours the filter with our priority.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Address
 from typing import Self
@@ -19,8 +20,9 @@ from proxypool.adapters.netlink.errors import translated
 from proxypool.adapters.netlink.namespaces import NAMESPACE_MARK
 from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.adapters.netlink.sets import observe_sets
+from proxypool.adapters.netlink.source_guard import observe_guard
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
-from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, Tunnel, flat
+from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, SourceGuard, Tunnel, flat
 
 ALIAS_PREFIX = "proxypool:"
 """Alias of a moved card: the prefix, then the name it had in the root namespace."""
@@ -109,12 +111,23 @@ class View:
                 messages = dump(RTM_GETNEIGH, _FORWARDING_REQUEST)
                 found |= understand(What.FORWARDING, messages, tunnels, wanted)
             if is_namespace_ours:
+                found |= self._guards(names, wanted)
                 found |= understand(What.PROXIES, dump(RTM_GETNEIGH, PROXY_REQUEST), names, wanted)
             else:
                 found |= understand(What.RULES, dump(RTM_GETRULE, _RULE_REQUEST), {}, wanted)
             if any(key[0] == "set" for key in wanted):
                 found |= {item.key: item for item in observe_sets(desired)}
         return found
+
+    def _guards(self, names: Mapping[int, str], wanted: Mapping[Key, AnyObject]) -> dict[Key, AnyObject]:
+        for index, name in names.items():
+            if name == ENI_DEVICE:
+                desired = wanted.get(("guard", name))
+                guard = observe_guard(
+                    self._netlink, name, index, desired if isinstance(desired, SourceGuard) else None
+                )
+                return {} if guard is None else {guard.key: guard}
+        return {}
 
 
 def _link(link: Link, desired: Scene) -> Eni | Tunnel:
