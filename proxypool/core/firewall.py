@@ -110,7 +110,9 @@ def subnet_tables(
         protocol="tcp",
         matches=(in_state("INVALID"),),
     )
-    redirect = Rule(chain_of_blocked(Blocked.REDIRECT), protocol="icmp", matches=(Match("icmp", (("icmp-type", "5"),)),))
+    redirect = Rule(
+        chain_of_blocked(Blocked.REDIRECT), protocol="icmp", matches=(Match("icmp", (("icmp-type", "5"),)),)
+    )
     forward = [clamp_mss(), back, *out, redirect, related, reset]
     if egress is not None:
         forward.append(replace(reset_here, out_device=tunnel_device, destination=IPv4Network(egress)))

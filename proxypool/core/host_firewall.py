@@ -98,7 +98,10 @@ def _mangle(rules: HostRules) -> Table:
     chains = (
         chain_of("PREROUTING", (restore, *enter)),
         Chain(STEER_CHAIN, None, steer),
-        *(Chain(_choice_chain(number), None, tuple(_choice(weights, marks, rules.turn))) for weights, number in choices),
+        *(
+            Chain(_choice_chain(number), None, tuple(_choice(weights, marks, rules.turn)))
+            for weights, number in choices
+        ),
     )
     return Table("mangle", (*chains, *blocked_chains(chains)))
 

@@ -256,9 +256,7 @@ def guard_of(open_cidrs: Iterable[IPv4Network], customers: Iterable[IPv4Network]
     return _part(found)
 
 
-def platform_of(
-    facts: HostFacts, pairs: Mapping[str, Mapping[str, PairSpec]], nodes: Mapping[str, NodeSpec]
-) -> Part:
+def platform_of(facts: HostFacts, pairs: Mapping[str, Mapping[str, PairSpec]], nodes: Mapping[str, NodeSpec]) -> Part:
     """Who may send tunnel packets here, and what no instance may reach. To be kept by whoever calls, as `guard_of`."""
     havips = frozenset(pair.havip for of_subnet in pairs.values() for pair in of_subnet.values())
     machines = havips | {node.underlay for node in nodes.values()} | set(facts.coordinators)

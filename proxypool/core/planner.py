@@ -83,7 +83,20 @@ class ChangeSet:
 
 Operation: TypeAlias = MakeNamespace | RemoveNamespace | Put | Remove | ChangeSet
 
-PUT_PHASES = ("set", "table", "eni", "guard", "tunnel", "address", "route", "neighbour", "fdb", "sysctl", "proxy", "rule")
+PUT_PHASES = (
+    "set",
+    "table",
+    "eni",
+    "guard",
+    "tunnel",
+    "address",
+    "route",
+    "neighbour",
+    "fdb",
+    "sysctl",
+    "proxy",
+    "rule",
+)
 REMOVE_PHASES = tuple(reversed(PUT_PHASES))
 _PUT_PHASE = {kind: number for number, kind in enumerate(PUT_PHASES)}
 Objects: TypeAlias = Mapping[Key, AnyObject]

@@ -85,8 +85,8 @@ SWITCH_INTERVAL_S = 0.0005
 TELL_WITHIN_S = 0.2
 """What changed is published so soon at the latest, however much there is to do."""
 NO_GUARD = (
-    "this kernel has no filter for what leaves an ENI (sch_ingress, cls_bpf): until flushed iptables rules are repaired, "
-    "packets may leave with a source that is not the ENI's"
+    "this kernel has no filter for what leaves an ENI (sch_ingress, cls_bpf): until flushed iptables rules are "
+    "repaired, packets may leave with a source that is not the ENI's"
 )
 NOT_RUNNING = "keepalived is not running: start it with `systemctl start keepalived`"
 NOT_READY = "what was there when the daemon started has not been looked at yet"

@@ -71,11 +71,18 @@ def rules_with(*weights: Weights, masquerades: bool = False, shift: int = 16) ->
     )
 
 
+def make_sets() -> None:
+    """Those that rules name."""
+    run("ipset", "create", "pp-attached", "hash:net", "skbinfo")
+    for name in ("pp-havips", "pp-platform"):
+        run("ipset", "create", name, "hash:ip")
+
+
 @pytest.mark.parametrize("shift", [0, 16, 17])
 @pytest.mark.parametrize("masquerades", [False, True])
 def test_each_table_is_observed_as_it_was_applied(masquerades: bool, shift: int) -> None:  # noqa: FBT001
     """With every way of sharing in use: no rule comes back other than it went."""
-    run("ipset", "create", "pp-attached", "hash:net", "skbinfo")
+    make_sets()
     for table in host_tables(rules_with(*ALL_WEIGHTS, masquerades=masquerades, shift=shift)):
         iptables.apply_table(table)
         tables._proven.clear()
@@ -83,7 +90,7 @@ def test_each_table_is_observed_as_it_was_applied(masquerades: bool, shift: int)
 
 
 def test_a_way_of_sharing_that_comes_or_goes_is_all_that_changes() -> None:
-    run("ipset", "create", "pp-attached", "hash:net", "skbinfo")
+    make_sets()
     few, many = host_tables(rules_with((1, 1)))[0], host_tables(rules_with(*ALL_WEIGHTS))[0]
     for table in (few, many, few):
         iptables.apply_table(table)

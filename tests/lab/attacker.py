@@ -39,13 +39,13 @@ SEEN_WITHIN_S = 0.15
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
-def ipv4(  # noqa: PLR0913 - a header has many fields
+def ipv4(
     source: str,
     destination: str,
     protocol: int,

@@ -27,7 +27,7 @@ from proxypool.lab.topology import mac_of as mac_of_card
 from tests.lab import attacker as bad
 from tests.lab.attacker import GRE, ICMP, PORT, TCP, UDP, Place, blocked, counted, seen, send, send_frames, unseen
 from tests.lab.conftest import Keeper, keep, show_logs
-from tests.lab.instances import REACHED, SILENCE, detached, ip_of, try_tcp, try_udp
+from tests.lab.instances import REACHED, SILENCE, detached, ip_of, tracked, try_tcp, try_udp
 from tests.lab.observe import (
     IN_GUEST,
     PATIENCE,
@@ -36,7 +36,6 @@ from tests.lab.observe import (
     address_of,
     datagrams,
     in_namespace,
-    inside,
     listen,
     master_of,
     masters,
@@ -222,7 +221,7 @@ def test_an_instance_cannot_speak_for_another_one_where_its_card_is_checked(aren
 
 def test_an_instance_that_floods_gets_no_more_than_its_share_of_the_connection_table(arena: Arena) -> None:
     """The table is the whole host's. What is over its share is dropped and counted; who sits beside it goes on."""
-    lab, host, mine = arena.lab, lab_host(arena), ip_of(arena.lab, MINE)
+    lab, host, mine = arena.lab, arena.lab.machine("host1"), ip_of(arena.lab, MINE)
     share = HostConfig(underlay="eth0", instance_cidrs=()).max_connections_per_instance
     more = 500
     packets = (
@@ -236,7 +235,7 @@ def test_an_instance_that_floods_gets_no_more_than_its_share_of_the_connection_t
         dropped = blocked(lab, Place("host1"))[Blocked.FLOOD] - before
         # A few entries may be gone, or not counted yet.
         assert more - 100 <= dropped <= more + 100
-        assert len(tracked_by(host, mine)) <= share
+        assert len(tracked(lab, "host1", mine)) <= share
         for attempt in (try_udp, try_tcp):
             assert attempt(lab, THEIRS, arena.theirs.database_ip).what == REACHED
             assert attempt(lab, MINE, arena.mine.database_ip).what == SILENCE, "the share is used up"
@@ -244,16 +243,6 @@ def test_an_instance_that_floods_gets_no_more_than_its_share_of_the_connection_t
         host.run(["conntrack", "-D", "-s", mine], check=False)
         # What is gone is noticed at the next look: the counting is not thorough for a while.
         wait_until(lambda: try_udp(lab, MINE, arena.mine.database_ip).what == REACHED, 10.0, "the share to be free")
-
-
-def lab_host(arena: Arena):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """The attacker's host."""
-    return arena.lab.machine("host1")
-
-
-def tracked_by(host, source: str) -> list[str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Connections that an instance has in its host's table."""
-    return host.run(["conntrack", "-L", "-s", source], check=False).stdout.splitlines()
 
 
 # ---- somebody on the underlay ----------------------------------------------------------------------------------------
@@ -276,7 +265,9 @@ def test_tunnel_packets_of_a_stranger_are_dropped_by_nodes(arena: Arena) -> None
     with unseen(lab, *wires):
         before = blocked(lab, Place(arena.master))[Blocked.STRANGER]
         send(lab, STRANGER, bad.fragments(whole[0]))
-        wait_until(lambda: blocked(lab, Place(arena.master))[Blocked.STRANGER] > before, 3.0, "a fragment to be counted")
+        wait_until(
+            lambda: blocked(lab, Place(arena.master))[Blocked.STRANGER] > before, 3.0, "a fragment to be counted"
+        )
 
 
 def test_tunnel_packets_of_a_stranger_are_dropped_by_hosts(arena: Arena) -> None:
@@ -354,7 +345,9 @@ def test_a_hosts_tunnel_brings_hosts_sources_only(arena: Arena) -> None:
     wires = ((FABRIC, mine.bridge), *arena.everywhere_else[:2])
     forged = [ip_of(lab, THEIRS), "172.16.101.66", "192.168.80.1"]
     packets = [bad.ipv4(source, mine.database_ip, UDP, bad.udp(4000, PORT)) for source in forged]
-    packets += [bad.ipv4(source, mine.database_ip, TCP, bad.tcp(source, mine.database_ip, 4000, PORT, 2)) for source in forged]
+    packets += [
+        bad.ipv4(source, mine.database_ip, TCP, bad.tcp(source, mine.database_ip, 4000, PORT, 2)) for source in forged
+    ]
     with unseen(lab, *wires), counted(lab, arena.gateway, Blocked.HOST, len(packets)):
         arena.from_host(*packets)
     # A segment of no connection would be answered with a RST, and that one would leave by the ENI.
@@ -460,9 +453,13 @@ def test_arp_on_a_customers_wire_says_nothing_of_anything_behind_the_card(arena:
     cards = {arena.eni_mac(member.node) for member in mine.members}
     is_answer = lambda frame: frame.kind == 0x0806 and frame.source_mac in cards and frame.payload[7] == 2  # noqa: E731
     with Sniffer(lab, FABRIC, mine.bridge, is_wanted=is_answer) as wire:
-        asked = [bad.ethernet(bad.BROADCAST, mac, 0x0806, bad.arp(1, asker, ("00:" * 5 + "00", ip))) for ip in (*hidden, own)]
+        asked = [
+            bad.ethernet(bad.BROADCAST, mac, 0x0806, bad.arp(1, asker, ("00:" * 5 + "00", ip))) for ip in (*hidden, own)
+        ]
         send_frames(lab, mine.database, asked)
-        wait_until(lambda: any(frame.source == own for frame in wire.frames), 3.0, "the control: the card's own address")
+        wait_until(
+            lambda: any(frame.source == own for frame in wire.frames), 3.0, "the control: the card's own address"
+        )
         time.sleep(bad.SEEN_WITHIN_S * PATIENCE)
         answers = [frame for frame in wire.frames if frame.source != own]
     assert not answers
@@ -475,7 +472,10 @@ def test_arp_on_a_customers_wire_says_nothing_of_anything_behind_the_card(arena:
     send_frames(lab, mine.database, claims)
     time.sleep(bad.SEEN_WITHIN_S * PATIENCE)
     for member in mine.members:
-        known = in_namespace(lab, member.node, mine, "ip", "neigh").stdout + lab.machine(member.node).run(["ip", "neigh"]).stdout
+        known = (
+            in_namespace(lab, member.node, mine, "ip", "neigh").stdout
+            + lab.machine(member.node).run(["ip", "neigh"]).stdout
+        )
         assert mac not in {word for line in known.splitlines() for word in line.split() if line.split()[0] in stolen}
     for host in ("host1",):
         assert mac not in lab.machine(host).run(["ip", "neigh"]).stdout
@@ -540,7 +540,9 @@ def test_what_was_blocked_is_in_the_metrics(arena: Arena) -> None:
             found = metrics(lab, place.machine)
             series = 'proxypool_blocked_packets_total{{reason="{}",subnet="{}"}}'
             wanted = {why: float(count) for why, count in blocked(lab, place).items()}
-            return bool(wanted) and all(found.get(series.format(why.value, name)) == count for why, count in wanted.items())
+            return bool(wanted) and all(
+                found.get(series.format(why.value, name)) == count for why, count in wanted.items()
+            )
 
         wait_until(told, 6.0, f"the counters of {place.machine} {name}", interval_s=0.2)
     assert sum(blocked(lab, Place("host1")).values()) > 0

@@ -122,16 +122,22 @@ class TestSubnetsNamespace:
             ("PP-NO-CUSTOMER", None, ""),
         ]
 
-    def test_packets_of_connections_meet_two_rules_on_the_way_back_and_one_more_for_each_cidr_on_the_way_out(self) -> None:
+    def test_packets_of_connections_meet_two_rules_on_the_way_back_and_one_more_for_each_cidr_on_the_way_out(
+        self,
+    ) -> None:
         """What blocks comes behind: it costs nothing where everything is allowed."""
         forward = rules(TABLES["filter"], "FORWARD")
-        assert [rule.target for rule in forward[: 2 + len(SUBNET.cidrs)]] == ["TCPMSS"] + ["ACCEPT"] * (1 + len(SUBNET.cidrs))
+        assert [rule.target for rule in forward[: 2 + len(SUBNET.cidrs)]] == ["TCPMSS"] + ["ACCEPT"] * (
+            1 + len(SUBNET.cidrs)
+        )
 
     @pytest.mark.parametrize("hook", ["FORWARD", "INPUT"])
     def test_no_redirect_passes_as_related_to_a_connection(self, hook: str) -> None:
         found = rules(TABLES["filter"], hook)
         targets = [rule.target for rule in found]
-        related = next(n for n, rule in enumerate(found) if rule.target == "ACCEPT" and states(rule).startswith("RELATED"))
+        related = next(
+            n for n, rule in enumerate(found) if rule.target == "ACCEPT" and states(rule).startswith("RELATED")
+        )
         redirect = targets.index("PP-NO-REDIRECT")
         assert redirect < related
         assert (found[redirect].protocol, found[redirect].matches) == ("icmp", (Match("icmp", (("icmp-type", "5"),)),))

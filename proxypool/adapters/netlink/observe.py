@@ -123,9 +123,7 @@ class View:
         for index, name in names.items():
             if name == ENI_DEVICE:
                 desired = wanted.get(("guard", name))
-                guard = observe_guard(
-                    self._netlink, name, index, desired if isinstance(desired, SourceGuard) else None
-                )
+                guard = observe_guard(self._netlink, name, index, desired if isinstance(desired, SourceGuard) else None)
                 return {} if guard is None else {guard.key: guard}
         return {}
 

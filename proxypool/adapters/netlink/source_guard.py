@@ -1,6 +1,6 @@
 """A filter on a card's way out: what does not come from one of a few addresses does not leave.
 
-It belongs to the device (`clsact`, in front of the driver), so no iptables command reaches it, and it holds while tables
+It belongs to the device (`clsact`, before the driver), so no iptables command reaches it, and it holds while tables
 are flushed. A classic BPF program (linux/filter.h) that says itself what becomes of a packet (cls_bpf, direct action):
 no system call but rtnetlink's is needed, and the kernel lists the program as it was given. Formats: linux/pkt_cls.h,
 pkt_sched.h, rtnetlink.h.
