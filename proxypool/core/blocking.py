@@ -31,7 +31,7 @@ class Blocked(StrEnum):
     HOST = "host"
     """From a tunnel, to what is no address of the subnet, or with a source that is no host's."""
     REDIRECT = "redirect"
-    """An ICMP redirect from a customer's network."""
+    """An ICMP redirect for the namespace itself, as about a probe of its own."""
     LINK = "link"
     """For the addresses of the link between members, or over it, and not the other member's word."""
     UNASKED = "unasked"

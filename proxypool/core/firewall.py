@@ -65,8 +65,9 @@ def subnet_tables(
     is forwarded, to nowhere: so its RST has a rule of its own, and only the egress address can be its source.
 
     What the policy would drop is dropped by a rule before it, so that it is counted by who sent it: behind all rules
-    that let something pass, where no packet of a connection comes. For the same reason what is related to a connection
-    comes after what is of one: ICMP errors are few, and redirects among them are nobody's to send through a tunnel.
+    that let something pass, where no packet of a connection comes. ICMP redirects about a connection need a rule only
+    where they are about the namespace's own, as probes: those about one with NAT the kernel drops itself
+    (nf_nat_icmp_reply_translation).
 
     `is_leased`: packets pass only while the lease set holds the hosts' addresses. The kernel looks at the time itself,
     so nothing needs to run for a lease to end.
@@ -76,9 +77,11 @@ def subnet_tables(
     going, coming = (
         (Match("set", (("match-set", f"{LEASE_SET} {side}"),)),) if is_leased else () for side in ("src", "dst")
     )
-    back, related = (
-        Rule("ACCEPT", in_device=ENI_DEVICE, out_device=tunnel_device, matches=(in_state(state), *coming))
-        for state in ("ESTABLISHED", "RELATED")
+    back = Rule(
+        "ACCEPT",
+        in_device=ENI_DEVICE,
+        out_device=tunnel_device,
+        matches=(in_state("RELATED,ESTABLISHED"), *coming),
     )
     reset = Rule(
         "REJECT",
@@ -113,7 +116,7 @@ def subnet_tables(
     redirect = Rule(
         chain_of_blocked(Blocked.REDIRECT), protocol="icmp", matches=(Match("icmp", (("icmp-type", "5"),)),)
     )
-    forward = [clamp_mss(), back, *out, redirect, related, reset]
+    forward = [clamp_mss(), back, *out, reset]
     if egress is not None:
         forward.append(replace(reset_here, out_device=tunnel_device, destination=IPv4Network(egress)))
     here = (*_sync_rules(sync), redirect, Rule("ACCEPT", matches=(in_state("RELATED,ESTABLISHED"),)), reset_here)
@@ -172,9 +175,9 @@ def node_guard(
 ) -> Table:
     """The node's own namespace: control traffic skips conntrack, tunnel packets of strangers are dropped.
 
-    A full conntrack table must not break VRRP or ZooKeeper, a tunnel device takes packets of any outer source, and VRRPv3
-    has no authentication: advertisements for this node come from nodes of the pool, or not at all. What others do with
-    VRRP here by multicast is none of ours.
+    A full conntrack table must not break VRRP or ZooKeeper, a tunnel device takes packets of any outer source, and
+    VRRPv3 has no authentication: advertisements for this node come from nodes of the pool, or not at all. What others
+    do with VRRP here by multicast is none of ours.
     """
     tunnel = tunnel_packets(kind, vxlan_port)
     notrack = ("CT", (("notrack", ""),))

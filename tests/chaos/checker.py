@@ -48,7 +48,7 @@ def check(history: History) -> list[Violation]:
         *two_gates(history, world),
         *outages(history, world),
         *connections(history, world),
-        *(_once(history, 4, text, "left an ENI") for text in history.strangers if not _was_flushed(history)),
+        *(_once(history, 4, text, "left an ENI") for text in history.strangers),
         *(_once(history, 5, text, "is where it does not belong") for text in history.crossed),
         *(_once(history, 6, text, "was of somebody else") for text in history.foreign_lost),
         *(_once(history, 7, text, "is changed all the time although all is well") for text in history.restless),
@@ -60,11 +60,6 @@ def check(history: History) -> list[Violation]:
 
 def _once(history: History, invariant: int, text: str, what: str) -> Violation:
     return Violation(invariant, text, history.end, history.end, what)
-
-
-def _was_flushed(history: History) -> bool:
-    """A known violation, see docs/faults.md: without their rules packets leave an ENI without NAT until the repair."""
-    return any(event.fault == Fault.FLUSH_IPTABLES for event in history.faults)
 
 
 # ---- 1: gates --------------------------------------------------------------------------------------------------------

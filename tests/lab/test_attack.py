@@ -36,11 +36,13 @@ from tests.lab.observe import (
     address_of,
     datagrams,
     in_namespace,
+    inside,
     listen,
     master_of,
     masters,
     metrics,
     other_of,
+    repairs,
     set_sysctl,
     undone,
     wait_until,
@@ -434,11 +436,36 @@ def test_only_the_server_that_was_asked_answers(arena: Arena) -> None:
             bad.ipv4(source, own, ICMP, bad.icmp(5, 1, socket.inet_aton("10.244.1.66"), asked))
             for source in (mine.database_ip, "10.244.1.1")
         ]
-        with unseen(lab, wire), counted(lab, arena.gateway, Blocked.REDIRECT, len(redirects)):
+        # Dropped by the kernel's NAT itself, which counts nothing.
+        with unseen(lab, wire):
             arena.from_customer(*redirects)
         # The control: the same sender, an error that is one.
         with seen(lab, wire):
             arena.from_customer(bad.ipv4(mine.database_ip, own, ICMP, bad.icmp(3, 13, bytes(4), asked)))
+
+
+def test_a_redirect_about_a_members_own_probe_is_dropped(arena: Arena) -> None:
+    """What a member itself asks is not translated, so the kernel would believe it: on the backup, which is a router only
+    when it is master.
+    """
+    lab, mine = arena.lab, arena.mine
+    place = Place(other_of(mine, arena.master), mine)
+    own = address_of(mine, place.machine)
+
+    def ask() -> socket.socket:
+        link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        link.sendto(b"ask", (mine.database_ip, RESPONDER_PORT))
+        return link
+
+    with inside(lab.machine(place.machine), place.namespace, ask) as link:
+        asked = bad.ipv4(own, mine.database_ip, UDP, bad.udp(link.getsockname()[1], RESPONDER_PORT))
+        redirect = bad.icmp(5, 1, socket.inet_aton("172.16.101.66"), asked)
+        mac = mac_of_card(mine.database, "eth0")
+        packet = bad.ipv4(mine.database_ip, own, ICMP, redirect)
+        with counted(lab, place, Blocked.REDIRECT, 1):
+            frame = bad.ethernet(arena.eni_mac(place.machine), mac, 0x0800, packet)
+            send_frames(lab, mine.database, [frame])
+    assert "redirected" not in in_namespace(lab, place.machine, mine, "ip", "route", "get", mine.database_ip).stdout
 
 
 def test_arp_on_a_customers_wire_says_nothing_of_anything_behind_the_card(arena: Arena) -> None:
@@ -514,6 +541,7 @@ def test_a_customers_connections_are_counted_in_its_own_namespace_alone(arena: A
     in_namespace(lab, arena.master, mine, "conntrack", "-F")
 
 
+@pytest.mark.long
 def test_flooded_tables_of_one_customer_are_nobody_elses(arena: Arena) -> None:
     """Its namespace's table is full to the last entry: the other customer's new connections begin as ever."""
     lab, mine = arena.lab, arena.mine
@@ -524,6 +552,34 @@ def test_flooded_tables_of_one_customer_are_nobody_elses(arena: Arena) -> None:
             assert try_tcp(lab, THEIRS, arena.theirs.database_ip, RESPONDER_PORT).what == REACHED
     finally:
         lab.fault("empty-conntrack", other_of(mine, master), subnet=mine.id)
+
+
+# ---- somebody else's script --------------------------------------------------------------------------------------------
+
+
+def test_nothing_leaves_without_nat_while_all_rules_are_flushed(arena: Arena) -> None:
+    """The rules and policies of the attacker's subnet are gone from its master, until the daemon has noticed: what leaves
+    the ENI has its address all the same, or does not leave.
+    """
+    lab, mine, master = arena.lab, arena.mine, arena.master
+    place = (mine.database_ip, RESPONDER_PORT)
+    flush = "for t in filter nat; do iptables-legacy -t $t -F; iptables-legacy -t $t -X; done; iptables-legacy -P FORWARD ACCEPT"
+    before = repairs(lab, master)
+    forged: list[Frame] = []
+    inner = lambda frame: frame.source.startswith("100.")  # noqa: E731
+    with Sniffer(lab, FABRIC, mine.bridge, is_wanted=inner) as wire, datagrams(lab, MINE) as link:
+        in_namespace(lab, master, mine, "sh", "-c", flush)
+        sent = 0
+        while repairs(lab, master) == before and sent < 2000:
+            for _ in range(20):
+                link.sendto(b"anybody there?", place)
+                with datagrams(lab, MINE) as fresh:
+                    fresh.sendto(b"anybody there?", place)
+                sent += 1
+        forged = list(wire.frames)
+    assert sent >= 20
+    assert not forged, [str(frame) for frame in forged[:5]]
+    wait_until(lambda: try_tcp(lab, MINE, mine.database_ip).what == REACHED, 5.0, "traffic after the repair")
 
 
 # ---- last: the counters -----------------------------------------------------------------------------------------------

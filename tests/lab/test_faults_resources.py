@@ -42,19 +42,13 @@ def test_the_nodes_connection_table_is_full(lab: Lab, subnet: SubnetPlan, measur
 
 
 @pytest.mark.parametrize("who", ["master", pytest.param("backup", marks=pytest.mark.long)])
-def test_rules_are_flushed(lab: Lab, lab_keeper: Keeper, subnet: SubnetPlan, who: str, measured: Measured) -> None:
+def test_rules_are_flushed(lab: Lab, subnet: SubnetPlan, who: str, measured: Measured) -> None:
     """All rules of all tables, in the subnets' namespaces and in the node's own: the daemon puts them back within a
-    second or so. Meanwhile a master lets packets out of the ENI without NAT: a known violation of invariant 4, which
-    ends with the repair.
+    second or so. Meanwhile nothing leaves the ENI without NAT: its own filter is out of a flush's reach (invariant 4).
     """
-    assert lab_keeper.watch is not None
-    with Trial(lab, subnet, known=frozenset({4}) if who == "master" else frozenset()) as trial:
+    with Trial(lab, subnet) as trial:
         trial.fault("flush-iptables", getattr(trial, who))
         trial.wait_settled()
-        time.sleep(2.0)
-        measured("frames without NAT", len(lab_keeper.watch.seen()))
-        time.sleep(1.0)
-        assert not lab_keeper.watch.seen()
     measured("blackout ms", trial.blackout_ms)
 
 

@@ -13,7 +13,7 @@ from proxypool.core.detection import PROFILES, Profile
 from proxypool.core.keepalived import KeepalivedFacts, render
 from proxypool.core.model import PairSpec, Snapshot, SubnetSpec, validate_pair, validate_subnet
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
-from proxypool.core.scene import Address, Chain, Eni, Rule, Scene, Table, Tunnel
+from proxypool.core.scene import Address, Chain, Eni, Rule, Scene, SourceGuard, Table, Tunnel
 from proxypool.core.sync_link import SYNC_NETWORK
 from tests.property.effort import effort
 from tests.property.pools import FACTS, HOST_FACTS, NODES, groups_of, pools
@@ -113,7 +113,7 @@ def common(scene: Scene, pair: PairSpec) -> dict[tuple[str, ...], object]:
     found: dict[tuple[str, ...], object] = {
         key: item
         for key, item in scene.objects.items()
-        if not isinstance(item, Eni | Address | Table) and link not in "/".join(key)
+        if not isinstance(item, Eni | SourceGuard | Address | Table) and link not in "/".join(key)
     }
     tables = [item for item in scene.objects.values() if isinstance(item, Table)]
     return found | {(table.name, chain.name): of_all(chain, link) for table in tables for chain in table.chains}

@@ -230,8 +230,9 @@ def test_what_observers_found_is_a_violation(field: str, invariant: int) -> None
     assert "something" in str(violation)
 
 
-def test_4_flushed_rules_are_a_known_violation() -> None:
-    assert invariants(replace(CALM, strangers=("a frame",), faults=(fault(FAULT_AT, "flush-iptables", A),))) == []
+def test_4_flushed_rules_are_no_excuse() -> None:
+    """There is a filter on the ENI that a flush does not reach."""
+    assert invariants(replace(CALM, strangers=("a frame",), faults=(fault(FAULT_AT, "flush-iptables", A),))) == [4]
 
 
 def words(role: str, *, has_havip: bool, is_open: bool, seconds: float) -> tuple[Said, ...]:
