@@ -101,7 +101,7 @@ def bench_lab(
         for node in OUR_NODES:
             start_node(lab, node)
         # One instance stands for all of a host's.
-        for key, value in {"max_connections_per_instance": "0", **(host_options or {})}.items():
+        for key, value in {"new_connections_per_s_per_instance": "0", **(host_options or {})}.items():
             edit = f"/^{key} = /d; /^\\[host\\]/a {key} = {value}"
             lab.machine("host1").run(["sed", "-i", edit, "/etc/proxypool/proxypool.toml"])
         lab.machine("host1").start("daemon")

@@ -41,7 +41,7 @@ class Blocked(StrEnum):
     TUNNEL = "tunnel"
     """On a host: a tunnel packet that an instance made itself."""
     FLOOD = "flood"
-    """On a host: a connection of an instance that has as many as it may have."""
+    """On a host: a connection of an instance that begins too many."""
     REFUSED = "refused"
     """On a host: to a customer, without attachment or pair; answered with an error."""
 

@@ -136,9 +136,9 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A subnet stays programmed for so long after its last attachment was removed."""
     probe_interval_ms: Annotated[int, Meta(ge=50, le=10000)] = 200
     """How often the HaVips in use are asked for an echo; after three silent ones new connections go elsewhere."""
-    max_connections_per_instance: Annotated[int, Meta(ge=0, le=100_000)] = 8192
-    """All instances share the host's connection table, so each may have only so many connections at a time; further
-    ones are dropped. 0: as many as it likes."""
+    new_connections_per_s_per_instance: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    """All instances share the host's connection table, so each may begin only so many connections a second, and five
+    times as many at once, up to 10,000; further ones are dropped. 0: as many as it likes."""
 
 
 class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -67,8 +67,8 @@ class HostFacts:
     masquerades: bool = False
     coordinators: tuple[IPv4Address, ...] = ()
     """The ZooKeeper servers."""
-    max_connections: int = 0
-    """Of an instance, at a time; 0: as many as it likes."""
+    new_connections_per_s: int = 0
+    """Of an instance; 0: as many as it likes."""
 
     @property
     def turn(self) -> int:
@@ -147,7 +147,7 @@ def _tables(facts: HostFacts, spec: PoolSpec, distributions: tuple[tuple[Weights
         facts.masquerades,
         spec.tunnel,
         spec.vxlan_port,
-        facts.max_connections,
+        facts.new_connections_per_s,
     )
     return _part((MarkedSet(ATTACHED_SET), *host_tables(rules)))
 

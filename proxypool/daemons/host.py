@@ -243,7 +243,7 @@ class HostDaemon:
             self.parts.open_cidrs.value,
             masquerades=self.parts.open_cidrs.masquerades,
             coordinators=self.coordinators,
-            max_connections=self.host.max_connections_per_instance,
+            new_connections_per_s=self.host.new_connections_per_s_per_instance,
         )
         self.parts.steerer.refresh(now)
 

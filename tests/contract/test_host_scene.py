@@ -67,7 +67,7 @@ def rules_with(*weights: Weights, masquerades: bool = False, shift: int = 16) ->
         turn=7,
         masquerades=masquerades,
         tunnel=TunnelKind.VXLAN,
-        max_connections=8192,
+        new_connections_per_s=1000,
     )
 
 

@@ -11,7 +11,6 @@ import pytest
 from proxypool.lab.faults import Options
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
-from tests.lab.conftest import Keeper
 from tests.lab.observe import sysctl, unsettled
 from tests.lab.trial import Trial
 

@@ -64,7 +64,7 @@ HOST = HostRules(
     IPv4Address("100.64.0.1"),
     MarkLayout(16),
     {(1, 1): 0, (2, 0, 1): 3},
-    max_connections=8192,
+    new_connections_per_s=1000,
 )
 
 
@@ -346,11 +346,20 @@ class TestHost:
         steer = [rule.target for rule in self.named("mangle", "PP-STEER")]
         assert steer == ["PP-NO-FLOOD", "SET", "PP-CHOICE-0", "PP-CHOICE-3"]
 
-    def test_an_instance_has_a_share_of_the_hosts_connection_table(self) -> None:
-        """Looked at for new connections only, which is where it is used up; none is asked of a host without a limit."""
-        flood = self.named("mangle", "PP-STEER")[0]
-        assert flood.matches == (Match("connlimit", (("connlimit-above", "8192"),)),)
-        unlimited = {table.name: table for table in host_tables(replace(HOST, max_connections=0))}
+    @pytest.mark.parametrize(("rate", "burst"), [(1, "5"), (1000, "5000"), (50_000, "10000")])
+    def test_an_instance_begins_so_many_connections_a_second(self, rate: int, burst: str) -> None:
+        """By its own address, and some more at once; what is over is not tracked. The kernel's own limit is 10,000."""
+        limited = {table.name: table for table in host_tables(replace(HOST, new_connections_per_s=rate))}
+        (steer,) = (one for one in limited["mangle"].chains if one.name == "PP-STEER")
+        flood = steer.rules[0]
+        assert isinstance(flood, Rule)
+        options = dict(flood.matches[0].options)
+        assert (flood.target, flood.matches[0].name) == ("PP-NO-FLOOD", "hashlimit")
+        assert (options["hashlimit-above"], options["hashlimit-burst"]) == (f"{rate}/sec", burst)
+        assert options["hashlimit-mode"] == "srcip"
+
+    def test_a_host_without_a_limit_counts_nothing(self) -> None:
+        unlimited = {table.name: table for table in host_tables(replace(HOST, new_connections_per_s=0))}
         assert "PP-NO-FLOOD" not in {one.name for one in unlimited["mangle"].chains}
 
     def test_open_cidrs_are_not_looked_up(self) -> None:
