@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Sample
 from prometheus_client.metrics_core import Metric
 
 from proxypool import __version__
@@ -152,7 +152,8 @@ def blocked_packets(view: PoolView) -> CounterMetricFamily:
     )
     for subnet, counts in view.blocked.items():
         for why, count in sorted(counts.items()):
-            family.add_metric((subnet, why.value), count)
+            labels = {"subnet": subnet, "reason": why.value}
+            family.samples.append(Sample("proxypool_blocked_packets_total", labels, float(count)))
     return family
 
 
