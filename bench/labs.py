@@ -110,6 +110,15 @@ def bench_lab(
         yield lab
 
 
+def without_rate_limit(lab: Lab) -> None:
+    """One instance stands for all of a host's: its agent begins anew, and lets it begin as many connections as it can."""
+    host = lab.machine("host1")
+    edit = "/^\\[host\\]/a new_connections_per_s_per_instance = 0"
+    host.run(["sed", "-i", edit, "/etc/proxypool/proxypool.toml"])
+    lab.fault(Fault.KILL_DAEMON, "host1")
+    lab.fault(Fault.START_SERVICES, "host1")
+
+
 def start_node(lab: Lab, node: str) -> None:
     """What systemd would start."""
     lab.machine(node).start("keepalived")

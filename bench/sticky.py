@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.figures import median
-from bench.labs import INSTANCE, NAME, UP_TIMEOUT_S, holder, require_none
+from bench.labs import INSTANCE, NAME, UP_TIMEOUT_S, holder, require_none, without_rate_limit
 from bench.report import Report
 from bench.settings import Settings
 from proxypool.core.addressing import tunnel_device_of
@@ -134,6 +134,7 @@ def _lab(settings: Settings) -> Iterator[Lab]:
         lab.apply_pool(wanted=lambda _, pair: pair in subnet.pairs[:2])
         for pair in subnet.pairs[:2]:
             holder(lab, subnet.through(pair.id))
+        without_rate_limit(lab)
         attach_soon(socket_of(lab.machine("host1")), [(lab.machine(INSTANCE).spec.ip, subnet.id)])
         yield lab
 

@@ -137,7 +137,7 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probe_interval_ms: Annotated[int, Meta(ge=50, le=10000)] = 200
     """How often the HaVips in use are asked for an echo; after three silent ones new connections go elsewhere."""
     new_connections_per_s_per_instance: Annotated[int, Meta(ge=0, le=100_000)] = 1000
-    """All instances share the host's connection table, so each may begin only so many connections a second, and five
+    """All instances share the host's connection table, so each may begin only so many connections a second, and ten
     times as many at once, up to 10,000; further ones are dropped. 0: as many as it likes."""
 
 

@@ -30,7 +30,7 @@ STEER_CHAIN, OUT_CHAIN, ELSE_CHAIN = (f"{CHAIN_PREFIX}{name}" for name in ("STEE
 DEAD_CHAIN = REFUSED_CHAIN
 LIMIT_NAME = "pp-new"
 """Of the kernel's table of rates, in /proc/net/ipt_hashlimit."""
-BURST_S, MAX_BURST = 5, 10_000
+BURST_S, MAX_BURST = 10, 10_000
 """Begun at once after a rest: what comes in so many seconds otherwise. The kernel's own limit is the other one."""
 DEAD_REALM = 177
 """Realm of routes that lead nowhere, as those of a pair that is gone: `rt_realms` leaves it free."""

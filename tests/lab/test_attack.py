@@ -224,7 +224,7 @@ def test_an_instance_cannot_speak_for_another_one_where_its_card_is_checked(aren
 
 def test_an_instance_that_floods_takes_no_more_than_its_share_of_the_connection_table(arena: Arena) -> None:
     """The table is the whole host's. What begins too fast is dropped and counted; who sits beside it goes on."""
-    lab, mine, sent = arena.lab, ip_of(arena.lab, MINE), 12_000
+    lab, mine, sent = arena.lab, ip_of(arena.lab, MINE), 20_000
     share = HostConfig(underlay="eth0", instance_cidrs=()).new_connections_per_s_per_instance
     packets = (bad.ipv4(mine, arena.mine.database_ip, UDP, bad.udp(port, 9)) for port in range(10_000, 10_000 + sent))
     before = blocked(lab, Place("host1"))[Blocked.FLOOD]

@@ -39,7 +39,7 @@ from tests.lab.observe import (
 
 pytestmark = [pytest.mark.root]
 
-FLOWS = 6000
+FLOWS = 3000
 PORT = 5001
 ICMP, FRAGMENTATION_NEEDED = 1, (3, 4)
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3

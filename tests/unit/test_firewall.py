@@ -346,7 +346,7 @@ class TestHost:
         steer = [rule.target for rule in self.named("mangle", "PP-STEER")]
         assert steer == ["PP-NO-FLOOD", "SET", "PP-CHOICE-0", "PP-CHOICE-3"]
 
-    @pytest.mark.parametrize(("rate", "burst"), [(1, "5"), (1000, "5000"), (50_000, "10000")])
+    @pytest.mark.parametrize(("rate", "burst"), [(1, "10"), (1000, "10000"), (50_000, "10000")])
     def test_an_instance_begins_so_many_connections_a_second(self, rate: int, burst: str) -> None:
         """By its own address, and some more at once; what is over is not tracked. The kernel's own limit is 10,000."""
         limited = {table.name: table for table in host_tables(replace(HOST, new_connections_per_s=rate))}
