@@ -111,7 +111,7 @@ def bench_lab(
 
 
 def without_rate_limit(lab: Lab) -> None:
-    """One instance stands for all of a host's: its agent begins anew, and lets it begin as many connections as it can."""
+    """One instance stands for all of a host's: the agent begins anew, and lets it begin as many as it can."""
     host = lab.machine("host1")
     edit = "/^\\[host\\]/a new_connections_per_s_per_instance = 0"
     host.run(["sed", "-i", edit, "/etc/proxypool/proxypool.toml"])

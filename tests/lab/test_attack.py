@@ -49,7 +49,7 @@ from tests.lab.observe import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.datapath]
+pytestmark = [pytest.mark.root]
 
 MINE, THEIRS = "pod1", "pod1-2"
 """An instance of the customer who attacks, and one of the other, on the same host. The second one's prober runs on."""
