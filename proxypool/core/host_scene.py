@@ -256,9 +256,17 @@ def guard_of(open_cidrs: Iterable[IPv4Network], customers: Iterable[IPv4Network]
     return _part(found)
 
 
-def platform_of(facts: HostFacts, pairs: Mapping[str, Mapping[str, PairSpec]], nodes: Mapping[str, NodeSpec]) -> Part:
-    """Who may send tunnel packets here, and what no instance may reach. To be kept by whoever calls, as `guard_of`."""
-    havips = frozenset(pair.havip for of_subnet in pairs.values() for pair in of_subnet.values())
+def havips_of(pairs: Mapping[str, Mapping[str, PairSpec]]) -> frozenset[IPv4Address]:
+    """Of all pairs of the pool."""
+    return frozenset(pair.havip for of_subnet in pairs.values() for pair in of_subnet.values())
+
+
+def platform_of(facts: HostFacts, havips: frozenset[IPv4Address], nodes: Mapping[str, NodeSpec]) -> Part:
+    """Who may send tunnel packets here, and what no instance may reach. To be kept by whoever calls, as `guard_of`.
+
+    `havips`: of the pool, and those of pairs that are gone and still have paths here: who waits for the last answer of
+    one would not send what is refused, and so not hear that it is gone.
+    """
     machines = havips | {node.underlay for node in nodes.values()} | set(facts.coordinators)
     closed = frozenset(one for one in machines if not any(one in cidr for cidr in facts.open_cidrs))
     return _part((AddressSet(HAVIPS_SET, havips), AddressSet(PLATFORM_SET, closed)))

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.attachments import Rules
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.host_scene import HostFacts, guard_of, host_scene, path_legs, platform_of, steering_of
+from proxypool.core.host_scene import HostFacts, guard_of, havips_of, host_scene, path_legs, platform_of, steering_of
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scene import Part, Scene
 from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
@@ -81,8 +81,10 @@ class Steerer:
     """Subnets that were ready once: what is steered stays steered, whatever happens to the list."""
     _retirement_due: float = 0.0
     _guard: tuple[Mapping[str, SubnetSpec], tuple[IPv4Network, ...], Part] | None = None
-    _platform: tuple[tuple[object, ...], Part] | None = None
+    _platform: tuple[tuple[object, ...], frozenset[IPv4Address], Part] | None = None
     """And what they were made from."""
+    _havips: tuple[object, frozenset[IPv4Address]] = (None, frozenset())
+    """Of the pairs that the first is."""
 
     @property
     def subnets_in_use(self) -> frozenset[str]:
@@ -233,11 +235,17 @@ class Steerer:
         return self._guard[2]
 
     def _platform_of(self, facts: HostFacts) -> Part:
-        """As `_guard_of`, of the pool's pairs and nodes."""
-        inputs = (self.snapshot.pairs, self.snapshot.nodes, facts.open_cidrs, facts.coordinators)
-        if self._platform is None or not all(map(operator.is_, inputs, self._platform[0])):
-            self._platform = (inputs, platform_of(facts, self.snapshot.pairs, self.snapshot.nodes))
-        return self._platform[1]
+        """As `_guard_of`, of the pool's pairs and nodes, and of pairs that are gone."""
+        pairs, nodes = self.snapshot.pairs, self.snapshot.nodes
+        if self._havips[0] is not pairs:
+            self._havips = (pairs, havips_of(pairs))
+        paths = self.book.paths if self.book is not None else {}
+        gone = frozenset(leg.havip for legs in paths.values() for leg in legs) - self._havips[1]
+        inputs = (pairs, nodes, facts.open_cidrs, facts.coordinators)
+        known = self._platform
+        if known is None or known[1] != gone or not all(map(operator.is_, inputs, known[0])):
+            known = self._platform = (inputs, gone, platform_of(facts, self._havips[1] | gone, nodes))
+        return known[2]
 
     def _publish(self) -> None:
         """Tell the attachments what leads where."""

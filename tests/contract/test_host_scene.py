@@ -12,7 +12,7 @@ from proxypool.adapters import iptables
 from proxypool.adapters.iptables import tables
 from proxypool.adapters.netlink import Home
 from proxypool.core.host_firewall import HostRules, host_tables
-from proxypool.core.host_scene import guard_of, host_scene, path_legs, platform_of, steering_of
+from proxypool.core.host_scene import guard_of, havips_of, host_scene, path_legs, platform_of, steering_of
 from proxypool.core.model import PairState, TunnelKind
 from proxypool.core.scene import Scene
 from proxypool.core.steering import Book, MarkLayout, Weights, adopt, advance, wanted_shares
@@ -54,7 +54,9 @@ def book() -> Book:
 def scene(dead: tuple[IPv4Address, ...] = ()) -> Scene:
     customers = [cidr for each in POOL.subnets.values() for cidr in each.cidrs]
     facts, steering = make.host_facts(), steering_of(book(), GROUPS, POOL, dead)
-    return host_scene(facts, make.VXLAN, steering, guard_of((), customers), platform_of(facts, POOL.pairs, POOL.nodes))
+    return host_scene(
+        facts, make.VXLAN, steering, guard_of((), customers), platform_of(facts, havips_of(POOL.pairs), POOL.nodes)
+    )
 
 
 def rules_with(*weights: Weights, masquerades: bool = False, shift: int = 16) -> HostRules:

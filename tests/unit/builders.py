@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from proxypool.core.detection import Profile, detection_of
-from proxypool.core.host_scene import HostFacts, guard_of, host_scene, platform_of, steering_of
+from proxypool.core.host_scene import HostFacts, guard_of, havips_of, host_scene, platform_of, steering_of
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import (
     Candidate,
@@ -153,5 +153,5 @@ def host_scene_of(
     customers = [cidr for each in pool.subnets.values() for cidr in each.cidrs]
     known = facts or host_facts()
     guard = guard_of(known.open_cidrs, customers)
-    platform = platform_of(known, pool.pairs, pool.nodes)
+    platform = platform_of(known, havips_of(pool.pairs), pool.nodes)
     return host_scene(known, spec, steering_of(book, wanted, pool, tuple(dead)), guard, platform)
