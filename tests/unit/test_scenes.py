@@ -10,8 +10,8 @@ import pytest
 
 from proxypool.core.addressing import mac_of, sync_device_of, tunnel_device_of
 from proxypool.core.firewall import NODES_SET, PEERS_SET
-from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, LOOPBACK
-from proxypool.core.host_scene import MAIN_TABLE, path_legs
+from proxypool.core.host_firewall import ATTACHED_SET, DEAD_REALM, HAVIPS_SET, LOOPBACK, PLATFORM_SET
+from proxypool.core.host_scene import MAIN_TABLE, havips_of, path_legs, platform_of
 from proxypool.core.model import PairState, PoolSpec, Snapshot
 from proxypool.core.node_scene import SubnetScenes, root_scene, subnet_scene
 from proxypool.core.scene import (
@@ -30,6 +30,7 @@ from proxypool.core.scene import (
     RouteKind,
     RuleAction,
     Scene,
+    SourceGuard,
     Sysctl,
     Table,
     Tunnel,
@@ -125,6 +126,16 @@ class TestSubnetOnNode:
     def test_the_gate_is_not_part_of_a_scene(self) -> None:
         """It follows the VRRP state, not the reconcile loop: a repair must never open a backup's gate."""
         assert not any("ip_forward" in path or path.endswith("/forwarding") for path in sysctls(self.scene()))
+
+    def test_what_leaves_the_card_has_the_members_or_the_egress_address(self) -> None:
+        """Whatever becomes of NAT. A kernel that cannot look at it has none."""
+        own, egress = IPv4Address("172.16.101.11"), IPv4Address("172.16.101.20")
+        pair = make.pair(egress=str(egress))
+        with_egress = subnet_scene(make.node_facts(), make.snapshot(pairs=[pair]), pair)
+        assert objects_of(self.scene(), SourceGuard) == [SourceGuard("eni0", frozenset({own}))]
+        assert objects_of(with_egress, SourceGuard) == [SourceGuard("eni0", frozenset({own, egress}))]
+        facts = replace(make.node_facts(), guards_sources=False)
+        assert objects_of(subnet_scene(facts, make.snapshot(pairs=[pair]), pair), SourceGuard) == []
 
     def test_an_egress_address_is_answered_for_and_on_no_device(self) -> None:
         """The kernel answers only for an address whose route leads to another device, and without a delay if told so."""
@@ -354,6 +365,37 @@ def evaluate(scene: Scene, source: str, mark: int) -> list[int]:
         elif rule.action is RuleAction.LOOKUP:
             tables.append(rule.target)
     return tables
+
+
+class TestPlatform:
+    POOL = make.snapshot(
+        pairs=[make.pair()], nodes=[make.node("n1", "192.168.4.1"), make.node("n2", "192.168.4.2")], hosts=HOSTS
+    )
+    COORDINATOR = IPv4Address("192.168.4.50")
+
+    def sets(self, *opened: str, gone: str | None = None) -> tuple[set[str], set[str]]:
+        """Who may send tunnel packets, and what no instance may reach."""
+        facts = replace(make.host_facts(), coordinators=(self.COORDINATOR,), open_cidrs=tuple(map(IPv4Network, opened)))
+        havips = havips_of(self.POOL.pairs) | ({IPv4Address(gone)} if gone else set())
+        part = platform_of(facts, havips, self.POOL.nodes)
+        found = [part["set", name] for name in (HAVIPS_SET, PLATFORM_SET)]
+        assert all(isinstance(item, AddressSet) for item in found)
+        senders, closed = ({str(one) for one in item.members} for item in found if isinstance(item, AddressSet))
+        return senders, closed
+
+    def test_instances_reach_no_node_no_havip_and_no_zookeeper(self) -> None:
+        """Hosts are not in it: what an instance may have to do with its own host is the platform's business."""
+        assert self.sets() == ({str(HAVIP)}, {"192.168.4.1", "192.168.4.2", str(HAVIP), "192.168.4.50"})
+
+    def test_open_cidrs_are_open(self) -> None:
+        """And nobody may send tunnel packets because of it."""
+        senders, closed = self.sets("192.168.4.0/26")
+        assert senders == {str(HAVIP)}
+        assert closed == {str(HAVIP)}
+
+    def test_a_pair_that_is_gone_may_answer_until_its_paths_are(self) -> None:
+        """Else who waits for its last answer would send nothing, and not hear that it is gone."""
+        assert self.sets(gone="192.168.4.109")[0] == {str(HAVIP), "192.168.4.109"}
 
 
 class TestRulesOfAHost:
