@@ -68,7 +68,7 @@ def rules_with(*weights: Weights, masquerades: bool = False, shift: int = 16) ->
         (IPv4Network("10.96.0.0/12"),),
         turn=7,
         masquerades=masquerades,
-        tunnel=TunnelKind.VXLAN,
+        tunnel=TunnelKind.VXLAN if masquerades else TunnelKind.GRE,
         new_connections_per_s=1000,
     )
 
