@@ -268,8 +268,11 @@ class Membership:
         self.metrics.forget(subnet)
 
     def _remove_left_over(self, wanted: dict[str, PairSpec]) -> None:
-        """Namespaces of ours that no document asks for; whether they are ours the executor proves before it removes."""
-        kept = {namespace_of(subnet) for subnet in wanted}
+        """Namespaces of ours that no document asks for; whether they are ours the executor proves before it removes.
+
+        A subnet whose documents cannot be read may be served by a predecessor, who could read them: it stays.
+        """
+        kept = {namespace_of(subnet) for subnet in (*wanted, *self.snapshot.unread_subnets)}
         for name in netlink.list_namespaces():
             if name not in kept:
                 self.dataplane.want(name.removeprefix(namespace_of("")), Scene.absent(name))

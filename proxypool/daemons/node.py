@@ -14,6 +14,7 @@ import queue
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -39,7 +40,7 @@ from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.listening import Listening
-from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals
+from proxypool.daemons.mainloop import Reload, hurry, run_until_stopped, stop_on_signals
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -59,6 +60,7 @@ from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.pulse import BEAT_S as LOOP_BEAT_S
 from proxypool.daemons.recorder import Recorder
+from proxypool.daemons.reloading import Reloading
 from proxypool.daemons.shown_node import NodeNow, ShownNode
 from proxypool.daemons.status_site import StatusSite
 from proxypool.daemons.underlay import wait_for_underlay
@@ -90,9 +92,9 @@ BEAT_S = 5.0
 class NodeDaemon:
     """Wires adapters, membership and telemetry together and runs the loop."""
 
-    def __init__(self, config: Config, node: NodeConfig) -> None:
-        """Nothing is started."""
-        self.config, self.node = config, node
+    def __init__(self, config: Config, node: NodeConfig, reread: Callable[[], Config]) -> None:
+        """Nothing is started. `reread`: reads the configuration again."""
+        self.config, self.node, self._reread = config, node, reread
         self.name = node.name or socket.gethostname()
         self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -133,6 +135,7 @@ class NodeDaemon:
         )
         self.limits = limits_of(self.node)
         self.metrics = NodeMetrics(self._view, self._use)
+        self.reloading = Reloading(Daemon.NODE, self.config, self._reread, self.problems, self.metrics)
         self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
         self.listening = Listening(self.name)
@@ -230,6 +233,10 @@ class NodeDaemon:
                 if state is Coordinator.CONNECTED:
                     self._registration_due = now
                     self._register(now)
+            case Reload():
+                self.reloading.reload(self._use_configuration)
+                self._register(now)
+                self._publish(now)
             case SecondPassed():
                 self.metrics.loop.set_to_current_time()
                 self._register(now)
@@ -302,6 +309,12 @@ class NodeDaemon:
             if self.mirror.loaded.is_set():
                 self.membership.snapshot_arrived(self.mirror.snapshot, now)
 
+    def _use_configuration(self, config: Config) -> None:
+        """What can be changed while we run: see `core.reloading`."""
+        if config.node is not None:
+            limits = limits_of(config.node)
+            self.config, self.node, self.limits, self._registration_due = config, config.node, limits, 0.0
+
     def _publish(self, now: float) -> None:
         if self.is_registered:
             self.beat.publish((*self.problems, *self.membership.problems()), self.snapshot, now)
@@ -359,8 +372,8 @@ def _coordinators(hosts: tuple[str, ...]) -> tuple[tuple[IPv4Address, int], ...]
     return tuple(sorted(found))
 
 
-def main(config: Config) -> int:
-    """Entry of `proxypool run node`.
+def main(config: Config, reread: Callable[[], Config]) -> int:
+    """Entry of `proxypool run node`. `reread`: reads the configuration again.
 
     Raises:
         InvalidInput: the configuration has no [node] section.
@@ -373,6 +386,6 @@ def main(config: Config) -> int:
     logs.configure(config.log)
     lock = singleton.acquire(Path(config.run_dir), "node")
     try:
-        return NodeDaemon(config, config.node).run()
+        return NodeDaemon(config, config.node, reread).run()
     finally:
         os.close(lock)
