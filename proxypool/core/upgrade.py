@@ -306,7 +306,8 @@ def _order(status: PoolStatus, target: Release | None) -> Iterator[Step]:
             yield Step(stage=Stage.BACKUPS, machines=(node.id,), after=WELL)
     for node in nodes:
         if node.master_of:
-            before = tuple(f"proxypool pair switchover {away[node.id, name]}" for name in node.master_of)
+            ways = [away[node.id, name] for name in node.master_of if (node.id, name) in away]
+            before = tuple(f"proxypool pair switchover {way}" for way in ways)
             yield Step(stage=Stage.MASTERS, machines=(node.id,), before=before, after=WELL)
     controllers = tuple(
         name for one in status.versions if not _is_done(one.version, target) for name in one.controllers
@@ -316,11 +317,15 @@ def _order(status: PoolStatus, target: Release | None) -> Iterator[Step]:
 
 
 def _ways_out(status: PoolStatus) -> dict[tuple[str, str], str]:
-    """(node, `<subnet>/<pair>`) that it is master of -> what `pair switchover` needs to be told."""
+    """(node, `<subnet>/<pair>`) that it is master of -> what `pair switchover` needs to be told.
+
+    Of pairs with an egress address, whose connections go along. Those of others would break, and a restart of the daemon
+    moves nothing: there the master stays where it is.
+    """
     found = {}
     for subnet in status.subnets:
         for pair in subnet.pairs:
             others = [member.node for member in pair.members if member.node != pair.master]
-            if pair.master is not None and others:
+            if pair.master is not None and others and pair.egress_address is not None:
                 found[pair.master, f"{subnet.id}/{pair.id}"] = f"{subnet.id} {pair.id} --to {others[0]}"
     return found
