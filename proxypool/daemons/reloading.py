@@ -69,7 +69,8 @@ class Reloading:
             log.exception("a new configuration could not be applied")
             apply(self._config)
             return self._refuse(f"it could not be applied ({error})")
-        logs.configure(new.log)
+        if new.log != self._config.log:
+            logs.configure(new.log)
         self._config = new
         self._metrics.reloaded(ok=True, now=time.time())
         self._problems.note(TOPIC, None)
