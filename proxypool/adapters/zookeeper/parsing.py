@@ -61,8 +61,8 @@ def _of_scaling(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
             return decode(raw, NodeOrders, what=path)
         case ("subnets", _, "spares"):
             return decode(raw, Spares, what=path)
-        case ("controller", "election", _):
-            return _controller(raw, path)
+        case ("controller", "election", name):
+            return _controller(raw, name, path)
         case ("controller", "report"):
             return decode(raw, Report, what=path)
         case ("controller", "actions", name):
@@ -71,11 +71,11 @@ def _of_scaling(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
             raise InvalidInput(f"{path} is none of proxypool's documents")
 
 
-def _controller(raw: bytes, path: str) -> ControllerAlive:
-    """Before 0.2 it was the name alone."""
+def _controller(raw: bytes, candidate: str, path: str) -> ControllerAlive:
+    """A controller that knows no such document wrote its name alone."""
     if raw.startswith(b"{"):
         return decode(raw, ControllerAlive, what=path)
-    return ControllerAlive(name=raw.decode("utf-8", "replace"))
+    return ControllerAlive(name=raw.decode("utf-8", "replace") or candidate.rpartition("-")[0])
 
 
 def _version(raw: bytes, path: str) -> LayoutVersion:
