@@ -36,9 +36,9 @@ One TOML file for all daemons and commands of a machine: `--config`, else `${PAT
 known. A daemon needs its own section (`[node]`, `[host]`, `[controller]`), which may be empty where nothing in it is
 required, and reads the file when it starts.
 
-SIGHUP (`systemctl reload`) has a daemon read it again. It takes all of it over, or nothing: a file that is not valid, or
-in which a key of that daemon was changed that needs a restart (column *change*), is refused with one line in the log, a
-problem in `status` and `proxypool_config_reload_success` 0, and the old one stays in force.
+SIGHUP (`systemctl reload`) has a daemon read it again. It takes all of it over, or nothing: a file that is not valid,
+or in which a key of that daemon was changed that needs a restart (column *change*), is refused with one line in the
+log, a problem in `status` and `proxypool_config_reload_success` 0, and the old one stays in force.
 """
 
 
@@ -82,7 +82,8 @@ def _nested(kind: type[Struct]) -> dict[str, type[Struct]]:
 
 def _table(path: str, own: list[Field]) -> str:
     rows = [
-        f"| `{one.name}` | {cell(_kind(one))} | {cell(one.default)} | {_change(path, one.name)} | {cell(_meaning(one))} |\n"
+        f"| `{one.name}` | {cell(_kind(one))} | {cell(one.default)} | {_change(path, one.name)} "
+        f"| {cell(_meaning(one))} |\n"
         for one in own
     ]
     return "| key | value | default | change | |\n| --- | --- | --- | --- | --- |\n" + "".join(rows)

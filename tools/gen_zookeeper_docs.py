@@ -64,7 +64,7 @@ def paths() -> dict[str, str]:
     found = {
         "version": f"The layout's version, now {LAYOUT_VERSION}",
         "spec": "PoolSpec",
-        f"{CONTROLLERS}/<controller>-##########": f"ControllerAlive of a candidate, the first of which leads{EPHEMERAL}",
+        f"{CONTROLLERS}/<controller>-##########": f"ControllerAlive of candidates, the first leads{EPHEMERAL}",
         REPORT: "Report of the leading controller",
         "subnets/<subnet>/pairs/<pair>/election/<node>-##########": (
             f"Candidates, the first of which is elected; the czxid is the epoch{EPHEMERAL}"

@@ -83,7 +83,8 @@ app = typer.Typer(
     name="proxypool",
     cls=Root,
     help="Highly available pairs of proxy nodes between function hosts and customers' subnets.",
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 3 not ready (upgrade-check), 5 wait timed out, "
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 3 not ready "
+    "(upgrade-check), 5 wait timed out, "
     "6 ZooKeeper unreachable, 7 not confirmed or risk not accepted, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,

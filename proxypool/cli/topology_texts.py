@@ -63,7 +63,9 @@ def _subnet(subnet: SubnetPart, *, wide: bool, is_mixed: bool) -> _Branch:
     hosts = [_host(host, is_mixed=is_mixed) for host in shown]
     if len(shown) < len(subnet.hosts):
         hosts.append(_Branch(f"and {len(subnet.hosts) - len(shown)} more: -o wide shows all"))
-    pairs = [_pair(pair, is_mixed=is_mixed) for pair in subnet.pairs] or [_Branch("no pair", (), "no pair", Colour.WARN)]
+    pairs = [_pair(pair, is_mixed=is_mixed) for pair in subnet.pairs] or [
+        _Branch("no pair", (), "no pair", Colour.WARN)
+    ]
     tunnel = f"tunnel {subnet.tunnel.kind or 'not set'}, key {subnet.tunnel.key}"
     count = _count(len(subnet.hosts), "host")
     uses = f"{count} {'uses' if len(subnet.hosts) == 1 else 'use'} it"

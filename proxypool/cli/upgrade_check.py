@@ -40,9 +40,10 @@ def upgrade_check(
 ) -> None:
     """Say whether the pool is ready for a rolling upgrade, what speaks against it, and the order of it.
 
-    Ready: everything is well, every pair has a backup that is fit, nothing is in the middle of something, versions are at
-    most one minor step apart, every document can be read, every ZooKeeper server answers. It changes nothing. Ends with 0
-    if the pool is ready, with 3 if not; each finding has a code that never changes its meaning, and a command that helps.
+    Ready: everything is well, every pair has a backup that is fit, nothing is in the middle of something, versions are
+    at most one minor step apart, every document can be read, every ZooKeeper server answers. It changes nothing. Ends
+    with 0 if the pool is ready, with 3 if not; each finding has a code that never changes its meaning, and a command
+    that helps.
     """
     from proxypool.core.upgrade import judge
 
@@ -67,7 +68,9 @@ def _target(text: str | None) -> Release | None:
         return None
     found = release_of(text)
     if found is None:
-        raise InvalidInput(f"--to {text!r} is not a version: 0.2.0, for instance; `proxypool version` says which one this is")
+        raise InvalidInput(
+            f"--to {text!r} is not a version: 0.2.0, for instance; `proxypool version` says which one this is"
+        )
     return found
 
 

@@ -17,8 +17,8 @@ from proxypool.core.errors import InvalidInput
 API_VERSION = "proxypool/v1"
 """Of every document that is printed or served."""
 VERSION = 1
-"""The major version of documents in ZooKeeper that this program reads and writes: their field `v`. What only adds fields
-is no new one. A field that is removed, or means something else, or another value of a closed list is.
+"""The major version of documents in ZooKeeper that this program reads and writes: their field `v`. What only adds
+fields is no new one. A field that is removed, or means something else, or another value of a closed list is.
 """
 T = TypeVar("T", bound=msgspec.Struct)
 _TEXT_TYPES = (IPv4Address, IPv4Interface, IPv4Network)

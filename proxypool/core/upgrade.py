@@ -173,8 +173,8 @@ def _versions(status: PoolStatus, target: Release | None) -> Iterator[Finding]:
         yield Finding.of(
             Code.TOO_FAR_APART,
             "versions",
-            f"{', '.join(one.text for one in sorted(set(known)))} run{'s' if len(set(known)) == 1 else ''}{to}: versions "
-            "work together over one minor step: go by way of those between",
+            f"{', '.join(one.text for one in sorted(set(known)))} run{'s' if len(set(known)) == 1 else ''}{to}: "
+            "versions work together over one minor step: go by way of those between",
             f"proxypool upgrade-check --to {_step_toward(known, target)}",
         )
     if len(set(known)) > 1:
@@ -319,8 +319,8 @@ def _order(status: PoolStatus, target: Release | None) -> Iterator[Step]:
 def _ways_out(status: PoolStatus) -> dict[tuple[str, str], str]:
     """(node, `<subnet>/<pair>`) that it is master of -> what `pair switchover` needs to be told.
 
-    Of pairs with an egress address, whose connections go along. Those of others would break, and a restart of the daemon
-    moves nothing: there the master stays where it is.
+    Of pairs with an egress address, whose connections go along. Those of others would break, and a restart of the
+    daemon moves nothing: there the master stays where it is.
     """
     found = {}
     for subnet in status.subnets:

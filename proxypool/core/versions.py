@@ -57,7 +57,7 @@ def running_versions(
 ) -> tuple[RunningVersion, ...]:
     """By the daemons that live, the oldest version first."""
     led = tuple(controllers)
-    every = (*nodes.values(), *hosts.values(), *led)
+    every: tuple[Alive | ControllerAlive, ...] = (*nodes.values(), *hosts.values(), *led)
     return tuple(
         RunningVersion(
             version=version,

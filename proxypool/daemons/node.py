@@ -255,6 +255,14 @@ class NodeDaemon:
                 self.membership.vrrp.synced(message, now)
                 if message.is_reloaded:
                     self.metrics.reloads.inc()
+            case FifoSpoke() | AddressMoved() | AddressesSeen():
+                self._vrrp_spoke(message, now)
+            case _:
+                self.membership.kernel_spoke(message, now)
+        self._tell_others(now)
+
+    def _vrrp_spoke(self, message: FifoSpoke | AddressMoved | AddressesSeen, now: float) -> None:
+        match message:
             case FifoSpoke(lines, at):
                 self.membership.vrrp.fifo_spoke(lines, at, now)
             case AddressMoved(address, is_here, at):
@@ -262,9 +270,6 @@ class NodeDaemon:
                 self.membership.listen_for_peers()
             case AddressesSeen(addresses):
                 self.membership.vrrp.addresses_seen(addresses, now)
-            case _:
-                self.membership.kernel_spoke(message, now)
-        self._tell_others(now)
 
     def _tell_others(self, now: float) -> None:
         """First all that packets wait for, then what others read of it."""

@@ -49,7 +49,10 @@ class DaemonMetrics:
         self._reload_success, self._reload_at = (
             Gauge(f"proxypool_config_reload_{name}", text, registry=self.registry)
             for name, text in (
-                ("success", "Whether the configuration file was taken over when it was last read; else the old one holds."),
+                (
+                    "success",
+                    "Whether the configuration file was taken over when it was last read; else the old one holds.",
+                ),
                 ("timestamp_seconds", "When the configuration that is in force was read."),
             )
         )

@@ -94,7 +94,8 @@ def test_daemons_go_on_with_the_last_version_that_they_could_read(operator: Pool
     assert "p1" in operator.mirror.snapshot.pairs["s1"]
     fresh = connect()
     wait_until(lambda: fresh.mirror.snapshot.too_new == {path}, "the new mirror sees it")
-    assert (fresh.mirror.snapshot.pairs, fresh.mirror.snapshot.unread_subnets) == ({}, {"s1"})
+    assert fresh.mirror.snapshot.pairs == {}
+    assert fresh.mirror.snapshot.unread_subnets == {"s1"}
 
 
 def test_status_tells_it_from_a_document_that_is_broken(operator: PoolClient) -> None:
@@ -169,12 +170,10 @@ def test_what_says_how_things_are_is_written_whole() -> None:
 
 
 def test_upgrade_check_of_a_pool_that_is_well(cli: Cli, living: tuple[PoolClient, PoolClient]) -> None:
-    """And its words for a version that there is not, a machine that reaches no ZooKeeper, a pool that there is not."""
+    """And its words for a version that is none, and a pool that there is not."""
     done = cli("upgrade-check", "--to", "later")
     assert (done.code, "is not a version" in done.err) == (1, True)
     found = json.loads(cli("upgrade-check", "-o", "json").out)
     assert "PU009" in {one["code"] for one in found["findings"]}
     missing = cli("--pool", "nowhere", "upgrade-check")
     assert (missing.code, "pool init" in missing.err) == (1, True)
-    away = cli("--zookeeper", "127.0.0.1:1", "upgrade-check")
-    assert away.code == 6

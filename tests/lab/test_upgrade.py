@@ -159,15 +159,11 @@ def test_a_daemon_that_starts_beside_documents_of_a_later_version(lab: Lab, subn
                 wait_until(lambda process=process: not processes.alive(process), 10.0, "it to end")  # type: ignore[misc]
                 lab.machine(machine).start("daemon")
             wait_until(
-                lambda: all(
-                    metrics(lab, name).get("proxypool_malformed_documents") == 1 for name in (master, "host1")
-                ),
+                lambda: all(metrics(lab, name).get("proxypool_malformed_documents") == 1 for name in (master, "host1")),
                 20.0 * PATIENCE,
                 "both to count it",
             )
-            wait_until(
-                lambda: "PP028" in {check["code"] for check in status(lab)["checks"]}, 10.0, "status to name it"
-            )
+            wait_until(lambda: "PP028" in {check["code"] for check in status(lab)["checks"]}, 10.0, "status to name it")
             assert masters(lab, subnet) == open_gates(lab, subnet) == {master}
             refused = lab.proxypool("pair", "set", subnet.id, PAIR, "--weight", "2", check=False, timeout=60 * PATIENCE)
             assert refused.returncode == 1

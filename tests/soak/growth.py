@@ -40,7 +40,9 @@ LIMITS: dict[str, Limit] = {
     "rules": Limit(0, why="rules go with what they are about"),
     "sets": Limit(0, why="sets go with what they are about"),
     "files": Limit(0, why="of keepalived and in the run directory: one for each pair"),
-    "conntrack": Limit(400, 0.25, "entries of connections that have ended stay for their timeouts, at the same traffic"),
+    "conntrack": Limit(
+        400, 0.25, "entries of connections that have ended stay for their timeouts, at the same traffic"
+    ),
     "znodes": Limit(2, why="without the history, which has a bound of its own"),
     "watches": Limit(30, 0.1, "watches of sessions that are being replaced"),
 }
@@ -100,9 +102,7 @@ def judge(name: str, points: Sequence[Point]) -> Verdict:
     allowed = None
     if limit is not None and len(judged) >= FEWEST:
         allowed = max(limit.by, limit.share * statistics.median(point.value for point in judged))
-    return Verdict(
-        name, len(judged), judged[0].value, judged[-1].value, per_s * 3600.0, per_s * span_s, allowed
-    )
+    return Verdict(name, len(judged), judged[0].value, judged[-1].value, per_s * 3600.0, per_s * span_s, allowed)
 
 
 def table(verdicts: Iterable[Verdict]) -> str:
@@ -114,4 +114,6 @@ def table(verdicts: Iterable[Verdict]) -> str:
         figures = (f"{one.first:.0f}", f"{one.last:.0f}", f"{one.per_hour:+.1f}", f"{one.growth:+.1f}")
         rows.append((one.name, str(one.count), *figures, limit, "GROWS" if one.is_bad else ""))
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -27,7 +27,9 @@ CYCLE_S = 30.0
 TALKS = 60
 RATE = 30.0
 """New connections a second."""
-ENDING = frozenset({Fault.POWER_OFF, Fault.KILL_DAEMON, Fault.KILL_KEEPALIVED, Fault.STORM_KEEPALIVED, Fault.DELETE_ENI})
+ENDING = frozenset(
+    {Fault.POWER_OFF, Fault.KILL_DAEMON, Fault.KILL_KEEPALIVED, Fault.STORM_KEEPALIVED, Fault.DELETE_ENI}
+)
 """Faults that end what is measured: only the last node has them, so that the others' daemons live through the run."""
 QUIET_WITHIN_S = 60.0
 Say = Callable[[str], None]
@@ -151,7 +153,9 @@ def _rest(lab: Lab, churn: Churn) -> None:
     def is_quiet() -> bool:
         """Two looks in a row see the same objects: what was taken back is gone."""
         now = sample(lab)
-        kept = {name: value for name, value in now.items() if name.endswith((" namespaces", " rules", " znodes", " files"))}
+        kept = {
+            name: value for name, value in now.items() if name.endswith((" namespaces", " rules", " znodes", " files"))
+        }
         seen.append(kept)
         return len(seen) > 1 and seen[-1] == seen[-2]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 from proxypool.lab.lab import Lab
@@ -66,7 +65,7 @@ def _title(process: Process) -> str:
     return f"{process.service}/{process.name}[{process.pid}]"
 
 
-def _of_process(process: Process) -> Mapping[str, float]:
+def _of_process(process: Process) -> dict[str, float]:
     try:
         text = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
         fds = len(os.listdir(f"/proc/{process.pid}/fd"))
@@ -76,12 +75,12 @@ def _of_process(process: Process) -> Mapping[str, float]:
     return {"rss_kib": float(values.get("VmRSS", 0)), "threads": float(values.get("Threads", 0)), "fds": float(fds)}
 
 
-def _of_machine(machine: Machine) -> Mapping[str, float]:
+def _of_machine(machine: Machine) -> dict[str, float]:
     text = machine.run(["sh", "-c", _COUNT], check=False).stdout
     return {name: float(value) for name, value in (line.split() for line in text.splitlines())}
 
 
-def _of_zookeeper(lab: Lab) -> Mapping[str, float]:
+def _of_zookeeper(lab: Lab) -> dict[str, float]:
     server = next(iter(lab.topology.zookeeper_ips))
     znodes, history = python(lab, "zk1", _ZNODES, f"{server}:{ZOOKEEPER_PORT}").split()
     watches = sum(_mntr(machine, "zk_watch_count") for machine in lab.machines.values() if _serves(machine))

@@ -50,7 +50,7 @@ def test_fields_that_this_version_does_not_know_are_read_over() -> None:
 )
 def test_a_document_of_a_later_version_is_neither_read_nor_written(data: bytes) -> None:
     """Also one that this version might take for its own: it may mean something else."""
-    with pytest.raises(DocumentTooNew, match="nodes/n1 was written by a later proxypool .*upgrade this machine"):
+    with pytest.raises(DocumentTooNew, match=r"nodes/n1 was written by a later proxypool .*upgrade this machine"):
         decode(data, NodeSpec, what="nodes/n1")
     with pytest.raises(DocumentTooNew, match="nodes/n1"):
         encode(NODE, data, what="nodes/n1")

@@ -132,7 +132,10 @@ def test_a_good_file_is_taken_over_and_told_to_the_service_manager(daemon: Daemo
     [
         ("nonsense", "proxypool.toml"),
         (NODE.replace("packets_per_s", "packet_per_s").replace('"a"', '"b"'), "did you mean node.packets_per_s"),
-        (NODE.replace('underlay = "eth0"\npackets', 'underlay = "eth7"\npackets').replace('"a"', '"b"'), "node.underlay"),
+        (
+            NODE.replace('underlay = "eth0"\npackets', 'underlay = "eth7"\npackets').replace('"a"', '"b"'),
+            "node.underlay",
+        ),
     ],
 )
 def test_a_bad_file_changes_nothing_and_is_told_in_one_line(

@@ -110,7 +110,7 @@ def test_a_pair_without_a_fit_backup_blocks_and_is_told_once() -> None:
         ({"node_a": "0.3.0"}, None, True),
     ],
 )
-def test_versions_may_be_one_minor_step_apart(others: dict[str, str], to: str | None, blocks: bool) -> None:
+def test_versions_may_be_one_minor_step_apart(others: dict[str, str], to: str | None, *, blocks: bool) -> None:
     found = readiness(with_versions(healthy(), **others), to)
     assert ("PU005" in codes(found, Weight.BLOCKS)) is blocks
 

@@ -149,9 +149,7 @@ class Leadership:
         Raises:
             TransientError: there is no such pool yet.
         """
-        candidate = Create(
-            f"{self._container}/{self._name}-", self._about, is_ephemeral=True, is_sequential=True
-        )
+        candidate = Create(f"{self._container}/{self._name}-", self._about, is_ephemeral=True, is_sequential=True)
         (made,) = write_all(self._session, (candidate,))
         if isinstance(made, str):
             return
