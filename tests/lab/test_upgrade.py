@@ -59,6 +59,17 @@ def write(lab: Lab, suffix: str, document: dict[str, Any]) -> None:
     python(lab, "zk1", WRITE, f"/proxypool/lab/{suffix}", json.dumps(document))
 
 
+def wrong(lab: Lab) -> list[str]:
+    """What `status` says is wrong."""
+    found = status(lab)
+    subnets = [*found["subnets"], *(pair for one in found["subnets"] for pair in one["pairs"])]
+    return [
+        f"{check['code']} {check['subject']}: {check['message']}"
+        for one in (found, *subnets)
+        for check in one["checks"]
+    ]
+
+
 def restart(lab: Lab, machine: str, version: str, tree: Path | None) -> None:
     """End the daemon and start that of a version; returns when it is ready."""
     process = lab.machine(machine).service_process("daemon")
@@ -107,6 +118,8 @@ def pool() -> Iterator[Lab]:
     try:
         with Lab.up(topology, timeout_s=60 * PATIENCE) as lab:
             wait_settled(lab, 30.0 * PATIENCE)
+            for plan in topology.subnet_plans:
+                lab.proxypool("scale", "set", plan.id, "--mode", "off", timeout=60 * PATIENCE)
             yield lab
     finally:
         remove(topology.name)
@@ -121,7 +134,7 @@ def test_a_pool_goes_to_the_next_version_and_back_under_traffic(pool: Lab, tmp_p
     later, tree = later_version(), later_tree(tmp_path)
     subnet = pool.topology.subnet_plans[0]
     pair = f"subnets/{subnet.id}/pairs/{PAIR}"
-    wait_until(lambda: status(pool)["level"] == "ok", 30.0 * PATIENCE, "the pool to be well")
+    wait_until(lambda: not wrong(pool), 30.0 * PATIENCE, lambda: f"the pool to be well: {wrong(pool)}")
     with (
         Prober(pool, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober,
         Connections(pool, "pod1", subnet.database_ip, count=TALKS) as talks,
@@ -202,7 +215,7 @@ def test_a_configuration_is_taken_over_whole_or_not_at_all(lab: Lab, subnet: Sub
             reload(wrong.replace("[node.labels]\n", '[node.labels]\nrack = "r10"\n'))
             wait_until(lambda: is_success(0.0), 10.0, "the refusal to be counted")
             wait_until(
-                lambda why=why: any(why in check["message"] for check in status(lab)["checks"]),  # type: ignore[misc]
+                lambda why=why: any(why in check["message"] for check in status(lab, "host1")["checks"]),  # type: ignore[misc]
                 10.0 * PATIENCE,
                 f"status to say {why}",
             )
