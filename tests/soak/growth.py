@@ -15,7 +15,7 @@ from itertools import combinations
 WARM_UP = 1 / 3
 """The first third of a run, but as much as `WARM_S` at the most, is not judged."""
 WARM_S = 600.0
-FEWEST = 5
+FEWEST = 4
 """Measurements after the warm-up; a series with fewer is told, not judged."""
 
 
