@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from proxypool.adapters.gate import remove_locks
 from proxypool.adapters.zookeeper.layout import Layout
 from proxypool.adapters.zookeeper.snapshots import unread_of
 from proxypool.core.keepalived import GLOBAL_FILE, file_name, render, subnet_of_file, unknown_files
@@ -76,3 +77,11 @@ def test_other_open_cidrs_leave_those_of_the_file_as_they_are(tmp_path: Path) ->
     assert set(cidrs.value) == {IPv4Network("10.2.0.0/16"), *of_file}
     cidrs.configure(())
     assert set(cidrs.value) == of_file
+
+
+def test_locks_of_subnets_that_are_gone_are_removed_and_others_stay(tmp_path: Path) -> None:
+    for name in ("s1", "s2"):
+        (tmp_path / name).touch()
+    remove_locks(str(tmp_path), {"s1"})
+    remove_locks(str(tmp_path / "not there"), set())
+    assert [file.name for file in tmp_path.iterdir()] == ["s1"]
