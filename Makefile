@@ -1,7 +1,7 @@
 # Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults chaos soak test-gre demo bench docs fmt lock clean
+.PHONY: help setup check test faults chaos soak test-gre demo bench docs deb fmt lock clean
 
 BIN := .venv/bin
 TUNNEL ?=
@@ -32,7 +32,7 @@ test: ## everything, in one run of pytest; needs root
 
 faults: ## every fault in the lab, also those that take minutes; half an hour
 	@tools/setup test
-	@PROXYPOOL_LONG=1 $(BIN)/pytest -m "faults or long" tests/lab
+	@PROXYPOOL_LONG=1 $(BIN)/pytest -m "faults or long" tests/lab tests/systemd
 
 chaos: ## SEED=n N=schedules: random faults, recorded and checked; records in tests/chaos/out/
 	@tools/setup test
@@ -62,6 +62,10 @@ docs: ## the documentation as a site, in site/; a broken link, or a page that is
 	@tools/setup check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
+
+deb: ## a Debian package of this tree, in dist/
+	@tools/setup check
+	@$(BIN)/python tools/build_deb.py
 
 fmt: ## format and fix what can be fixed
 	@tools/setup check

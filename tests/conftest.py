@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-_NEED_ROOT = ("lab", "vm")
+_NEED_ROOT = ("lab", "systemd", "vm")
 _HERE = Path(__file__).parent
 
 

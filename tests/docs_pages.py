@@ -17,7 +17,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = (DOCS / "tutorial/lab.md",)
 HOW_TO = tuple(
     DOCS / "how-to" / f"{name}.md"
-    for name in ("index", "install", "first-subnet", "night", "add-a-pair", "drain", "replace-a-node", "upgrade")
+    for name in (
+        "index",
+        "install",
+        "services",
+        "first-subnet",
+        "night",
+        "add-a-pair",
+        "drain",
+        "replace-a-node",
+        "upgrade",
+        "secure-the-control-plane",
+    )
 )
 """In the order in which somebody would read them; each goes on where the one before has left the lab."""
 FENCE = re.compile(

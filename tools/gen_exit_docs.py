@@ -33,6 +33,10 @@ WORDS = {
         "nobody said yes, or a risk was not accepted by its name; nothing was changed",
         "`--dry-run` shows what would be done; `--yes`, `--accept-risk`",
     ),
+    ExitCode.DENIED: (
+        "ZooKeeper or the host's agent refuses it to this user, or a file with a secret is open to others",
+        "`PROXYPOOL_USER`, `PROXYPOOL_SECRET_FILE`: [the control plane](../how-to/secure-the-control-plane.md)",
+    ),
     ExitCode.INTERRUPTED: ("Ctrl-C", "what was begun goes on"),
 }
 

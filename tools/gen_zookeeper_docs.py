@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from proxypool.adapters.zookeeper import layout  # noqa: E402 - the checkout must be found first
 from proxypool.adapters.zookeeper.layout import CONTROLLERS, LAYOUT_VERSION, REPORT, Layout  # noqa: E402
+from proxypool.core.access import ALL, CONTROLLER, HOST, NODE, RULES, Access, Rule  # noqa: E402
 from proxypool.core.history import Intent, Record  # noqa: E402
 from proxypool.core.model import (  # noqa: E402
     Alive,
@@ -37,6 +38,7 @@ TARGET = ROOT / "docs" / "reference" / "zookeeper.md"
 WRITERS = {
     "version": "`pool init`, and every edit",
     "spec": "`pool init`, `pool apply`",
+    "access": "`pool secure`",
     "subnets/<subnet>": "`subnet add`, `scale set`, `pool apply`",
     "subnets/<subnet>/pairs/<pair>": "`pair add`, `pair set`, …; the controller",
     "subnets/<subnet>/spares": "`subnet spare`, `pool apply`",
@@ -53,7 +55,7 @@ WRITERS = {
 }
 """Path → who writes it; all others are the controller's."""
 DOCUMENTS: tuple[type[Struct], ...] = (
-    *(PoolSpec, SubnetSpec, ScalingSpec, PairSpec, MemberSpec, Spares, NodeOrders, NodeSpec, HostSpec, Alive),
+    *(PoolSpec, Access, SubnetSpec, ScalingSpec, PairSpec, MemberSpec, Spares, NodeOrders, NodeSpec, HostSpec, Alive),
     *(MemberStatus, Intent, Record, Action, ControllerAlive, Report, SubnetVerdict),
 )
 EPHEMERAL = "; ephemeral"
@@ -64,6 +66,7 @@ def paths() -> dict[str, str]:
     found = {
         "version": f"The layout's version, now {LAYOUT_VERSION}",
         "spec": "PoolSpec",
+        "access": "Access",
         f"{CONTROLLERS}/<controller>-##########": f"ControllerAlive of candidates, the first leads{EPHEMERAL}",
         REPORT: "Report of the leading controller",
         "subnets/<subnet>/pairs/<pair>/election/<node>-##########": (
@@ -101,6 +104,21 @@ and `status` shows [PP009](../runbooks/checks/PP009.md). Times are seconds since
 | --- | --- | --- | --- |
 {rows}
 Whoever edits the pool commits together with its `version`, so two edits at the same time cannot contradict each other.
+
+## Access
+
+What `proxypool pool secure` gives each node, from `proxypool/core/access.py`. Of ZooKeeper's permissions `c` is to
+create below it, `d` to delete below it, `r` to read it, `w` to change its data, `a` to change its access list; whether
+a node may be deleted is its parent's business. The administrator has all five everywhere, and everybody who has a
+secret may read. How to begin: [securing the control plane](../how-to/secure-the-control-plane.md).
+
+| path | controller | node | host | its own host | |
+| --- | --- | --- | --- | --- | --- |
+{"".join(_access_row(rule) for rule in RULES)}
+A path that this version does not know is the administrator's alone to change. "Its own host" is the one whose key the
+entry belongs to; where that is not known, every host may do the same. A child `held` can be deleted by its owner alone,
+and ZooKeeper deletes nothing that has children.
+
 {"".join(_document(kind) for kind in DOCUMENTS)}"""
 
 
@@ -113,6 +131,14 @@ def _row(path: str, words: str) -> str:
         name = first.rstrip(".")
         what = f"[{name}](#{name.lower()}){first[len(name) :]}{' ' if rest else ''}{rest}"
     return f"| `{path}` | {what} | {'yes' if is_ephemeral else ''} | {WRITERS.get(path, 'the controller')} |\n"
+
+
+def _access_row(rule: Rule) -> str:
+    cells = [
+        "".join(one for one in ALL if one in {"r", *rule.grants.get(role, "")}) for role in (CONTROLLER, NODE, HOST)
+    ]
+    path = f"`{rule.path}`" if rule.path else "the pool's own node"
+    return f"| {path} | {' | '.join(cells)} | {rule.owner} | {rule.why} |\n"
 
 
 def _document(kind: type[Struct]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from proxypool.core.errors import PermanentError, TransientError
+from proxypool.core.errors import AccessDenied, PermanentError, TransientError
 
 SOCKET_NAME = "host.sock"
 """In the agent's run directory."""
@@ -70,12 +70,19 @@ class Agent:
 
         Raises:
             AgentRefused: it was refused.
+            AccessDenied: we may not ask.
             TransientError: no agent, or it could not do it now.
         """
         try:
             self._link.request(method, path, msgspec.json.encode(body) if body is not None else None)
             answer = self._link.getresponse()
             document = msgspec.json.decode(answer.read())
+        except PermissionError as error:
+            self._link.close()
+            raise AccessDenied(
+                f"this user may not use {self._path}: root may, and whom host.api_group and host.api_users name in the "
+                "agent's configuration"
+            ) from error
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             self._link.close()
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -84,6 +91,8 @@ class Agent:
             ) from error
         if answer.status >= BUSY:
             raise TransientError(str(document.get("detail", "")))
+        if answer.status == http.HTTPStatus.FORBIDDEN:
+            raise AccessDenied(str(document.get("detail", "")))
         if answer.status != http.HTTPStatus.OK:
             raise AgentRefused(str(document.get("code", "")), str(document.get("detail", "")))
         return dict(document)

@@ -12,28 +12,26 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from proxypool.adapters.keepalived_process import KeepalivedProcess, ProcView
 from proxypool.core.errors import PermanentError, TransientError
 from proxypool.core.keepalived import FILE_PREFIX, MIN_VERSION, parse_version
 
-PID_FILES = ("/run/keepalived.pid", "/run/keepalived/keepalived.pid")
 CHECK_TIMEOUT_S = 10.0
 REAL_TIME_PRIORITY = 10
 """Of 1-99: above all ordinary processes, below the kernel's own threads."""
 _REAL_TIME = (os.SCHED_RR, os.SCHED_FIFO)
-_STATE, _START_TIME = 0, 19
-"""Fields of /proc/PID/stat after the name; the latter in ticks since boot, that of the machine and no container's."""
 _INCLUDE = re.compile(r"^\s*include\s+\S*conf\.d/", re.MULTILINE)
 
 
 class Keepalived:
     """The keepalived of this machine."""
 
-    def __init__(self, config_dir: Path) -> None:
-        """`config_dir` is usually /etc/keepalived."""
+    def __init__(self, config_dir: Path, process: KeepalivedProcess | None = None) -> None:
+        """`config_dir` is usually /etc/keepalived. `process`: who sees it run; None: we do, in /proc."""
+        self._process = process or ProcView()
         self._config_dir = config_dir
         self._conf_d = config_dir / "conf.d"
 
@@ -153,28 +151,14 @@ class Keepalived:
 
     def pid(self) -> int | None:
         """Process id of the running keepalived, None if it does not run."""
-        for path in PID_FILES:
-            try:
-                pid = int(Path(path).read_text())
-                if "keepalived" in Path(f"/proc/{pid}/comm").read_text():
-                    return pid
-            except (OSError, ValueError):
-                continue
-        return None
+        return self._process.pid()
 
     def age_s(self) -> float | None:
         """How long ago the youngest of the running keepalived's processes began, in seconds; None if it does not run.
 
         The one that does VRRP begins when there is something for it to do, which may be long after keepalived itself.
         """
-        pid = self.pid()
-        if pid is None:
-            return None
-        try:
-            ticks = max(int(_stat(process)[_START_TIME]) for process in (pid, *_children(pid)))
-        except OSError:
-            return None
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return self._process.age_s()
 
     def vrrp_process(self, fifo: str) -> int | None:
         """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
@@ -182,15 +166,11 @@ class Keepalived:
         After a reboot keepalived may start before the directory of the fifo and the track files is there; then it
         drops both until its next reload, and there is none.
         """
-        pid = self.pid()
-        if pid is None:
-            return None
-        return next((process for process in (*_children(pid), pid) if _has_open(process, fifo)), None)
+        return self._process.vrrp_process(fifo)
 
     def is_stopped(self) -> bool:
         """Whether the running keepalived was stopped (SIGSTOP, a debugger): it does nothing and keeps all it has."""
-        pid = self.pid()
-        return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
+        return self._process.is_stopped()
 
     def reload(self) -> None:
         """Tell keepalived to read its files (SIGHUP): instances that did not change keep their state.
@@ -218,40 +198,6 @@ def make_real_time(pid: int) -> bool:
     except (PermissionError, ProcessLookupError):
         return False
     return True
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return _stat(pid)[_STATE] in {b"T", b"t"}
-    except OSError:
-        return False
-
-
-def _stat(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat after the name, which may have any character in it."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b") ")[2].split()
-
-
-def _has_open(pid: int, path: str) -> bool:
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return False
-    for name in names:
-        try:
-            if os.readlink(f"/proc/{pid}/fd/{name}") == path:
-                return True
-        except OSError:
-            continue
-    return False
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -11,9 +11,10 @@ import errno
 import os
 import selectors
 import socket
+import ssl
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from urllib.parse import urlencode
@@ -47,6 +48,8 @@ class _Exchange:
     deadline: float
     received: bytearray
     asked_at: float = 0.0
+    is_shaken: bool = True
+    """Whether the handshake of TLS is over, or there is none."""
 
 
 class Scraper:
@@ -58,8 +61,16 @@ class Scraper:
         connect_timeout_s: float = 1.0,
         at_once: int = 128,
         max_bytes: int = MAX_BYTES,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        token: Callable[[], str] | None = None,
     ) -> None:
-        """`timeout_s` for an exchange as a whole, `connect_timeout_s` of it for the connection; so many `at_once`."""
+        """`timeout_s` for an exchange as a whole, `connect_timeout_s` of it for the connection; so many `at_once`.
+
+        With `tls`, which makes what a connection is protected by, no node is asked without; a `token` is sent only so.
+        """
+        self._tls, self._token = tls, token
+        self._context: ssl.SSLContext | None = None
+        self._head = b""
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
         self._at_once, self._max_bytes = at_once, max_bytes
         self._silent: set[str] = set()
@@ -68,7 +79,13 @@ class Scraper:
         """A sample of each node, or why there is none.
 
         It takes as long as the slowest who answers, but at most `timeout_s` for each `at_once` of those who do not.
+
+        Raises:
+            PermanentError: the files for TLS, or the token, cannot be used.
         """
+        # Of each round anew: certificates and tokens are replaced.
+        self._context = self._tls() if self._tls is not None else None
+        self._head = f"Authorization: Bearer {self._token()}\r\n".encode() if self._token is not None else b""
         found: dict[str, Answer] = {}
         waiting = deque(sorted(nodes, key=lambda spec: spec.id in self._silent))
         with selectors.DefaultSelector() as selector:
@@ -87,6 +104,9 @@ class Scraper:
 
     def _open(self, spec: NodeSpec) -> _Exchange:
         address = _address_of(spec)
+        if spec.metrics_tls is not (self._context is not None):
+            # Either it cannot be checked, or it would be asked in the clear by somebody who does not want that.
+            raise _Failed(Unread.UNTRUSTED)
         try:
             link = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         except OSError as error:
@@ -95,9 +115,14 @@ class Scraper:
         if code not in {0, errno.EINPROGRESS}:
             link.close()
             raise _Failed(Unread.UNREACHABLE)
-        request = f"GET {_PATH} HTTP/1.0\r\nHost: {spec.metrics}\r\nAccept: text/plain\r\n\r\n".encode()
+        head = f"GET {_PATH} HTTP/1.0\r\nHost: {spec.metrics}\r\nAccept: text/plain\r\n".encode()
         now = time.monotonic()
-        return _Exchange(spec.id, link, request, now, now + self._connect_timeout_s, bytearray())
+        exchange = _Exchange(
+            spec.id, link, head + self._head + b"\r\n", now, now + self._connect_timeout_s, bytearray()
+        )
+        if self._context is not None:
+            exchange.is_shaken = False
+        return exchange
 
     def _turn(self, selector: selectors.BaseSelector, found: dict[str, Answer]) -> None:
         """Wait for something to happen, and see to it."""
@@ -110,8 +135,13 @@ class Scraper:
                 answer = self._step(exchange, selector, now) if exchange.link.fileno() in ready else None
             except _Failed as failure:
                 answer = failure.why
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
+                if isinstance(wanted, ssl.SSLError):
+                    is_read = isinstance(wanted, ssl.SSLWantReadError)
+                    selector.modify(exchange.link, selectors.EVENT_READ if is_read else selectors.EVENT_WRITE, exchange)
                 answer = None
+            except ssl.SSLCertVerificationError:
+                answer = Unread.UNTRUSTED
             except OSError:
                 answer = Unread.UNREACHABLE
             if answer is None and now >= exchange.deadline:
@@ -128,18 +158,34 @@ class Scraper:
             if code:
                 raise OSError(code, os.strerror(code))
             exchange.deadline = exchange.opened_at + self._timeout_s
+            self._shake(exchange, selector)
             exchange.unsent = exchange.unsent[exchange.link.send(exchange.unsent) :]
             if not exchange.unsent:
                 exchange.asked_at = now
-                selector.modify(exchange.link, selectors.EVENT_READ, exchange)
+            is_asked = not exchange.unsent
+            selector.modify(exchange.link, selectors.EVENT_READ if is_asked else selectors.EVENT_WRITE, exchange)
             return None
-        data = exchange.link.recv(_RECEIVE_BYTES)
-        if data:
+        while True:
+            data = exchange.link.recv(_RECEIVE_BYTES)
+            if not data:
+                return _sample(exchange)
             exchange.received += data
             if len(exchange.received) > self._max_bytes:
                 raise _Failed(Unread.TOO_LARGE)
-            return None
-        return _sample(exchange)
+            if not (isinstance(exchange.link, ssl.SSLSocket) and exchange.link.pending()):
+                return None
+
+    def _shake(self, exchange: _Exchange, selector: selectors.BaseSelector) -> None:
+        """Agree on TLS, if need be; raises what says that more must come or go first."""
+        if exchange.is_shaken or self._context is None:
+            return
+        if not isinstance(exchange.link, ssl.SSLSocket):
+            plain, host = exchange.link, exchange.link.getpeername()[0]
+            selector.unregister(plain)
+            exchange.link = self._context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+            selector.register(exchange.link, selectors.EVENT_READ, exchange)
+        exchange.link.do_handshake()
+        exchange.is_shaken = True
 
 
 def _address_of(spec: NodeSpec) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import ssl
 import sys
 import tomllib
 import urllib.request
@@ -18,9 +19,10 @@ from typing import Any
 
 import proxypool
 from proxypool.adapters.machine import programs
-from proxypool.cli.settings import Settings
+from proxypool.adapters.secret_file import path_of, read_secret
+from proxypool.cli.settings import SECRET_VARIABLE, Settings
 from proxypool.core.addressing import NAMESPACE_PREFIX
-from proxypool.core.config import CONTROLLER_METRICS, HOST_METRICS, NODE_METRICS, Config
+from proxypool.core.config import CONTROLLER_METRICS, HOST_METRICS, NODE_METRICS, Config, MetricsConfig
 from proxypool.core.doctor.facts import DaemonRole
 from proxypool.core.errors import TransientError
 from proxypool.core.redaction import is_secret_name, redacted, secrets_in
@@ -138,7 +140,8 @@ def known_secrets(settings: Settings) -> frozenset[str]:
         found |= set(secrets_in(raw))
     found |= set(secrets_in({"environment": dict(os.environ)}))
     beside = map(str, Path(settings.path()).parent.glob("*credential*"))
-    for path in (*_secret_files(raw), *beside):
+    named = [os.environ[SECRET_VARIABLE]] if os.environ.get(SECRET_VARIABLE) else []
+    for path in (*_secret_files(raw), *named, *beside):
         with suppress(OSError, ValueError):
             text = Path(path).read_text(encoding="utf-8")
             # A bare token, or lines of `name = value`, with quotes or without.
@@ -202,13 +205,22 @@ def _metrics(config: Config) -> Iterator[Step]:
     for role, usual in (("node", NODE_METRICS), ("host", HOST_METRICS), ("controller", CONTROLLER_METRICS)):
         if getattr(config, role) is not None:
             listen = config.metrics.listen or usual
-            url = f"http://{listen.replace('0.0.0.0', '127.0.0.1')}/metrics"  # noqa: S104 - asked, not listened on
-            yield Step(f"metrics/{role}.txt", partial(_get, url))
+            scheme = "https" if config.metrics.tls_cert else "http"
+            url = f"{scheme}://{listen.replace('0.0.0.0', '127.0.0.1')}/metrics"  # noqa: S104 - asked, not listened on
+            yield Step(f"metrics/{role}.txt", partial(_get, url, config.metrics))
 
 
-def _get(url: str) -> str:
+def _get(url: str, kept: MetricsConfig) -> str:
+    """Of our own daemon: it must show our own certificate, which may be for other names than this address."""
+    request, context = urllib.request.Request(url), None  # noqa: S310 - http or https
     try:
-        with urllib.request.urlopen(url, timeout=COMMAND_WITHIN_S) as answer:  # noqa: S310 - always http
+        if kept.token_file is not None:
+            request.add_header("Authorization", f"Bearer {read_secret(kept.token_file, may_group_read=True)}")
+        if kept.tls_cert is not None:
+            context = ssl.create_default_context(cafile=path_of(kept.tls_cert))
+            context.check_hostname = False
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        with urllib.request.urlopen(request, timeout=COMMAND_WITHIN_S, context=context) as answer:  # noqa: S310
             return str(answer.read().decode(errors="replace"))
     except OSError as error:
         raise TransientError(f"{url}: {getattr(error, 'reason', None) or error}") from error

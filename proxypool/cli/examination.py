@@ -15,6 +15,7 @@ import msgspec
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.machine import kernel, place, process, programs
 from proxypool.adapters.machine.limits import Seen, gather
+from proxypool.adapters.secret_file import CREDENTIAL
 from proxypool.cli.settings import Settings
 from proxypool.core.config import Config
 from proxypool.core.config_lines import lines_of
@@ -117,6 +118,9 @@ def _probes(config: Config, role: DaemonRole, path: str) -> Probes:
 
 def _files(config: Config, role: DaemonRole) -> list[tuple[str, str]]:
     found = [(config.run_dir, "run")]
+    kept = (config.zookeeper.secret_file, config.zookeeper.tls_key)
+    # A credential is systemd's business, and of the daemon alone.
+    found += [(one, "key") for one in kept if one and not one.startswith(CREDENTIAL)]
     if role is not DaemonRole.CONTROLLER:
         found.append((f"{config.run_dir}/{role.value}.session", "session"))
     if config.host is not None and role is DaemonRole.HOST:

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import typer
 
-from proxypool.core.errors import ProxypoolError
+from proxypool.core.errors import AccessDenied, ProxypoolError
 
 
 class ExitCode(IntEnum):
@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     TIMED_OUT = 5
     UNREACHABLE = 6
     NOT_CONFIRMED = 7
+    DENIED = 8
     INTERRUPTED = 130
 
 
@@ -35,6 +36,7 @@ MEANINGS = {
     ExitCode.TIMED_OUT: "a wait timed out: what was asked for is done, or goes on",
     ExitCode.UNREACHABLE: "ZooKeeper cannot be reached",
     ExitCode.NOT_CONFIRMED: "not confirmed, or a risk was not accepted: nothing was changed",
+    ExitCode.DENIED: "access denied: ZooKeeper refuses it, or a file with a secret is open to others",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 """For people."""
@@ -58,6 +60,8 @@ def reported() -> Iterator[None]:
 
 
 def _code_of(error: ProxypoolError) -> ExitCode:
+    if isinstance(error, AccessDenied):
+        return ExitCode.DENIED
     if "proxypool.adapters.zookeeper" in sys.modules:
         from proxypool.adapters.zookeeper import ZooKeeperUnreachable
 

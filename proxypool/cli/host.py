@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, table, terminal_width, yes
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
@@ -94,6 +95,31 @@ def show_host(
         ("problems", "; ".join(found.problems)),
     )
     show(single("Host", found), output, lambda _wide: fields(items))
+
+
+@app.command()
+def forget(
+    context: typer.Context,
+    host: Annotated[str, typer.Argument(metavar="HOST", show_default=False)],
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove a host that is gone, with its tunnel address and its places in subnets; its agent must not run.
+
+    Also for a machine that was installed anew, which has another key than the one that its old entries belong to.
+    """
+    from proxypool.adapters.zookeeper import entries_of, forget_host
+
+    settings: Settings = context.obj
+    with settings.session() as session:
+        if dry_run:
+            for path in entries_of(session, host):
+                typer.echo(f"would remove {path}")
+            return
+        entries_of(session, host)
+        require_confirmation(f"Remove host {host}? Instances that it still has lose their subnets.", yes=yes)
+        forget_host(session, host)
+    typer.echo(f"removed host {host}")
 
 
 def _status(settings: Settings) -> PoolStatus:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import Annotated, Any
 
 import typer
 
 from proxypool.cli.exits import reported
 from proxypool.cli.lazy import LazyGroup
-from proxypool.cli.settings import POOL_VARIABLE, ZOOKEEPER_VARIABLE, Settings
+from proxypool.cli.settings import POOL_VARIABLE, SECRET_VARIABLE, USER_VARIABLE, ZOOKEEPER_VARIABLE, Settings
 
 COMMANDS = (
     ("status", "proxypool.cli.status", "Show how the pool is: pairs, members, gates, HaVips, traffic."),
@@ -85,7 +86,7 @@ app = typer.Typer(
     help="Highly available pairs of proxy nodes between function hosts and customers' subnets.",
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 3 not ready "
     "(upgrade-check), 5 wait timed out, "
-    "6 ZooKeeper unreachable, 7 not confirmed or risk not accepted, 130 interrupted.",
+    "6 ZooKeeper unreachable, 7 not confirmed or risk not accepted, 8 access denied, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -135,6 +136,9 @@ def _origins(context: typer.Context) -> dict[str, str]:
         if context.params.get(name):
             is_option = getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
             found[key] = f"option --{name}" if is_option else f"environment {variable}"
+    for key, variable in (("zookeeper.user", USER_VARIABLE), ("zookeeper.secret_file", SECRET_VARIABLE)):
+        if os.environ.get(variable):
+            found[key] = f"environment {variable}"
     return found
 
 

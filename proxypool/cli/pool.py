@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proxypool.cli import pool_access
 from proxypool.cli.confirm import unbroken
 from proxypool.cli.drain import RiskOption
 from proxypool.cli.output import Format, OutputOption, fields, show, single
@@ -30,6 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+app.command()(pool_access.credentials)
+app.command()(pool_access.secure)
 
 
 @app.command()

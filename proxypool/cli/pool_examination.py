@@ -10,6 +10,7 @@ import msgspec
 from proxypool.adapters.zookeeper import (
     PoolSession,
     PoolStore,
+    Securing,
     host_alive_suffix,
     node_alive_suffix,
     round_trip_s,
@@ -24,6 +25,11 @@ from proxypool.core.status import PoolView
 from proxypool.providers import registry
 from proxypool.providers.contract import PoolView as ProviderView
 from proxypool.providers.contract import Provider, ProviderError
+
+MAX_LISTS = 5000
+"""So many access lists are looked at."""
+MAX_NAMED = 5
+"""And so many that are wrong are named."""
 
 
 @contextmanager
@@ -44,11 +50,23 @@ def zookeeper(config: Config, role: DaemonRole, name: str, within_s: float) -> Z
         with _connected(config, within_s) as session:
             found = ZooKeeperFacts(round_trip_s=round_trip_s(session), skew_s=_skew_s(session, role, name))
             try:
+                found = _with_access(found, session)
                 return _with_pool(found, PoolStore(session).read_snapshot(), name)
             except ProxypoolError as error:
                 return msgspec.structs.replace(found, pool_problem=str(error))
     except ProxypoolError as error:
         return ZooKeeperFacts(problem=str(error))
+
+
+def _with_access(found: ZooKeeperFacts, session: PoolSession) -> ZooKeeperFacts:
+    securing = Securing(session)
+    access = securing.read()
+    if access is None:
+        return msgspec.structs.replace(found, has_access_lists=False)
+    wrong = [one.path for one in securing.differences(access, MAX_LISTS)]
+    return msgspec.structs.replace(
+        found, has_access_lists=True, open_nodes=tuple(wrong[:MAX_NAMED]), open_count=len(wrong)
+    )
 
 
 def _with_pool(found: ZooKeeperFacts, snapshot: Snapshot, name: str) -> ZooKeeperFacts:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxypool.core import config as configuration
+from proxypool.core.access import AccessRole
 from proxypool.core.config import Config
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import NAME_PATTERN, NAME_RULE
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ZOOKEEPER_VARIABLE = "PROXYPOOL_ZOOKEEPER"
 POOL_VARIABLE = "PROXYPOOL_POOL"
+USER_VARIABLE = "PROXYPOOL_USER"
+SECRET_VARIABLE = "PROXYPOOL_SECRET_FILE"  # noqa: S105 - a variable's name
 CONNECT_WITHIN_S = 5.0
 MAX_REASON = 200
 """Characters of a reason that are kept."""
@@ -58,6 +61,23 @@ def operator() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def _as_user(config: Config) -> Config:
+    """Who the environment says we are: the file is the daemon's, and the operator is somebody else.
+
+    Raises:
+        InvalidInput: there is no such user, or half of it is missing.
+    """
+    user, secret = os.environ.get(USER_VARIABLE), os.environ.get(SECRET_VARIABLE)
+    if not user and not secret:
+        return config
+    if not user or not secret:
+        raise InvalidInput(f"${USER_VARIABLE} and ${SECRET_VARIABLE} belong together: set both or neither")
+    if user not in list(AccessRole):
+        raise InvalidInput(f"${USER_VARIABLE}: there is no user {user!r}; there are {', '.join(AccessRole)}")
+    zookeeper = msgspec.structs.replace(config.zookeeper, user=AccessRole(user), secret_file=secret)
+    return msgspec.structs.replace(config, zookeeper=zookeeper)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The global options."""
@@ -89,6 +109,7 @@ class Settings:
                 configuration.parse_endpoint(server, what="--zookeeper")
             zookeeper = msgspec.structs.replace(config.zookeeper, hosts=hosts)
             config = msgspec.structs.replace(config, zookeeper=zookeeper)
+        config = _as_user(config)
         if self.pool:
             if not NAME_PATTERN.fullmatch(self.pool):
                 raise InvalidInput(f"--pool {self.pool!r} is not a valid name: {NAME_RULE}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from proxypool.core.access import AccessRole
 from proxypool.core.config_errors import Place, explained, nowhere
 from proxypool.core.config_lines import line_of, lines_of
 from proxypool.core.detection import Profile
@@ -44,6 +45,18 @@ class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     server_tick_s: Seconds | None = None
     """The servers' `tickTime`, in seconds: sessions end in whole ticks. Default: the longest that grants the session,
     half its timeout. Two masters that do not hear each other last at most session timeout + tick + 0.25 s."""
+    user: AccessRole | None = None
+    """Whose secret `secret_file` has. See docs/how-to/secure-the-control-plane.md."""
+    secret_file: str | None = None
+    """File with the secret of `user`, or `credential:NAME` for a systemd credential. Only root, or the daemon's user,
+    may own it, and nobody else read it."""
+    tls_ca: str | None = None
+    """Certificates of the authorities that the servers' are checked against, in PEM. With it, and only with it, the
+    servers are spoken to by TLS; their names in `hosts` must be in their certificates."""
+    tls_cert: str | None = None
+    """Certificate that we show, in PEM. Files that are renewed are read with the next connection."""
+    tls_key: str | None = None
+    """Its key, in PEM, or `credential:NAME`. Nobody else may read it."""
 
 
 class WebConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,7 +120,9 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attach_all: bool = False
     """Every instance reaches every subnet of `subnets`, without being attached."""
     api_group: str | None = None
-    """Group whose members may use the local API; None: root only."""
+    """Group whose members may use the local API, besides root and `api_users`."""
+    api_users: tuple[str, ...] = ()
+    """Users, by name or number, who may use the local API. The kernel says who asks."""
     state_dir: str = "/var/lib/proxypool"
     """Attachments are kept here, over a reboot."""
     mark_shift: Annotated[int, Meta(ge=0, le=17)] = 16
@@ -134,6 +149,11 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where signals come from: `nodes`, whose `/metrics` are read, or the URL of a Prometheus server."""
     source_token_file: str | None = None
     """What is in it is sent to the Prometheus server as a bearer token."""
+    nodes_ca: str | None = None
+    """Certificates of the authorities that those of nodes are checked against where their metrics are served by TLS, in
+    PEM. With it, nodes that serve them without are not asked."""
+    nodes_token_file: str | None = None
+    """What is in it is sent to the nodes as a bearer token: `metrics.token_file` of theirs. Needs `nodes_ca`."""
     source_interval_s: Seconds | None = None
     """How often the source reads the nodes: what is older than three times that is not known. Default: `interval_s`,
     and 15 s for a Prometheus server."""
@@ -165,6 +185,14 @@ class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     listen: str | None = None
     """`address:port`; default 127.0.0.1:9477 on nodes, 127.0.0.1:9478 on hosts, 127.0.0.1:9479 for controllers."""
+    token_file: str | None = None
+    """Whoever asks must know what is in it, as with `web.token_file`. Controllers that read this node need it too, as
+    `controller.nodes_token_file`."""
+    tls_cert: str | None = None
+    """Certificate, with what is between it and a root, in PEM: then metrics are served by TLS. A controller that reads
+    the node checks it against `controller.nodes_ca`: it must be for the address in `listen`."""
+    tls_key: str | None = None
+    """Its key, in PEM, or `credential:NAME`."""
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -241,20 +269,42 @@ def parse(text: str, *, what: str) -> Config:
         raise InvalidInput(explained(error, Config, place)) from error
     for server in config.zookeeper.hosts:
         parse_endpoint(server, what=f"{place('zookeeper.hosts')}zookeeper.hosts")
+    _require_whole(config.zookeeper, place("zookeeper"))
     if config.controller is not None:
         _require_source(config.controller.source, place("controller.source"))
+        if config.controller.nodes_token_file is not None and config.controller.nodes_ca is None:
+            where = place("controller.nodes_token_file")
+            raise InvalidInput(f"{where}controller.nodes_token_file needs nodes_ca: it would be sent in the clear")
     if config.metrics.listen is not None:
         parse_endpoint(config.metrics.listen, what=f"{place('metrics.listen')}metrics.listen")
+    _require_key(config.metrics, f"{place('metrics')}metrics")
     for name, owner in (("node", config.node), ("controller", config.controller)):
         if owner is not None:
             _require_safe(owner.web, f"{place(f'{name}.web')}{name}.web")
     return config
 
 
-def _require_safe(web: WebConfig, what: str) -> None:
-    if (web.tls_cert is None) is not (web.tls_key is None):
-        here, missing = ("tls_cert", "tls_key") if web.tls_key is None else ("tls_key", "tls_cert")
+def _require_key(kept: WebConfig | MetricsConfig, what: str) -> None:
+    if (kept.tls_cert is None) is not (kept.tls_key is None):
+        here, missing = ("tls_cert", "tls_key") if kept.tls_key is None else ("tls_key", "tls_cert")
         raise InvalidInput(f"{what}.{here} needs {missing}: a certificate is of no use without its key")
+
+
+def _require_whole(zookeeper: ZooKeeperConfig, place: str) -> None:
+    """Half of what access or TLS needs is a mistake that would leave the other half unused."""
+    for key, needed in (("user", "secret_file"), ("secret_file", "user"), ("tls_cert", "tls_key")):
+        _require_with(zookeeper, key, needed, place)
+    _require_with(zookeeper, "tls_key", "tls_cert", place)
+    _require_with(zookeeper, "tls_cert", "tls_ca", place)
+
+
+def _require_with(zookeeper: ZooKeeperConfig, key: str, needed: str, place: str) -> None:
+    if getattr(zookeeper, key) is not None and getattr(zookeeper, needed) is None:
+        raise InvalidInput(f"{place}zookeeper.{key} needs zookeeper.{needed} too")
+
+
+def _require_safe(web: WebConfig, what: str) -> None:
+    _require_key(web, what)
     if web.runbooks is not None and not web.runbooks.startswith(("http://", "https://")):
         raise InvalidInput(f"{what}.runbooks: {web.runbooks!r} does not begin with http:// or https://")
     if not web.listen:

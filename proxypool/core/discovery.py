@@ -47,8 +47,8 @@ def targets(
         controllers: name to `address:port` of its metrics, as whoever asks reaches it; a loopback address is taken at
             its word, as somebody who asks on the same machine needs it.
     """
-    found = [_group(pool, Daemon.NODE, spec.id, spec.metrics) for spec in _reachable(nodes)]
-    found += [_group(pool, Daemon.HOST, spec.id, spec.metrics) for spec in _reachable(hosts)]
+    found = [_machine(pool, Daemon.NODE, spec) for spec in _reachable(nodes)]
+    found += [_machine(pool, Daemon.HOST, spec) for spec in _reachable(hosts)]
     for name, address in sorted(controllers.items()):
         at = _endpoint(address)
         if at is not None and not _is_unspecified(at[0]):
@@ -71,6 +71,12 @@ def has_reachable_metrics(spec: NodeSpec | HostSpec) -> bool:
 
 def _reachable(machines: Iterable[NodeSpec | HostSpec]) -> list[NodeSpec | HostSpec]:
     return [spec for spec in sorted(machines, key=lambda spec: spec.id) if has_reachable_metrics(spec)]
+
+
+def _machine(pool: str, role: Daemon, spec: NodeSpec | HostSpec) -> Group:
+    found = _group(pool, role, spec.id, spec.metrics)
+    # Prometheus takes it for the scheme of this target, and no label of its series.
+    return {**found, "labels": {**found["labels"], "__scheme__": "https"}} if spec.metrics_tls else found
 
 
 def _group(pool: str, role: Daemon, name: str, address: str) -> Group:

@@ -19,3 +19,7 @@ class PermanentError(ProxypoolError):
 
 class InvalidInput(PermanentError):
     """A configuration file, document or command line that cannot be accepted."""
+
+
+class AccessDenied(PermanentError):
+    """Somebody is not who may do this; or a file that holds a secret is open to others, and therefore not used."""

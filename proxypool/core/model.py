@@ -137,6 +137,8 @@ class NodeSpec(Document, frozen=True, kw_only=True):
     metrics: str = ""
     version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    metrics_tls: bool = False
+    """Whether its metrics are served by TLS."""
 
 
 class HostSpec(Document, frozen=True, kw_only=True):
@@ -147,6 +149,10 @@ class HostSpec(Document, frozen=True, kw_only=True):
     tunnel_address: IPv4Address
     metrics: str = ""
     version: str = ""
+    owner: str = ""
+    """Digest of the key that the host's entries belong to, in a pool with access lists; empty: to every host's."""
+    metrics_tls: bool = False
+    """Whether its metrics are served by TLS."""
 
 
 class Alive(Document, frozen=True, kw_only=True):

@@ -1,17 +1,18 @@
 """The unix socket of the local API, and its threads.
 
-Whoever may write to the socket may attach: root, and the group that the configuration names. A thread for each
-connection, with a time limit; several requests may follow each other on one.
+Who may attach is asked of the kernel, for each connection: root, and the users and the group that the configuration
+names. A thread for each connection, with a time limit; several requests may follow each other on one. Of those who may
+not, a few at a time are told so, and have little time; of all others too there are so many at most.
 """
 
 from __future__ import annotations
 
 import contextlib
-import grp
 import logging
 import os
 import sys
 import threading
+from collections.abc import Collection
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,8 +20,9 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 from proxypool import __version__
-from proxypool.core.errors import PermanentError, TransientError
+from proxypool.core.errors import TransientError
 from proxypool.daemons.host_api import HostApi, Request
+from proxypool.daemons.peers import Guests, Peer, peer_of
 from proxypool.web.answers import Answer, problem
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ log = logging.getLogger(__name__)
 IDLE_S = 60.0
 """A connection without a request for so long is closed."""
 MAX_BODY_BYTES = 4 << 20
+STRANGER_S = 2.0
+"""So long a connection of somebody who may not use it is kept, so that they can be told."""
+MAX_STRANGERS = 8
+MAX_GUESTS = 1024
+"""Connections; beyond that the next ones are closed at once. A host has a few runtimes, each with a few."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -38,6 +45,14 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     """Head and body in one write."""
     server: _Server
+
+    def setup(self) -> None:
+        """Ask the kernel who it is."""
+        self.peer = peer_of(self.request)
+        self.is_welcome = self.server.guests.welcome(self.peer)
+        super().setup()
+        if not self.is_welcome:
+            self.connection.settimeout(STRANGER_S)
 
     def _handle(self) -> None:
         answer = self._read_and_answer()
@@ -52,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle  # noqa: N815 - the base class looks for these names
 
     def _read_and_answer(self) -> Answer:
+        if not self.is_welcome:
+            self.close_connection = True
+            return _forbidden(self.peer)
         text = self.headers.get("Content-Length", "0")
         if not text.isdecimal() or "Transfer-Encoding" in self.headers:
             self.close_connection = True
@@ -73,13 +91,55 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug(format, *arguments)
 
 
+def _forbidden(peer: Peer) -> Answer:
+    log.warning("the local API was asked by user %d (pid %d), who may not use it", peer.user, peer.pid)
+    detail = (
+        f"user {peer.user} may not use this: root may, members of the group host.api_group, and the users of "
+        "host.api_users in the agent's configuration"
+    )
+    return problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+
+
 class _Server(ThreadingMixIn, UnixStreamServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, path: str, api: HostApi) -> None:
+    def __init__(self, path: str, api: HostApi, guests: Guests) -> None:
         super().__init__(path, _Handler)
-        self.api = api
+        self.api, self.guests = api, guests
+        self._rooms = {
+            True: threading.BoundedSemaphore(MAX_GUESTS),
+            False: threading.BoundedSemaphore(MAX_STRANGERS),
+        }
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """On a thread of its own, if there is room for one more of its kind."""
+        room = self._room_of(request)
+        if room is None or not room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            # No thread could be started.
+            room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """One connection, from its beginning to its end."""
+        room = self._room_of(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            if room is not None:
+                room.release()
+
+    def _room_of(self, request: Any) -> threading.BoundedSemaphore | None:
+        """None: it is gone already."""
+        try:
+            return self._rooms[self.guests.welcome(peer_of(request))]
+        except OSError:
+            return None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
@@ -90,14 +150,14 @@ class _Server(ThreadingMixIn, UnixStreamServer):
 class ApiServer:
     """Serves a `HostApi` on a socket until closed."""
 
-    def __init__(self, path: Path, api: HostApi, group: str | None) -> None:
+    def __init__(self, path: Path, api: HostApi, group: str | None, users: Collection[str] = ()) -> None:
         """Bind and serve on a thread of its own. A socket that a predecessor left is replaced.
 
         Raises:
-            PermanentError: there is no such group.
+            PermanentError: there is no such group or user.
             TransientError: the socket cannot be made.
         """
-        group_id = _group_id(group)
+        guests = Guests.named(users, group)
         new = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +165,12 @@ class ApiServer:
                 new.unlink()
             before = os.umask(0o177)
             try:
-                self._server = _Server(str(new), api)
+                self._server = _Server(str(new), api, guests)
             finally:
                 os.umask(before)
-            if group_id is not None:
-                os.chown(new, -1, group_id)
-                os.chmod(new, 0o660)
+            if guests.group is not None:
+                os.chown(new, -1, guests.group)
+            os.chmod(new, guests.mode)
             os.rename(new, path)
         except OSError as error:
             raise TransientError(f"cannot serve the local API on {path}: {error.strerror or error}") from error
@@ -130,14 +190,3 @@ class ApiServer:
         """Stop serving. The socket stays: whoever connects is refused at once, and the next agent replaces it."""
         self._server.shutdown()
         self._server.server_close()
-
-
-def _group_id(group: str | None) -> int | None:
-    if group is None:
-        return None
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise PermanentError(
-            f"host.api_group: there is no group {group!r}; create it with `groupadd {group}`"
-        ) from error

@@ -40,6 +40,7 @@ from proxypool.daemons.controller_messages import (
 )
 from proxypool.daemons.controller_report import Reporting
 from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.mainloop import Reload, run_until_stopped, stop_on_signals
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
@@ -47,6 +48,7 @@ from proxypool.daemons.provider_calls import ProviderCalls
 from proxypool.daemons.pulse import BEAT_S
 from proxypool.daemons.reloading import Reloading
 from proxypool.daemons.scraping import Scraping, source_interval_s, source_of
+from proxypool.daemons.service import Service
 from proxypool.daemons.shown_pool import ShownPool
 from proxypool.daemons.status_site import StatusSite
 from proxypool.daemons.sweeping import Sweeping
@@ -55,7 +57,6 @@ from proxypool.providers.contract import PoolView, Provider
 from proxypool.providers.missing import MissingProvider
 from proxypool.telemetry import logs
 from proxypool.telemetry.controller_metrics import ControllerMetrics
-from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ class ControllerDaemon:
         self.store = ActionStore(self.session, self.mirror)
         self.reporting = Reporting(self.name, self.session, self.mirror, self.problems)
         self.metrics = ControllerMetrics(self.reporting.view)
-        self.reloading = Reloading(Daemon.CONTROLLER, config, reread, self.problems, self.metrics)
+        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.reloading = Reloading(Daemon.CONTROLLER, config, reread, self.problems, self.metrics, self.service)
         self.calls = ProviderCalls(
             self._make_provider(),
             self.inbox.put,
@@ -104,7 +106,8 @@ class ControllerDaemon:
         self.sweeping = Sweeping(self.calls)
         self.scraping = Scraping(source_of(controller), self._nodes_to_read, self.inbox.put, controller.interval_s)
         listen = config.metrics.listen or CONTROLLER_METRICS
-        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        serve = metrics_server(config.metrics, CONTROLLER_METRICS, self.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         self.site = self._make_site(listen)
         self._round_due = self._look_due = 0.0
 
@@ -121,6 +124,7 @@ class ControllerDaemon:
             run_until_stopped(self._next_message, self._dispatch)
         finally:
             log.info("controller %s: stopping; pairs go on as they are", self.name)
+            self.service.stopping()
             self.site.close()
             self.metrics_port.close()
             self.scraping.stop()
@@ -174,11 +178,26 @@ class ControllerDaemon:
             now = time.monotonic()
             self.metrics_port.look(now)
             self.site.look(now)
+            self._tell_service(now)
             if now >= due:
                 # However many messages there are.
                 return TimePassed()
             with suppress(queue.Empty):
                 return self.inbox.get(timeout=min(due - now, BEAT_S))
+
+    def _tell_service(self, now: float) -> None:
+        """It is ready once it leads or has seen who does."""
+        if self.leadership.is_in_line:
+            self.service.ready()
+        self.service.say("; ".join((self._role(), *self.problems)))
+        self.service.goes_round(now)
+
+    def _role(self) -> str:
+        if self.rounds is not None:
+            return f"leads; {len(self.rounds.actions)} actions under way"
+        if self.session.state is not Coordinator.CONNECTED:
+            return "waiting for ZooKeeper"
+        return "stands by; another one leads" if self.leadership.is_in_line else "standing for the lead"
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()

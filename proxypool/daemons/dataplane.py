@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from proxypool.adapters.netlink import Home
+from proxypool.adapters.netns_names import Names
 from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, plan
 from proxypool.core.scene import Scene
@@ -75,6 +76,8 @@ class Dataplane:
     driver: Driver | None = None
     """None: the kernel."""
     clock: Callable[[], float] = time.monotonic
+    names: Names | None = None
+    """Who names namespaces; None: we do."""
     _scopes: dict[str, Scope] = field(default_factory=dict)
     _jobs: list[Callable[[], None]] = field(default_factory=list)
     _later: dict[str, _Later] = field(default_factory=dict)
@@ -130,7 +133,7 @@ class Dataplane:
             self._changed.notify()
 
     def _run(self) -> None:
-        self.home = self.home or Home()
+        self.home = self.home or Home(self.names)
         self.driver = self.driver or KernelDriver(self.home)
         while not self._is_stopping:
             self.work(waits=True)

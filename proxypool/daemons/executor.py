@@ -154,7 +154,7 @@ def _execute_one(home: Home, namespace: str | None, operation: Operation) -> Non
             if netlink.namespace_exists(name):
                 with home.inside(name):
                     netlink.remove_object(Eni(ENI_DEVICE, ""), name, home)
-            netlink.remove_namespace(name)
+            netlink.remove_namespace(name, home.names)
         case Put(item):
             with home.inside(namespace):
                 _put(item, namespace, home)

@@ -32,6 +32,7 @@ from proxypool.core.scene import Scene
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.dataplane import HOST_SCOPE, Reconciled
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.host_parts import compose
 from proxypool.daemons.mainloop import Reload, run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
@@ -44,12 +45,13 @@ from proxypool.daemons.messages import (
     SnapshotArrived,
     SubnetJoined,
 )
+from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.reloading import Reloading
+from proxypool.daemons.service import Service
 from proxypool.daemons.underlay import wait_for_underlay
 from proxypool.daemons.watcher import Watcher
 from proxypool.telemetry import logs
-from proxypool.telemetry.server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -77,19 +79,23 @@ class HostDaemon:
         self.has_attachments = False
         """Whether the file was read: before that nothing is programmed, as everybody would be cut off."""
         self.api_server: ApiServer | None = None
-        self.server: MetricsServer | None = None
         self._probed: TunnelKind | None = None
         self._predecessors: Snapshot | None = None
         """What was known of the pool before the start; None: not looked at."""
+        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state and registration are left as they are."""
         stop_on_signals(self.inbox)
-        underlay = wait_for_underlay(self.host.underlay, self.inbox)
+        underlay = wait_for_underlay(self.host.underlay, self.inbox, self.service)
         if underlay is None:
             return 0
         self.parts = compose(self.config, self.host, self.name, underlay, self.problems, self.inbox.put)
-        self.reloading = Reloading(Daemon.HOST, self.config, self._reread, self.problems, self.parts.metrics)
+        self.reloading = Reloading(
+            Daemon.HOST, self.config, self._reread, self.problems, self.parts.metrics, self.service
+        )
+        serve = metrics_server(self.config.metrics, HOST_METRICS, self.parts.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         self.watcher = Watcher(TICK_S, self._tick)
         try:
             self._loop()
@@ -99,7 +105,7 @@ class HostDaemon:
 
     def _loop(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self._serve_metrics()
+        self.metrics_port.look(time.monotonic())
         self._load_attachments()
         self.parts.dataplane.submit(self._look_at_machine)
         self.events = netlink.open_event_socket()
@@ -109,11 +115,7 @@ class HostDaemon:
         self.parts.start()
         self._serve_api()
         log.info("host %s on %s: started", self.name, self.parts.underlay.address)
-        run_until_stopped(self.inbox.get, self._dispatch)
-
-    def _serve_metrics(self) -> None:
-        listen = self.config.metrics.listen or HOST_METRICS
-        self.server = self.problems.attempt("metrics", lambda: MetricsServer(listen, self.parts.metrics.registry))
+        run_until_stopped(self._next_message, self._dispatch)
 
     def _load_attachments(self) -> None:
         if self.has_attachments:
@@ -134,7 +136,8 @@ class HostDaemon:
             self.api_server.close()
             self.api_server = None
         try:
-            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.parts.api, self.host.api_group)
+            group, users = self.host.api_group, self.host.api_users
+            self.api_server = ApiServer(self.run_dir / SOCKET_NAME, self.parts.api, group, users)
             self.problems.note("api", None)
         except ProxypoolError as error:
             self.problems.note("api", str(error))
@@ -159,6 +162,11 @@ class HostDaemon:
         self.inbox.put(SecondPassed())
 
     # ---- on the main loop ----------------------------------------------------------------------------------------
+
+    def _next_message(self) -> Message:
+        """One comes every second at least, from the watch."""
+        self.service.goes_round(time.monotonic())
+        return self.inbox.get()
 
     def _dispatch(self, message: Message) -> None:
         now = time.monotonic()
@@ -222,9 +230,11 @@ class HostDaemon:
         self._serve_api()
         self._keep_files()
         self._check_machine()
+        self.metrics_port.look(now)
         if self.snapshot is not None:
             count = self.parts.attachments.count()
             self.parts.registration.publish(self.parts.report.findings(), self.snapshot, count, now)
+        self.service.say(self.parts.report.sentence())
 
     def _register(self, now: float) -> None:
         spec = self.snapshot.spec if self.snapshot is not None else None
@@ -327,6 +337,8 @@ class HostDaemon:
         """What a predecessor's set holds is compared once, whatever its size."""
         self.parts.report.is_ready = True
         self.parts.metrics.ready.set(time.time())
+        self.service.say(self.parts.report.sentence())
+        self.service.ready()
         try:
             wrong = self.parts.attachments.repair()
         except ProxypoolError as error:
@@ -354,12 +366,12 @@ class HostDaemon:
 
     def _close(self) -> None:
         log.info("host %s: stopping; traffic goes on", self.name)
+        self.service.stopping()
         if self.api_server is not None:
             self.api_server.close()
         self.watcher.stop()
         self.parts.stop()
-        if self.server is not None:
-            self.server.close()
+        self.metrics_port.close()
 
 
 def main(config: Config, reread: Callable[[], Config]) -> int:

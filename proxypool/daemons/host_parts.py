@@ -89,12 +89,14 @@ def compose(
         config.zookeeper,
         config.pool,
         session_file=run_dir / "host.session",
+        machine_key=state_dir / f"zookeeper-{config.pool}.key",
         identity=f"host:{name}",
         on_state=lambda state: post(CoordinatorMoved(state)),
     )
     presence = Presence(session)
     listen = config.metrics.listen or HOST_METRICS
-    registration = HostRegistration(session, presence, name, underlay.address, listen)
+    is_tls = config.metrics.tls_cert is not None
+    registration = HostRegistration(session, presence, name, underlay.address, listen, is_tls=is_tls)
     marks = MarkLayout(host.mark_shift)
     kept = AttachmentLog(state_dir / f"attachments-{config.pool}.jsonl")
     attachments = Attachments(kept, marks, lambda: post(GroupsWanted()))

@@ -27,10 +27,18 @@ class HostRegistration:
     """Blocking; called from the main loop."""
 
     def __init__(
-        self, session: PoolSession, presence: Presence, name: str, underlay: IPv4Address, metrics: str
+        self,
+        session: PoolSession,
+        presence: Presence,
+        name: str,
+        underlay: IPv4Address,
+        metrics: str,
+        *,
+        is_tls: bool,
     ) -> None:
-        """Nothing is registered. `metrics`: where they are served, `address:port`."""
-        self._session, self._name, self._underlay, self._metrics = session, name, underlay, metrics
+        """Nothing is registered. `metrics`: where they are served, `address:port`; `is_tls`: and how."""
+        self._session, self._name, self._underlay = session, name, underlay
+        self._metrics, self._is_tls = metrics, is_tls
         self._registry = Registry(session)
         self._beat = Beat(presence, f"hosts/{name}/alive", underlay, BEAT_S)
         self._due = 0.0
@@ -56,6 +64,8 @@ class HostRegistration:
                 tunnel_address=address,
                 metrics=self._metrics.replace("0.0.0.0", str(self._underlay)),  # noqa: S104 - only read
                 version=__version__,
+                owner=self._session.credentials.owner,
+                metrics_tls=self._is_tls,
             )
             self._registry.register_host(document, self._beat.alive)
         except ProxypoolError as error:

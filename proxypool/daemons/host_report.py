@@ -51,6 +51,18 @@ class HostReport:
         if self.registrar.problem is not None and "zookeeper" not in self.problems:
             yield self.registrar.problem
 
+    def sentence(self) -> str:
+        """For the service manager."""
+        subnets, attachments = len(self.steerer.subnets_in_use), self.attachments.count()
+        what = f"{subnets} subnets, {attachments} attachments" if self.is_ready else f"starting: {self._unready()}"
+        return "; ".join((what, *self.findings()))
+
+    def _unready(self) -> str:
+        if self.registration.address is not None:
+            return "programming tunnels, routes and rules"
+        is_connected = self.session.state is Coordinator.CONNECTED
+        return "waiting for the pool and a tunnel address" if is_connected else "waiting for ZooKeeper"
+
     def status(self) -> dict[str, object]:
         """For the local API."""
         address = self.registration.address

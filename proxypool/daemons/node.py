@@ -25,6 +25,7 @@ from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import Keepalived
+from proxypool.adapters.outside import SOCKET_VARIABLE, OutsideKeepalived, OutsideNames
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
 from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.core.config import NODE_METRICS, NODE_WEB, Config, NodeConfig
@@ -34,10 +35,11 @@ from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import NodeSpec, Snapshot
 from proxypool.core.node_scene import NodeFacts
-from proxypool.core.role import Coordinator, Timers
+from proxypool.core.role import Coordinator, Timers, Vrrp
 from proxypool.daemons import singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
+from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.listening import Listening
 from proxypool.daemons.mainloop import Reload, hurry, run_until_stopped, stop_on_signals
@@ -61,6 +63,7 @@ from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.pulse import BEAT_S as LOOP_BEAT_S
 from proxypool.daemons.recorder import Recorder
 from proxypool.daemons.reloading import Reloading
+from proxypool.daemons.service import Service
 from proxypool.daemons.shown_node import NodeNow, ShownNode
 from proxypool.daemons.status_site import StatusSite
 from proxypool.daemons.underlay import wait_for_underlay
@@ -68,7 +71,6 @@ from proxypool.daemons.usage import limits_of
 from proxypool.telemetry import logs
 from proxypool.telemetry.failovers import FailoverClock
 from proxypool.telemetry.metrics import NodeMetrics, NodeView
-from proxypool.telemetry.server import MetricsServer
 from proxypool.telemetry.use_metrics import NodeUse
 
 log = logging.getLogger(__name__)
@@ -102,11 +104,12 @@ class NodeDaemon:
         self.started_at = time.monotonic()
         self.snapshot = Snapshot()
         self.keepalived_pid: int | None = None
+        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Kernel state, keepalived and the ZooKeeper session are left as they are."""
         stop_on_signals(self.inbox)
-        underlay = wait_for_underlay(self.node.underlay, self.inbox)
+        underlay = wait_for_underlay(self.node.underlay, self.inbox, self.service)
         if underlay is None:
             return 0
         self._compose(underlay)
@@ -135,19 +138,21 @@ class NodeDaemon:
         )
         self.limits = limits_of(self.node)
         self.metrics = NodeMetrics(self._view, self._use)
-        self.reloading = Reloading(Daemon.NODE, self.config, self._reread, self.problems, self.metrics)
+        self.reloading = Reloading(Daemon.NODE, self.config, self._reread, self.problems, self.metrics, self.service)
         self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
         self.listening = Listening(self.name)
         self.metrics.adverts_timed.set(self.listening.is_possible)
-        self.dataplane = Dataplane(on_result=self.inbox.put)
+        outside = os.environ.get(SOCKET_VARIABLE)
+        keepalived = Keepalived(Path(self.node.keepalived_dir), OutsideKeepalived(outside) if outside else None)
+        self.dataplane = Dataplane(on_result=self.inbox.put, names=OutsideNames(outside) if outside else None)
         detection = detection_of(self.node.detection, self.node.advert_interval_ms, self.node.missing_adverts)
         self.watch = NodeWatch(
             self.inbox.put,
             self.dataplane,
             self.node.underlay,
             self.run_dir,
-            Keepalived(Path(self.node.keepalived_dir)),
+            keepalived,
             needs_real_time=detection.is_real_time,
         )
         facts = NodeFacts(self.name, underlay.address, underlay.mtu, _coordinators(zookeeper.hosts))
@@ -166,7 +171,7 @@ class NodeDaemon:
             ),
             dataplane=self.dataplane,
             watch=self.watch,
-            control=KeepalivedControl(Keepalived(Path(self.node.keepalived_dir)), self.inbox.put),
+            control=KeepalivedControl(keepalived, self.inbox.put),
             presence=self.presence,
             loan=self.loan,
             own_session=lambda: self.session.session_id,
@@ -177,8 +182,8 @@ class NodeDaemon:
         self.is_registered = self.is_ready = False
         self._told_at = 0.0
         self._registration_due = 0.0
-        listen = self.config.metrics.listen or NODE_METRICS
-        self.metrics_port = Port("metrics", self.problems, lambda: MetricsServer(listen, self.metrics.registry))
+        serve = metrics_server(self.config.metrics, NODE_METRICS, self.metrics.registry)
+        self.metrics_port = Port("metrics", self.problems, serve)
         shown = ShownNode(self.name, self.session, self._now, lambda: "" if self.is_ready else NOT_READY)
         self.site = StatusSite(shown, Daemon.NODE, self.name, self.config.pool, self.node.web, NODE_WEB, self.problems)
 
@@ -217,6 +222,7 @@ class NodeDaemon:
         now = time.monotonic()
         self.metrics_port.look(now)
         self.site.look(now)
+        self.service.goes_round(now)
         return now
 
     def _dispatch(self, message: Message) -> None:
@@ -245,6 +251,7 @@ class NodeDaemon:
                 silence = silence_of(self.session, hosts, self.started_at, "roles stay as they are")
                 self.problems.note("zookeeper", silence)
                 self._publish(now)
+                self.service.say(self._status())
             case KeepalivedSeen(pid, is_connected, is_on_time, is_stopped):
                 self.keepalived_pid = None if is_stopped else pid
                 self.problems.note("keepalived", STOPPED if is_stopped else None if pid else NOT_RUNNING)
@@ -286,8 +293,26 @@ class NodeDaemon:
         if self.is_registered and has_read_all and self.membership.is_adopted:
             self.is_ready = True
             self.metrics.ready.set(time.time())
+            self.service.say(self._status())
+            self.service.ready()
             count = len(self.membership.members)
             log.info("ready after %.1f s: member of %d pairs", now - self.started_at, count)
+
+    def _status(self) -> str:
+        """For the service manager."""
+        members = self.membership.members.values()
+        masters = sum(member.state.vrrp is Vrrp.MASTER for member in members)
+        what = (
+            f"member of {len(members)} pairs, master of {masters}" if self.is_ready else f"starting: {self._unready()}"
+        )
+        return "; ".join((what, *self.problems))
+
+    def _unready(self) -> str:
+        if self.session.state is not Coordinator.CONNECTED:
+            return "waiting for ZooKeeper"
+        if not self.is_registered:
+            return "registering this node"
+        return "reading the pool" if not self.mirror.loaded.is_set() else NOT_READY
 
     def _register(self, now: float) -> None:
         """Until it succeeds nothing is served: another machine may have our name."""
@@ -301,6 +326,7 @@ class NodeDaemon:
             metrics=listen.replace("0.0.0.0", str(self.beat.alive.underlay)),  # noqa: S104 - read from the configuration
             version=__version__,
             labels=dict(self.node.labels),
+            metrics_tls=self.config.metrics.tls_cert is not None,
         )
         try:
             self.registry.register_node(spec, self.beat.alive)
@@ -349,6 +375,7 @@ class NodeDaemon:
 
     def _close(self) -> None:
         log.info("node %s: stopping; traffic goes on", self.name)
+        self.service.stopping()
         self.site.close()
         self.metrics_port.close()
         self.watch.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from proxypool.core.config import Config
 from proxypool.core.discovery import Daemon
@@ -23,6 +24,16 @@ log = logging.getLogger(__name__)
 TOPIC = "configuration"
 
 
+class Announced(Protocol):
+    """What a service manager is told; see `service.Service`."""
+
+    def reloading(self) -> None:
+        """It begins."""
+
+    def reloaded(self) -> None:
+        """It is over."""
+
+
 class Reloading:
     """Of one daemon."""
 
@@ -33,7 +44,7 @@ class Reloading:
         reread: Callable[[], Config],
         problems: Problems,
         metrics: DaemonMetrics,
-        announce: Callable[[bool], None] = lambda _: None,
+        manager: Announced,
     ) -> None:
         """`config` is in force.
 
@@ -43,19 +54,19 @@ class Reloading:
             reread: reads the file, with what options and environment override.
             problems: where a refusal is told until the next reload that succeeds.
             metrics: where it is counted.
-            announce: called with True before and with False after each attempt, for the service manager.
+            manager: the service manager, which is told before and after each attempt.
         """
         self._role, self._config, self._reread = role, config, reread
-        self._problems, self._metrics, self._announce = problems, metrics, announce
+        self._problems, self._metrics, self._manager = problems, metrics, manager
         metrics.reloaded(ok=True, now=time.time())
 
     def reload(self, apply: Callable[[Config], None]) -> bool:
         """Read the file and apply it; whether that was done. A refusal is one line of the log, and no error."""
-        self._announce(True)
+        self._manager.reloading()
         try:
             return self._attempt(apply)
         finally:
-            self._announce(False)
+            self._manager.reloaded()
 
     def _attempt(self, apply: Callable[[Config], None]) -> bool:
         try:

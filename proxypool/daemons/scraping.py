@@ -6,11 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from proxypool.adapters.prometheus_api import TIMEOUT_S, PrometheusApi
 from proxypool.adapters.scrape import Scraper
+from proxypool.adapters.secret_file import read_secret
+from proxypool.adapters.tls import client_context
 from proxypool.core.config import FROM_NODES, ControllerConfig
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.model import NodeSpec
@@ -36,7 +39,12 @@ def source_of(config: ControllerConfig) -> Source:
         InvalidInput: neither the nodes nor the URL of a Prometheus server.
     """
     if config.source == FROM_NODES:
-        return Scraper(timeout_s=config.source_timeout_s or max(1.0, config.interval_s))
+        authorities, token = config.nodes_ca, config.nodes_token_file
+        return Scraper(
+            timeout_s=config.source_timeout_s or max(1.0, config.interval_s),
+            tls=partial(client_context, authorities) if authorities is not None else None,
+            token=partial(read_secret, token, may_group_read=True) if token is not None else None,
+        )
     token_file = Path(config.source_token_file) if config.source_token_file is not None else None
     return PrometheusApi(config.source, config.source_timeout_s or TIMEOUT_S, token_file)
 

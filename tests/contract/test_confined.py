@@ -52,3 +52,30 @@ def test_what_the_daemon_set_gives_is_enough() -> None:
 def test_and_none_of_it_is_too_much(missing: str) -> None:
     done = confined([name for name in capabilities() if name != missing])
     assert (done.returncode, "not permitted" in done.stderr) == (1, True), done.stderr
+
+
+PROBE = """
+import socket
+from proxypool.adapters import netlink
+from proxypool.core.model import TunnelKind
+netlink.probe_tunnel(TunnelKind.VXLAN)
+print([name for _, name in socket.if_nameindex() if "probe" in name])
+"""
+
+
+@pytest.mark.parametrize("leftover", ["", "ip link add pptprobe type dummy;"], ids=["clean", "after a crash"])
+def test_whether_tunnels_can_be_made_is_tried_without_a_namespace_too(leftover: str) -> None:
+    """A host agent may make none (CAP_SYS_ADMIN); what it tried is gone afterwards."""
+    script = f"{leftover} exec setpriv --bounding-set -all,+net_admin --inh-caps -all {sys.executable} -c '{PROBE}'"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_who_may_make_no_tunnel_is_told_so() -> None:
+    script = f"exec setpriv --bounding-set -all --inh-caps -all {sys.executable} -c '{PROBE}'"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "cannot make vxlan tunnels" in done.stderr

@@ -23,13 +23,14 @@ from proxypool.core.errors import TransientError
 from proxypool.core.history import Record
 from proxypool.core.model import Alive, MemberStatus, NodeSpec
 from proxypool.core.role import Coordinator
+from proxypool.daemons.doors import token_of
 from proxypool.daemons.on_demand import OnDemand
 from proxypool.daemons.port import RETRY_S
 from proxypool.daemons.problems import Problems
 from proxypool.daemons.pulse import Pulse
 from proxypool.daemons.shown_node import NodeNow, ShownNode
 from proxypool.daemons.shown_pool import ShownPool
-from proxypool.daemons.status_site import StatusSite, read_token
+from proxypool.daemons.status_site import StatusSite
 from proxypool.web.page import Documents
 from proxypool.web.site import Sight
 from tests.contract.conftest import Connect
@@ -70,14 +71,14 @@ def token_file(folder: Path, text: str = f"{TOKEN}\n", mode: int = 0o600) -> Pat
 
 
 def test_a_token_is_read_without_its_line_end(tmp_path: Path) -> None:
-    assert read_token(token_file(tmp_path)) == TOKEN
-    assert read_token(token_file(tmp_path, mode=0o640)) == TOKEN, "a group may be let in"
+    assert token_of(str(token_file(tmp_path))) == TOKEN
+    assert token_of(str(token_file(tmp_path, mode=0o640))) == TOKEN, "a group may be let in"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o620, 0o601, 0o777])
 def test_a_token_that_others_can_read_or_change_is_none(tmp_path: Path, mode: int) -> None:
     with pytest.raises(TransientError, match=r"can be read or written by others .*chmod 600"):
-        read_token(token_file(tmp_path, mode=mode))
+        token_of(str(token_file(tmp_path, mode=mode)))
 
 
 @pytest.mark.root
@@ -85,21 +86,22 @@ def test_a_token_that_another_user_owns_is_none(tmp_path: Path) -> None:
     path = token_file(tmp_path)
     os.chown(path, 65534, 65534)
     with pytest.raises(TransientError, match="owner 65534"):
-        read_token(path)
+        token_of(str(path))
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "0 characters"), ("short", "5 characters")])
 def test_a_token_that_can_be_guessed_is_none(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(TransientError, match=words):
-        read_token(token_file(tmp_path, text))
+        token_of(str(token_file(tmp_path, text)))
 
 
 def test_a_token_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
-    with pytest.raises(TransientError, match=r"cannot read the token file .*No such file"):
-        read_token(tmp_path / "none")
+    with pytest.raises(TransientError, match=r"cannot read the secret in .*No such file"):
+        token_of(str(tmp_path / "none"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe" * 20)
+    (tmp_path / "binary").chmod(0o600)
     with pytest.raises(TransientError, match="it is no text"):
-        read_token(tmp_path / "binary")
+        token_of(str(tmp_path / "binary"))
 
 
 # ---- read while somebody looks ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ CLASS_PATH = "/usr/share/java/zookeeper.jar"
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 TICK_MS = 200
 """Sessions last from 2 ticks; the server looks for expired ones once per tick."""
-START_WITHIN_S = 20.0
+START_WITHIN_S = 60.0
 
 
 def is_available() -> bool:
@@ -65,7 +65,7 @@ class ZooKeeperServer:
             "log4j.appender.A.layout=org.apache.log4j.SimpleLayout\n"
         )
         (directory / "zoo.cfg").write_text(
-            f"tickTime={TICK_MS}\ndataDir={directory}/data\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
+            f"tickTime={TICK_MS}\ndataDir={directory}/data\n{self.ports()}"
             "maxClientCnxns=0\nadmin.enableServer=false\nminSessionTimeout=400\nmaxSessionTimeout=60000\n4lw.commands.whitelist=*\n"
             "forceSync=no\n"
         )
@@ -75,12 +75,20 @@ class ZooKeeperServer:
         """HOST:PORT."""
         return f"127.0.0.1:{self.port}"
 
+    def ports(self) -> str:
+        """Lines of its configuration: where it listens."""
+        return f"clientPort={self.port}\nclientPortAddress=127.0.0.1\n"
+
+    def class_path(self) -> str:
+        """Where its classes are."""
+        return f"{self._directory}:{CLASS_PATH}"
+
     def start(self) -> None:
         """Start and wait until it answers."""
         memory = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
         with (self._directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["java", *memory, "-cp", f"{self._directory}:{CLASS_PATH}", MAIN, str(self._directory / "zoo.cfg")],
+                ["java", *memory, "-cp", self.class_path(), MAIN, str(self._directory / "zoo.cfg")],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "JAVA_TOOL_OPTIONS": ""},
@@ -119,8 +127,16 @@ class ZooKeeperServer:
 class PoolClient:
     """What a test needs of one process: a session with everything on top of it."""
 
-    def __init__(self, server: ZooKeeperServer, pool: str, timeout_s: float = 10.0, **options: Any) -> None:
-        config = ZooKeeperConfig(hosts=(server.address,), session_timeout_s=timeout_s)
+    def __init__(
+        self,
+        server: ZooKeeperServer,
+        pool: str,
+        timeout_s: float = 10.0,
+        zookeeper: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """`zookeeper`: more of the configuration's section."""
+        config = ZooKeeperConfig(hosts=(server.address,), session_timeout_s=timeout_s, **(zookeeper or {}))
         self.states: list[Coordinator] = []
         self.session = PoolSession(config, pool, on_state=self.states.append, **options)
         self.snapshots: list[Snapshot] = []

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from proxypool.core.config import ZooKeeperConfig
+from proxypool.daemons.pulse import DEAD_S
+from proxypool.daemons.service import CALLS
 from proxypool.lab.configs import RUN_DIRECTORIES
 
 TMPFILES = Path(__file__).parents[2] / "systemd" / "tmpfiles.d" / "proxypool.conf"
+NODE = Path(__file__).parents[2] / "systemd" / "proxypool-node.service"
+SYSCTLS = [
+    line.partition("=")[0].strip(" -")
+    for line in (TMPFILES.parents[1] / "sysctl.d" / "60-proxypool.conf").read_text().splitlines()
+    if "=" in line and not line.startswith("#")
+]
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 
 
@@ -26,7 +35,10 @@ def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
     copy = tmp_path / unit.name
-    copy.write_text(unit.read_text().replace("/opt/proxypool/bin/proxypool", "/bin/true"))
+    text = unit.read_text()
+    for program in ("proxypool", "python"):
+        text = text.replace(f"/opt/proxypool/bin/{program}", "/bin/true")
+    copy.write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
@@ -40,7 +52,9 @@ def test_a_stop_leaves_keepalived_and_the_run_directory_alone(unit: Path) -> Non
     parsed = _read(unit)
     ties = {"BindsTo", "PartOf", "Requires", "Requisite", "PropagatesStopTo", "Conflicts"}
     assert not ties & set(parsed["Unit"])
-    if unit.name == "proxypool-controller.service":
+    if unit.name == "proxypool-outside.service":
+        assert parsed["Service"]["RuntimeDirectory"] == "proxypool-outside"
+    elif unit.name == "proxypool-controller.service":
         # It may run beside a node, whose directory is none of its business.
         assert "RuntimeDirectory" not in parsed["Service"]
     else:
@@ -48,13 +62,29 @@ def test_a_stop_leaves_keepalived_and_the_run_directory_alone(unit: Path) -> Non
         assert parsed["Service"]["RuntimeDirectoryPreserve"] == "yes"
 
 
-def test_the_controller_is_exposed_to_little() -> None:
-    """As systemd itself counts: 2.0 of 10 at the most."""
+EXPOSURE = {
+    "proxypool-controller": 2.0,
+    "proxypool-host": 2.0,
+    "proxypool-node": 2.8,
+    # It must not have mounts of its own, and that is what it is for; it has no network instead.
+    "proxypool-outside": 3.6,
+}
+"""At the most, as systemd itself counts, of 10."""
+
+
+def test_every_unit_has_a_limit_of_exposure() -> None:
+    """A new one must say how little it may do."""
+    assert {unit.stem for unit in UNITS} == EXPOSURE.keys()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_unit_is_exposed_to_little(unit: Path) -> None:
+    """``systemd-analyze security`` counts no more than its limit."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
-    unit = next(unit for unit in UNITS if unit.name == "proxypool-controller.service")
+    threshold = f"--threshold={round(EXPOSURE[unit.stem] * 10)}"
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)],
+        ["systemd-analyze", "security", "--offline=true", threshold, str(unit)],
         capture_output=True,
         text=True,
         check=False,
@@ -62,11 +92,97 @@ def test_the_controller_is_exposed_to_little() -> None:
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_the_node_daemon_shares_the_machines_mounts() -> None:
-    """A namespace named by a mount that only the daemon sees could not be used by keepalived's notify lines."""
-    node = next(unit for unit in UNITS if unit.name == "proxypool-node.service")
+def _words(unit: str, key: str) -> set[str]:
+    """All words of a setting that may be given several times; those that are taken away again have a ``~`` before."""
+    found: set[str] = set()
+    for line in (TMPFILES.parents[1] / f"{unit}.service").read_text().splitlines():
+        if line.startswith(f"{key}="):
+            first, *others = line.removeprefix(f"{key}=").split()
+            sign = "~" if first.startswith("~") else ""
+            found |= {first, *(sign + other for other in others)}
+    return found
+
+
+def test_the_node_daemon_can_make_network_namespaces_and_no_mounts() -> None:
+    """CAP_SYS_ADMIN is for setns(2) and unshare(2) of these; the rest of what it allows is not to be called."""
+    assert _words("proxypool-node", "RestrictNamespaces") == {"net"}
+    assert "~@mount" in _words("proxypool-node", "SystemCallFilter")
+    assert not _words("proxypool-node", "SystemCallFilter") & {"mount", "umount2", "@mount", "pivot_root", "chroot"}
+
+
+def test_what_stands_outside_has_mounts_and_no_network() -> None:
+    """A namespace that it names in mounts of its own would be seen by nobody."""
+    outside = next(unit for unit in UNITS if unit.stem == "proxypool-outside")
     own_view = {"PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectSystem", "ProtectHome", "ReadOnlyPaths"}
-    assert not own_view & set(_read(node)["Service"])
+    own_view |= {
+        "ProtectKernelTunables",
+        "ProtectKernelModules",
+        "ProtectKernelLogs",
+        "ProtectControlGroups",
+        "ProtectProc",
+    }
+    own_view |= {
+        "ReadWritePaths",
+        "InaccessiblePaths",
+        "TemporaryFileSystem",
+        "BindPaths",
+        "RootDirectory",
+        "PrivateIPC",
+    }
+    assert not own_view & set(_read(outside)["Service"])
+    assert _words("proxypool-outside", "RestrictAddressFamilies") == {"AF_UNIX"}
+
+
+def test_the_node_daemon_asks_where_the_other_listens() -> None:
+    node, outside = (_words(unit, "Environment") for unit in ("proxypool-node", "proxypool-outside"))
+    assert node == outside == {"PROXYPOOL_OUTSIDE=/run/proxypool-outside/socket"}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_system_call_that_is_not_allowed_is_refused_and_kills_nobody(unit: Path) -> None:
+    """The HTTP ports ask for a lower priority, libraries for what they can do without."""
+    assert _read(unit)["Service"]["SystemCallErrorNumber"] == "EPERM"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_hang_is_seen_and_nothing_gives_up(unit: Path) -> None:
+    """Readiness is told, a watchdog waits for signs of life, and it is restarted for ever."""
+    parsed = _read(unit)
+    service = parsed["Service"]
+    assert (service["Type"], service["NotifyAccess"], service["Restart"]) == ("notify", "main", "always")
+    assert int(service["WatchdogSec"]) >= DEAD_S + CALLS * ZooKeeperConfig(hosts=("a:1",)).session_timeout_s
+    assert parsed["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+def test_keepalived_and_the_daemon_do_not_wait_for_each_other() -> None:
+    """The daemon is ready when it knows what keepalived does, and keepalived when it has a pair."""
+    lines = NODE.read_text().splitlines()
+    assert "Wants=keepalived.service" in lines
+    ordering = [line for line in lines if line.startswith(("Before=", "After="))]
+    assert ordering
+    assert not any("keepalived" in line for line in ordering)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_processes_are_hidden_from_who_is_said_not_to_see_them(unit: Path) -> None:
+    """The kernel shows all of them to a member of root's group (hidepid= in proc(5))."""
+    service = _read(unit)["Service"]
+    assert ("ProtectProc" in service) == (service.get("Group", "root") != "root")
+
+
+def test_keepalived_is_not_given_up() -> None:
+    """Neither while it has no pair nor while its card is not there; and what it runs is the distribution's business."""
+    parsed = _read(TMPFILES.parents[1] / "keepalived.service.d" / "proxypool.conf")
+    assert dict(parsed["Unit"]) == {"StartLimitIntervalSec": "0"}
+    assert dict(parsed["Service"]) == {"Type": "exec", "Restart": "on-failure", "RestartSec": "1"}
+
+
+@pytest.mark.parametrize("key", SYSCTLS)
+def test_a_sysctl_exists(key: str) -> None:
+    """Where connection tracking is loaded, as modules-load.d has it."""
+    if not Path("/proc/sys/net/netfilter").is_dir():
+        pytest.skip("connection tracking is not loaded")
+    assert Path("/proc/sys", key.replace(".", "/")).exists()
 
 
 def test_conntrackd_lives_on_when_the_node_daemon_stops() -> None:

@@ -238,3 +238,24 @@ def test_a_page_for_others_needs_a_token(listen: str, section: str) -> None:
 )
 def test_a_page_that_cannot_be_is_refused(text: str, message: str) -> None:
     assert refusal(f"{WEB}{text}\n") == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[zookeeper]\nuser = "node"', "line 1: zookeeper.user needs zookeeper.secret_file too"),
+        ('[zookeeper]\nsecret_file = "s"', "line 1: zookeeper.secret_file needs zookeeper.user too"),
+        ('[zookeeper]\ntls_ca = "a"\ntls_cert = "c"', "line 1: zookeeper.tls_cert needs zookeeper.tls_key too"),
+        ('[zookeeper]\ntls_ca = "a"\ntls_key = "k"', "line 1: zookeeper.tls_key needs zookeeper.tls_cert too"),
+        ('[zookeeper]\ntls_cert = "c"\ntls_key = "k"', "line 1: zookeeper.tls_cert needs zookeeper.tls_ca too"),
+        ('[zookeeper]\nuser = "root"\nsecret_file = "s"', "line 2: Invalid enum value 'root'"),
+        ('[metrics]\ntls_cert = "c"', "line 1: metrics.tls_cert needs tls_key"),
+        (
+            '[controller]\nnodes_token_file = "t"',
+            "line 2: controller.nodes_token_file needs nodes_ca: it would be sent in",
+        ),
+    ],
+)
+def test_half_of_a_lock_is_a_mistake(text: str, message: str) -> None:
+    """It would leave the other half unused, and somebody believing that it is used."""
+    assert refusal(text).startswith(message)

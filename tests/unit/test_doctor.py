@@ -137,6 +137,12 @@ NODE_CASES: list[tuple[dict[str, Any], tuple[str, str, str]]] = [
     ({"zookeeper": zookeeper(servers={"a:1": "", "b:1": "refused"})}, ("PD051", "b:1", "degraded")),
     ({"zookeeper": zookeeper(round_trip_s=0.4)}, ("PD052", "zookeeper", "degraded")),
     ({"zookeeper": zookeeper(pool_problem="there is no pool p")}, ("PD053", "pool", "critical")),
+    ({"zookeeper": zookeeper(has_access_lists=False)}, ("PD054", "pool", "note")),
+    (
+        {"zookeeper": zookeeper(has_access_lists=True, open_nodes=("/proxypool/p/a",), open_count=3)},
+        ("PD055", "pool", "degraded"),
+    ),
+    ({"files": file("key", 0o640)}, ("PD006", "/f", "critical")),
     ({"files": file("secret", 0o644)}, ("PD006", "/f", "critical")),
     ({"files": file("session", 0o640)}, ("PD006", "/f", "critical")),
     ({"files": file("config", 0o664)}, ("PD006", "/f", "degraded")),

@@ -45,7 +45,7 @@ def test_every_exit_code_has_words() -> None:
 
 def test_the_layout_page_has_every_path_that_is_read() -> None:
     """What `facet_of` does not know is not read, so the page would describe something that nobody looks at."""
-    not_followed = {"history/<ms>_<subnet>_<pair>_<node>", "subnets/<subnet>/pairs/<pair>/switchover"}
+    not_followed = {"access", "history/<ms>_<subnet>_<pair>_<node>", "subnets/<subnet>/pairs/<pair>/switchover"}
     for path in gen_zookeeper_docs.paths():
         parts = tuple(path.split("/"))
         assert (facet_of(parts) is None) == (path in not_followed), path

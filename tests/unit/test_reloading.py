@@ -77,6 +77,19 @@ def test_what_a_daemon_is_made_of_needs_a_restart(key: str) -> None:
     assert not is_reloaded(key)
 
 
+class Manager:
+    """A service manager that remembers what it was told."""
+
+    def __init__(self, told: list[bool]) -> None:
+        self.told = told
+
+    def reloading(self) -> None:
+        self.told.append(True)
+
+    def reloaded(self) -> None:
+        self.told.append(False)
+
+
 class Daemonlike:
     """Something that takes a configuration over, and remembers which."""
 
@@ -87,7 +100,7 @@ class Daemonlike:
         self.announced: list[bool] = []
         self.fails = False
         self.reloading = Reloading(
-            Daemon.NODE, self.config, reread, self.problems, self.metrics, announce=self.announced.append
+            Daemon.NODE, self.config, reread, self.problems, self.metrics, Manager(self.announced)
         )
 
     def apply(self, new: Config) -> None:

@@ -18,7 +18,6 @@ from proxypool.adapters.netlink.namespaces import (
     list_namespaces,
     namespace_exists,
     namespace_inode,
-    namespace_path,
     remove_namespace,
 )
 from proxypool.adapters.netlink.observe import Ownership, View
@@ -26,6 +25,7 @@ from proxypool.adapters.netlink.probe import probe_tunnel
 from proxypool.adapters.netlink.proxy_probe import ProxyProbe
 from proxypool.adapters.netlink.set_probe import SetProbe
 from proxypool.adapters.netlink.sets import NOT_OURS, LeaseHandle, MarkedSetHandle, change_set
+from proxypool.adapters.netns_names import namespace_path
 
 __all__ = [
     "BATCHED",

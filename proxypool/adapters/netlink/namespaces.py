@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from pyroute2 import netns
 
 from proxypool.adapters.netlink.encode import encode_link
 from proxypool.adapters.netlink.errors import translated
 from proxypool.adapters.netlink.raw import RawSocket
+from proxypool.adapters.netns_names import NAMESPACE_DIR, Mounts, Names, namespace_path
 from proxypool.core.addressing import NAMESPACE_PREFIX
 from proxypool.core.errors import PermanentError
 
-NAMESPACE_DIR = "/run/netns"
 NAMESPACE_MARK = "proxypool"
 """Alias of the loopback in a namespace of ours: the proof that we made it."""
 
@@ -28,11 +25,6 @@ CLONE_NEWNET = 0x40000000
 LOOPBACK = 1
 """Index of the loopback in every namespace."""
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def namespace_path(name: str) -> str:
-    """Where a namespace is mounted."""
-    return f"{NAMESPACE_DIR}/{name}"
 
 
 def enter(fd: int) -> None:
@@ -49,8 +41,9 @@ def enter(fd: int) -> None:
 class Home:
     """The daemon's own namespace, kept open so that a thread can always come back."""
 
-    def __init__(self) -> None:
-        """Open the calling thread's namespace."""
+    def __init__(self, names: Names | None = None) -> None:
+        """Open the calling thread's namespace. `names`: who names others; None: we do."""
+        self.names = names or Mounts()
         self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._inode = os.fstat(self.fd).st_ino
 
@@ -110,18 +103,23 @@ def create_namespace(home: Home, name: str) -> None:
     """
     with translated(f"create namespace {name}"):
         if not namespace_exists(name):
-            if os.path.exists(namespace_path(name)):
-                os.unlink(namespace_path(name))
             try:
                 if _libc.unshare(CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-                # Of this thread: `/proc/self` would be the main thread's namespace, which is the machine's own.
-                netns.attach(name, f"self/task/{threading.get_native_id()}")
+                _name_own(name, home.names)
             finally:
                 enter(home.fd)
         with home.inside(name), RawSocket() as netlink:
             _keep_ipv6_quiet()
             netlink.require([encode_link(LOOPBACK, is_up=True, alias=NAMESPACE_MARK)])
+
+
+def _name_own(name: str, names: Names) -> None:
+    fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        names.give(name, fd)
+    finally:
+        os.close(fd)
 
 
 def _keep_ipv6_quiet() -> None:
@@ -131,8 +129,8 @@ def _keep_ipv6_quiet() -> None:
             file.write("1")
 
 
-def remove_namespace(name: str) -> None:
-    """Remove a namespace; an absent one is fine. Its card must have been given back before.
+def remove_namespace(name: str, names: Names | None = None) -> None:
+    """Remove a namespace; an absent one is fine. Its card must have been given back before. `names`: as of `Home`.
 
     Raises:
         TransientError: it is busy.
@@ -140,4 +138,4 @@ def remove_namespace(name: str) -> None:
     if not os.path.exists(namespace_path(name)):
         return
     with translated(f"remove namespace {name}"):
-        netns.remove(name)
+        (names or Mounts()).take(name)

@@ -6,6 +6,7 @@ presence   our ephemeral nodes and candidates
 history    the log of what happened to the pool; following: it and the pool, as they change
 registry   names of machines and tunnel addresses of hosts, each given once
 store      what the command line reads and writes; editing: without races; scaling: sizes, spares, orders of nodes
+credentials, access_lists: who we are, and who may use what we make; securing: gives a pool its access lists
 layout     paths; tree, parsing: from what was read to a snapshot; reading, writing: many requests at once
 """
 
@@ -20,6 +21,7 @@ from proxypool.adapters.zookeeper.errors import (
 )
 from proxypool.adapters.zookeeper.examine import read_documents, round_trip_s, written
 from proxypool.adapters.zookeeper.following import PoolFollower
+from proxypool.adapters.zookeeper.forgetting import entries_of, forget_host
 from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.layout import (
     Extent,
@@ -31,6 +33,7 @@ from proxypool.adapters.zookeeper.layout import (
 from proxypool.adapters.zookeeper.mirror import PoolMirror
 from proxypool.adapters.zookeeper.presence import Presence
 from proxypool.adapters.zookeeper.registry import Registry
+from proxypool.adapters.zookeeper.securing import Difference, Securing
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.store import PoolStore
 from proxypool.adapters.zookeeper.switchover import Elections, NotEligible, Switchover
@@ -38,6 +41,7 @@ from proxypool.adapters.zookeeper.switchover import Elections, NotEligible, Swit
 __all__ = [
     "Change",
     "Conflict",
+    "Difference",
     "Elections",
     "Extent",
     "LayoutTooNew",
@@ -52,8 +56,11 @@ __all__ = [
     "PoolStore",
     "Presence",
     "Registry",
+    "Securing",
     "Switchover",
     "ZooKeeperUnreachable",
+    "entries_of",
+    "forget_host",
     "host_alive_suffix",
     "member_status_suffix",
     "node_alive_suffix",

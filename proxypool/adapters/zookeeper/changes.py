@@ -11,6 +11,7 @@ from proxypool.adapters.zookeeper.errors import NotFound
 from proxypool.adapters.zookeeper.layout import Parts
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Create, SetData, Write
+from proxypool.core.access import HELD
 from proxypool.core.documents import encode
 from proxypool.core.draining import Refusal, change_refusals
 from proxypool.core.errors import InvalidInput
@@ -239,4 +240,4 @@ def orders_change(tree: PoolTree, node: str, alter: Callable[[NodeOrders], NodeO
     parts = ("nodes", node, "orders")
     if new == old and tree.problem(parts) is None:
         return Change("node", node, UNCHANGED)
-    return _change(tree, "node", node, parts, new, ())
+    return _change(tree, "node", node, parts, new, (HELD,))

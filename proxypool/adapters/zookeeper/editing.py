@@ -18,13 +18,13 @@ from proxypool.adapters.zookeeper.reading import Node, read_nodes
 from proxypool.adapters.zookeeper.registry import pool_missing
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
-from proxypool.adapters.zookeeper.writing import Check, Delete, SetData, Write, commit
+from proxypool.adapters.zookeeper.writing import Check, Create, Delete, SetData, Write, commit
 
 ATTEMPTS = 40
 MAX_BYTES = 600_000
 """Of one transaction: ZooKeeper refuses packets above 1 MiB (jute.maxbuffer)."""
 BYTES_PER_WRITE = 64
-"""What a write takes besides path and data: headers and the access list."""
+"""What a write takes besides path and data: headers, and the access list of a pool that is open to all."""
 
 
 class PoolEditor:
@@ -85,7 +85,7 @@ class PoolEditor:
             TransientError: the connection broke.
         """
         try:
-            for count, part in enumerate(_parts(writes)):
+            for count, part in enumerate(_parts(writes, self._session.access.bytes_of(self._session))):
                 guard = SetData(self._version_path, version.data, version.version + count)
                 commit(self._session, [*checks, guard, *part])
         except (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError):
@@ -93,12 +93,12 @@ class PoolEditor:
         return True
 
 
-def _parts(writes: Sequence[Write]) -> Iterator[list[Write]]:
+def _parts(writes: Sequence[Write], list_bytes: int) -> Iterator[list[Write]]:
     part: list[Write] = []
     size = 0
     for write in writes:
         data = b"" if isinstance(write, Delete) else write.data
-        weight = len(write.path) + len(data) + BYTES_PER_WRITE
+        weight = len(write.path) + len(data) + BYTES_PER_WRITE + (list_bytes if isinstance(write, Create) else 0)
         if part and size + weight > MAX_BYTES:
             yield part
             part, size = [], 0

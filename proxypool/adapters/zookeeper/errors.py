@@ -18,7 +18,7 @@ from kazoo.exceptions import (
 )
 from kazoo.handlers.threading import KazooTimeoutError
 
-from proxypool.core.errors import PermanentError, TransientError
+from proxypool.core.errors import AccessDenied, PermanentError, TransientError
 
 __all__ = [
     "Conflict",
@@ -77,14 +77,17 @@ def translated() -> Iterator[None]:
 
     Raises:
         TransientError: the connection broke or the answer is late.
-        PermanentError: ZooKeeper refuses our credentials.
+        AccessDenied: ZooKeeper refuses it to whom we say we are.
     """
     try:
         yield
     except (NoNodeError, NodeExistsError, BadVersionError, NotEmptyError):
         raise
     except (NoAuthError, AuthFailedError, InvalidACLError) as error:
-        raise PermanentError(f"ZooKeeper refuses access ({type(error).__name__}): check the credentials") from error
+        raise AccessDenied(
+            f"ZooKeeper refuses access ({type(error).__name__}): it takes another user, or another secret, than what "
+            "zookeeper.user and zookeeper.secret_file of the configuration say"
+        ) from error
     except KazooTimeoutError as error:
         raise TransientError("ZooKeeper does not answer in time") from error
     except KazooException as error:

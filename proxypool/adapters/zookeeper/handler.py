@@ -1,9 +1,10 @@
-"""kazoo's threads and sockets, with four things that kazoo lacks.
+"""kazoo's threads and sockets, with five things that kazoo lacks.
 
 - The connection can be cut without closing the session: kazoo's own `stop` ends the session and its ephemerals.
 - The time of the last word from a server is noted.
 - A server that swallows packets must not cost the whole session: kazoo waits one session timeout for each TCP connect,
   and as long for the first answer of a server that accepts connections before it is ready to serve.
+- TLS that checks the server's name, and does not wait for the wire while the library has messages already.
 - `select` by poll(2): kazoo's makes an epoll instance for each of the four calls that one request takes.
 """
 
@@ -12,12 +13,15 @@ from __future__ import annotations
 import errno
 import select as select_module
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
+
+from proxypool.core.errors import ProxypoolError
 
 _READ = select_module.POLLIN | select_module.POLLPRI
 _FAILED = select_module.POLLERR | select_module.POLLHUP | select_module.POLLNVAL
@@ -26,9 +30,19 @@ _FAILED = select_module.POLLERR | select_module.POLLHUP | select_module.POLLNVAL
 class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
     """See the module's text."""
 
-    def __init__(self, connect_timeout_s: float, answer_timeout_s: float) -> None:
-        """How long to wait for a TCP connect, and for the first word of a server after it."""
+    def __init__(
+        self,
+        connect_timeout_s: float,
+        answer_timeout_s: float,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        """How long to wait for a TCP connect, and for the first word of a server after it. `tls`: makes what a
+        connection is protected by; None: nothing.
+        """
         super().__init__()
+        self._tls = tls
+        self.tls_problem = ""
+        """Why the last connection was not made although the server listens; empty: it was."""
         self._connect_timeout_s, self._answer_timeout_s = connect_timeout_s, answer_timeout_s
         self._socket: socket.socket | None = None
         self._has_spoken = False
@@ -47,11 +61,28 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
             raise ConnectionAbortedError("the session is being left")
         timeout_s = kwargs.get("timeout")
         kwargs["timeout"] = self._connect_timeout_s if timeout_s is None else min(timeout_s, self._connect_timeout_s)
+        began = time.monotonic()
         made: socket.socket = super().create_connection(*args, **kwargs)
+        if self._tls is not None:
+            made = self._wrapped(made, self._tls, str(kwargs.get("hostname") or ""), began)
         self._socket, self._has_spoken = made, False
         if self._is_cut.is_set():
             self._shut_down()
         return made
+
+    def _wrapped(
+        self, plain: socket.socket, tls: Callable[[], ssl.SSLContext], name: str, began: float
+    ) -> socket.socket:
+        """With TLS. kazoo's own way checks no name; the handshake has the time of a server's first answer."""
+        try:
+            plain.settimeout(max(0.05, began + self._answer_timeout_s - time.monotonic()))
+            wrapped = tls().wrap_socket(plain, server_hostname=name)
+        except (OSError, ProxypoolError) as error:
+            plain.close()
+            self.tls_problem = str(error)
+            raise ConnectionAbortedError(str(error)) from error
+        self.tls_problem = ""
+        return wrapped
 
     def select(
         self,
@@ -61,6 +92,8 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
         timeout_s: float | None = None,
     ) -> tuple[list[Any], list[Any], list[Any]]:
         """As select.select."""
+        # Taken off the wire, and waiting in the library: the descriptor will not tell of it.
+        decoded = [item for item in readers if isinstance(item, ssl.SSLSocket) and item.pending()]
         poll = select_module.poll()
         by_descriptor = {}
         for items, events in ((readers, _READ), (writers, select_module.POLLOUT)):
@@ -73,11 +106,14 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
         if not self._has_spoken and list(readers) == [self._socket] and timeout_s is not None:
             # The answer to the connect request; kazoo takes a time-out here for a broken connection, and tries again.
             timeout_s = min(timeout_s, self._answer_timeout_s)
+        if decoded:
+            timeout_s = 0
         ready = poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000)
         readable = [
             by_descriptor[at] for at, events in ready if events & (_READ | _FAILED) and by_descriptor[at] in readers
         ]
         writable = [by_descriptor[at] for at, events in ready if by_descriptor[at] in writers]
+        readable += [item for item in decoded if item not in readable]
         if self._socket in readable:
             self.last_contact = time.monotonic()
             self._has_spoken = True

@@ -61,6 +61,8 @@ class Leadership:
         self._wake = threading.Condition()
         self._must_look, self._is_stopping = True, False
         self._leader: Leader | None = None
+        self.is_in_line = False
+        """Whether we have stood and seen, since the start, if we lead or who stands before us."""
         self._thread = threading.Thread(target=self._run, name="leadership", daemon=True)
 
     @property
@@ -134,6 +136,7 @@ class Leadership:
         if len(watch_existing(self._session, watched, self._on_event)) < len(watched):
             return 0.0
         self._say(Leader(ours[0], queue[0][1].czxid) if place == 0 else None)
+        self.is_in_line = True
         return None
 
     def _queue(self) -> list[tuple[str, Node]]:

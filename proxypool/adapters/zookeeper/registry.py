@@ -14,7 +14,7 @@ from proxypool.adapters.zookeeper.layout import host_alive_suffix, host_suffix, 
 from proxypool.adapters.zookeeper.ownership import underlay_of
 from proxypool.adapters.zookeeper.reading import Node, read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
-from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
+from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit, held, released
 from proxypool.core import addressing
 from proxypool.core.documents import DocumentTooNew, decode, encode
 from proxypool.core.errors import InvalidInput
@@ -98,8 +98,10 @@ class Registry:
             ours = [at for at, owner in zip(addresses, owners, strict=True) if owner and owner.data == host.encode()]
             kept = next((address for address in ours if address in pool), None)
             address = kept or addressing.allocate_tunnel_address(host, pool, frozenset(addresses))
-            stale = [Delete(f"{container}/{other}") for other in ours if other != address]
-            fresh = [] if kept else [Create(f"{container}/{address}", host.encode())]
+            stale = [
+                write for other in ours if other != address for write in released(self._session, f"{container}/{other}")
+            ]
+            fresh = [] if kept else held(self._session, f"{container}/{address}", host.encode())
             if self._commit([*stale, *fresh]):
                 return address
         raise Conflict(f"no tunnel address for host {host}: others take them at the same time; try again")

@@ -20,11 +20,13 @@ from kazoo.protocol.states import Callback, KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 from proxypool.adapters.zookeeper import session_file as files
+from proxypool.adapters.zookeeper.access_lists import AccessLists
+from proxypool.adapters.zookeeper.credentials import read_credentials, redact, tls_context
 from proxypool.adapters.zookeeper.errors import ZooKeeperUnreachable, translated
 from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.adapters.zookeeper.layout import Layout
 from proxypool.core.config import ZooKeeperConfig, parse_endpoint
-from proxypool.core.errors import InvalidInput, TransientError
+from proxypool.core.errors import AccessDenied, InvalidInput, TransientError
 from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
@@ -61,30 +63,38 @@ class PoolSession:
         pool: str,
         *,
         session_file: Path | None = None,
+        machine_key: Path | None = None,
         identity: str = "",
         on_state: Callable[[Coordinator], None] | None = None,
     ) -> None:
         """Prepare; nothing is sent before `start` or `connect`.
 
         `identity` names the daemon; a saved session of another identity is not resumed, its ephemerals would stay.
+        `machine_key`: where a host keeps the key by which its entries are its own.
 
         Raises:
             InvalidInput: a server's name cannot be a host name.
+            AccessDenied: a secret cannot be read, or others could read it.
+            PermanentError: the files for TLS cannot be used.
         """
         self.layout = Layout(pool)
+        self.credentials = read_credentials(config, machine_key)
+        self.access = AccessLists(self.layout, self.credentials)
+        self._tls = tls_context(config)
         self.timeout_s = config.session_timeout_s
         self._hosts = tuple(config.hosts)
         for server in self._hosts:
             _require_host_name(server)
         self._pool, self._identity, self._file, self._on_state = pool, identity, session_file, on_state
         self._words: queue.SimpleQueue[_Word | Callable[[], None] | None] = queue.SimpleQueue()
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener] = [self.access.on_link]
         self._state = Coordinator.SUSPENDED
         self._credentials: tuple[int, bytes] | None = None
         self._is_connected = threading.Event()
         self._is_stopping = False
         self._lost_at = self._remind_at = float("inf")
         self._rebuild_at = float("inf")
+        self._complain_at = 0.0
         self._thread: threading.Thread | None = None
         self._client: Any = None
         self._handler: PoolHandler | None = None
@@ -114,10 +124,21 @@ class PoolSession:
 
         Raises:
             TransientError: the connection broke, or no answer within the session timeout.
-            PermanentError: ZooKeeper refuses access.
+            AccessDenied: ZooKeeper refuses it.
         """
-        with translated():
-            return result.get(timeout=self.timeout_s)
+        try:
+            with translated():
+                return result.get(timeout=self.timeout_s)
+        except AccessDenied as error:
+            self._complain(error)
+            raise
+
+    def _complain(self, error: AccessDenied) -> None:
+        """Daemons try again and again, and would not say why nothing comes of it."""
+        now = time.monotonic()
+        if now >= self._complain_at:
+            self._complain_at = now + REMIND_EVERY_S
+            log.warning("%s", error)
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` about every change of the connection from now on. It must not block."""
@@ -157,7 +178,7 @@ class PoolSession:
         if not self._is_connected.wait(timeout_s):
             servers = ", ".join(self._hosts)
             raise ZooKeeperUnreachable(
-                f"ZooKeeper cannot be reached at {servers} (tried for {timeout_s:g} s): "
+                f"ZooKeeper cannot be reached at {servers} (tried for {timeout_s:g} s{self._why()}): "
                 "check that it runs, or name another with --zookeeper HOST:PORT"
             )
 
@@ -190,13 +211,15 @@ class PoolSession:
         """A client, connecting in the background, with the session known so far."""
         if kazoo_log.level == logging.NOTSET:
             kazoo_log.setLevel(logging.ERROR)
+        kazoo_log.addFilter(redact)
         # So that one server that does not answer leaves time for another try before the session ends.
         share_s = self.timeout_s / (len(self._hosts) + 1)
-        self._handler = PoolHandler(min(MAX_CONNECT_S, max(MIN_CONNECT_S, share_s)), share_s)
+        self._handler = PoolHandler(min(MAX_CONNECT_S, max(MIN_CONNECT_S, share_s)), share_s, self._tls)
         client = KazooClient(
             hosts=",".join(self._hosts),
             timeout=self.timeout_s,
             client_id=self._credentials,
+            auth_data=self.credentials.as_auth_data(),
             handler=self._handler,
             connection_retry=KazooRetry(**RETRY),
             logger=kazoo_log,
@@ -259,7 +282,12 @@ class PoolSession:
             self._enter(Coordinator.LOST)
         if now >= self._remind_at:
             self._remind_at = now + REMIND_EVERY_S
-            log.warning("ZooKeeper cannot be reached at %s; still trying", ", ".join(self._hosts))
+            log.warning("ZooKeeper cannot be reached at %s%s; still trying", ", ".join(self._hosts), self._why())
+
+    def _why(self) -> str:
+        """What TLS had to say about it: a wrong certificate looks like a server that is away otherwise."""
+        problem = self._handler.tls_problem if self._handler else ""
+        return f"; TLS: {problem}" if problem else ""
 
     def _enter(self, state: Coordinator) -> None:
         before, self._state = self._state, state

@@ -16,7 +16,7 @@ from proxypool.adapters.zookeeper.layout import Facet, statuses_suffix, subnet_h
 from proxypool.adapters.zookeeper.listing import Listing, RawListing
 from proxypool.adapters.zookeeper.reading import Node, Watch, read_all
 from proxypool.adapters.zookeeper.session import PoolSession
-from proxypool.adapters.zookeeper.writing import Delete, commit
+from proxypool.adapters.zookeeper.writing import commit, held, released
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus
@@ -33,14 +33,20 @@ def join_subnet(session: PoolSession, host: str, subnet: str) -> int | None:
     path = session.layout.path(subnet_host_suffix(subnet, host))
     while True:
         try:
-            _, made = session.wait(session.client.create_async(path, b"", include_data=True))
-            return int(made.czxid)
+            if session.access.is_held(session, path):
+                commit(session, held(session, path))
+            else:
+                # In one go: this is on the way of an instance that starts.
+                acl = session.access.of(session, path)
+                _, made = session.wait(session.client.create_async(path, b"", acl=acl, include_data=True))
+                return int(made.czxid)
         except NoNodeError:
             return None
         except NodeExistsError:
-            found = session.wait(session.client.exists_async(path))
-            if found is not None:
-                return int(found.czxid)
+            pass
+        found = session.wait(session.client.exists_async(path))
+        if found is not None:
+            return int(found.czxid)
 
 
 def leave_subnet(session: PoolSession, host: str, subnet: str) -> None:
@@ -49,8 +55,10 @@ def leave_subnet(session: PoolSession, host: str, subnet: str) -> None:
     Raises:
         TransientError: the connection broke.
     """
+    writes = released(session, session.layout.path(subnet_host_suffix(subnet, host)))
     try:
-        commit(session, [Delete(session.layout.path(subnet_host_suffix(subnet, host)))])
+        if writes:
+            commit(session, writes)
     except (NoNodeError, BadVersionError):
         return
 

@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 from kazoo.exceptions import KazooException, RolledBackError, RuntimeInconsistency
 
 from proxypool.adapters.zookeeper.errors import translated
+from proxypool.adapters.zookeeper.reading import read_subtree
 from proxypool.adapters.zookeeper.session import PoolSession
+from proxypool.core.access import HELD
 
 ANY_VERSION = -1
 
@@ -60,13 +62,15 @@ def write_all(session: PoolSession, writes: Iterable[Write]) -> list[Outcome]:
     Raises:
         TransientError: the connection broke; some may have been done.
     """
-    return [_outcome(session, result) for result in [_send(session.client, write) for write in writes]]
+    return [_outcome(session, result) for result in [_send(session, write) for write in writes]]
 
 
-def _send(client: Any, write: Write) -> Any:
+def _send(session: PoolSession, write: Write) -> Any:
+    client = session.client
     match write:
         case Create(path, data, is_ephemeral, is_sequential):
-            return client.create_async(path, data, ephemeral=is_ephemeral, sequence=is_sequential)
+            acl = session.access.of(session, path)
+            return client.create_async(path, data, acl=acl, ephemeral=is_ephemeral, sequence=is_sequential)
         case SetData(path, data, version):
             return client.set_async(path, data, version=version)
         case Delete(path, version):
@@ -79,6 +83,25 @@ def _outcome(session: PoolSession, result: Any) -> Outcome:
     except KazooException as error:
         return error
     return value if isinstance(value, str) else None
+
+
+def held(session: PoolSession, path: str, data: bytes = b"") -> list[Write]:
+    """Make a node that its owner alone can delete, if the pool has access lists; see `core.access`.
+
+    Raises:
+        TransientError: the connection broke.
+    """
+    below = [Create(f"{path}/{HELD}")] if session.access.is_held(session, path) else []
+    return [Create(path, data), *below]
+
+
+def released(session: PoolSession, path: str) -> list[Write]:
+    """Delete such a node, with what holds it; nothing, if it is not there.
+
+    Raises:
+        TransientError: the connection broke.
+    """
+    return [Delete(doomed) for doomed in read_subtree(session, path)]
 
 
 def are_there(session: PoolSession, paths: Iterable[str]) -> bool:
@@ -99,13 +122,15 @@ def commit(session: PoolSession, writes: Iterable[Write | Check]) -> None:
 
     Raises:
         KazooException: the tree's state refuses: NoNodeError, NodeExistsError, BadVersionError, NotEmptyError.
+        AccessDenied: we may not do one of them.
         TransientError: the connection broke; all or none were done.
     """
     transaction = session.client.transaction()
     for write in writes:
         match write:
             case Create(path, data, is_ephemeral, is_sequential):
-                transaction.create(path, data, ephemeral=is_ephemeral, sequence=is_sequential)
+                acl = session.access.of(session, path)
+                transaction.create(path, data, acl=acl, ephemeral=is_ephemeral, sequence=is_sequential)
             case SetData(path, data, version):
                 transaction.set_data(path, data, version=version)
             case Delete(path, version):

@@ -48,6 +48,8 @@ class Code(Enum):
     ZOOKEEPER_SERVER = ("PD051", "zookeeper-server", Severity.DEGRADED)
     ZOOKEEPER_SLOW = ("PD052", "zookeeper-slow", Severity.DEGRADED)
     POOL_UNREADABLE = ("PD053", "pool-unreadable", Severity.CRITICAL)
+    POOL_OPEN = ("PD054", "pool-open", Severity.NOTE)
+    ACCESS_LISTS = ("PD055", "access-lists", Severity.DEGRADED)
     PROVIDER_FAILS = ("PD060", "provider-fails", Severity.DEGRADED)
     NO_QUOTA = ("PD061", "no-quota", Severity.DEGRADED)
 

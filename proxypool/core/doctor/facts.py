@@ -51,7 +51,7 @@ class FileFacts(Struct, frozen=True, kw_only=True):
 
     path: str
     purpose: str
-    """`config`, `secret`, `session`, `program`, `run` or `state`."""
+    """`config`, `secret`, `key`, `session`, `program`, `run` or `state`."""
     mode: int | None = None
     """Permission bits; None: it is not there."""
     owner: int | None = None
@@ -94,6 +94,12 @@ class ZooKeeperFacts(Struct, frozen=True, kw_only=True):
     """The pool's kind of tunnel; empty: not known."""
     has_egress: bool | None = None
     """Whether a pair that this node is in has an egress address; None: not known."""
+    has_access_lists: bool | None = None
+    """Whether the pool has them; None: not known."""
+    open_nodes: tuple[str, ...] = ()
+    """Paths with another access list than they ought to have, though the pool has them; a few of them."""
+    open_count: int = 0
+    """How many there are."""
     skew_s: float | None = None
     """This machine's clock minus ZooKeeper's; None: no daemon of this machine publishes."""
 

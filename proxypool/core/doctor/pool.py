@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proxypool.core.doctor.codes import CONTROLLER, Code, Finding, Severity
-from proxypool.core.doctor.facts import Facts, FileFacts
+from proxypool.core.doctor.facts import Facts, FileFacts, ZooKeeperFacts
 
 SLOW_S = 0.1
 """A read that takes longer makes elections and attachments of new subnets late."""
@@ -16,12 +16,13 @@ _MODES = {
     "config": (WRITABLE_BY_OTHERS, "644", "others can change what root's daemon does"),
     "program": (WRITABLE_BY_OTHERS, "755", "others can change what root's daemon runs"),
     "secret": (READABLE_BY_ALL | WRITABLE_BY_OTHERS, "600", "everybody can read the secret in it, or change it"),
+    "key": (READABLE_BY_OTHERS | WRITABLE_BY_OTHERS, "600", "others can read the secret in it, so it is not used"),
     "session": (READABLE_BY_OTHERS | WRITABLE_BY_OTHERS, "600", "others can take over the ZooKeeper session"),
     "run": (WRITABLE_BY_OTHERS, "755", "others can change who is master"),
     "state": (WRITABLE_BY_OTHERS, "700", "others can attach instances"),
 }
 """Purpose -> bits that must not be set, a mode that is right, and why."""
-_MUST_BE_THERE = frozenset({"secret", "program"})
+_MUST_BE_THERE = frozenset({"secret", "key", "program"})
 
 
 def judge_pool(facts: Facts) -> Iterator[Finding]:
@@ -69,7 +70,9 @@ def judge_file(file: FileFacts) -> Iterator[Finding]:
         return
     if file.mode & forbidden:
         severity = (
-            Severity.CRITICAL if file.purpose in {"secret", "session"} or file.mode & 0o002 else Severity.DEGRADED
+            Severity.CRITICAL
+            if file.purpose in {"secret", "key", "session"} or file.mode & 0o002
+            else Severity.DEGRADED
         )
         yield Finding.of(
             Code.FILE_PERMISSIONS,
@@ -130,6 +133,29 @@ def judge_zookeeper(facts: Facts) -> Iterator[Finding]:
     if found.pool_problem:
         yield Finding.of(
             Code.POOL_UNREADABLE, "pool", found.pool_problem, "proxypool pool show  # or: proxypool pool init"
+        )
+    yield from judge_access(found)
+
+
+def judge_access(found: ZooKeeperFacts) -> Iterator[Finding]:
+    """Who may change the pool."""
+    if found.has_access_lists is False:
+        yield Finding.of(
+            Code.POOL_OPEN,
+            "pool",
+            "the pool has no access lists: whoever reaches ZooKeeper can change it",
+            "proxypool pool credentials DIR  # then: docs/how-to/secure-the-control-plane.md",
+        )
+    if found.open_count:
+        shown = ", ".join(found.open_nodes)
+        more = (
+            f" and {found.open_count - len(found.open_nodes)} more" if found.open_count > len(found.open_nodes) else ""
+        )
+        yield Finding.of(
+            Code.ACCESS_LISTS,
+            "pool",
+            f"access lists are not what they ought to be at {shown}{more}",
+            "proxypool pool secure DIR --dry-run  # says how; without --dry-run it puts them right",
         )
 
 

@@ -83,6 +83,8 @@ class Unread(StrEnum):
     TOO_LARGE = "too-large"
     REFUSED = "refused"
     """An answer, but not 200."""
+    UNTRUSTED = "untrusted"
+    """Its certificate is not what it ought to be, or only one of the two sides speaks TLS."""
     GARBAGE = "garbage"
     """No answer in HTTP, one that was cut off, or one that has none of the series."""
     NOT_SCRAPED = "not-scraped"
