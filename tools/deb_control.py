@@ -14,7 +14,7 @@ from deb_wheels import ROOT, Target
 SOURCES = ROOT / "packaging" / "deb"
 MAINTAINER = ("proxypool", "proxypool@localhost")
 """Unless DEBFULLNAME and DEBEMAIL say who builds, as for Debian's own tools."""
-DEPENDS = ("iproute2", "ipset", "iptables", "kmod")
+DEPENDS = ("iproute2", "ipset", "iptables", "kmod", "procps")
 RECOMMENDS = ("conntrack", "conntrackd", "iputils-arping", "keepalived (>= 1:2.2.3)", "systemd")
 """What a proxy node needs on top. apt installs it unless it is told not to, as on hosts and controllers."""
 SUGGESTS = ("bash-completion", "grafana", "prometheus", "zookeeperd")

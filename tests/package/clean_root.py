@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ DPKGS = (
 )
 """Where dpkg and those that it calls keep their books."""
 BACKUPS = re.compile(r"etc/(passwd|group|shadow|gshadow|subuid|subgid)-")
+FORGOTTEN_S = 14 * 86400
+"""Other roots that nobody has used for so long are removed."""
 _START = """
 set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
@@ -97,6 +100,10 @@ def clean_root(packages: tuple[str, ...]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _make(folder, names)
+        os.utime(folder)
+        for old in cache.glob("*-*"):
+            if time.time() - old.stat().st_mtime > FORGOTTEN_S:
+                shutil.rmtree(old)
     return folder
 
 
