@@ -1,7 +1,7 @@
 # Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults chaos test-gre demo bench docs deb fmt lock clean
+.PHONY: help setup check test faults chaos soak test-gre demo bench docs deb fmt lock clean
 
 BIN := .venv/bin
 TUNNEL ?=
@@ -10,6 +10,7 @@ N ?= 1
 FIRST ?= 0
 DURATION ?= 40
 NAME ?=
+MINUTES ?= 60
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,10 @@ faults: ## every fault in the lab, also those that take minutes; half an hour
 chaos: ## SEED=n N=schedules: random faults, recorded and checked; records in tests/chaos/out/
 	@tools/setup test
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --schedules $(N) --first $(FIRST) --duration $(DURATION)
+
+soak: ## MINUTES=60 SEED=n: traffic, churn and faults, and whether anything grows; samples in tests/soak/out/
+	@tools/setup test
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
 
 test-gre: ## the lab's data path and failover with GRE, in a guest with a kernel that has it
 	@tools/setup test
@@ -71,5 +76,5 @@ lock: ## write requirements/ again from pyproject.toml (needs uv)
 	@tools/lock
 
 clean: ## remove what the targets made in this directory
-	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out tests/soak/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

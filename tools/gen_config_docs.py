@@ -23,6 +23,7 @@ from proxypool.core.config import (  # noqa: E402 - the checkout must be found f
     PER_SUBNET,
     Config,
 )
+from proxypool.core.reloading import is_reloaded  # noqa: E402
 from tools.struct_docs import Field, attribute_docs, cell, fields, one_line  # noqa: E402
 
 TARGET = ROOT / "docs" / "reference" / "config.md"
@@ -34,6 +35,10 @@ One TOML file for all daemons and commands of a machine: `--config`, else `${PAT
 `{DEFAULT_PATH}`. `proxypool config check` reads it, and names the key that was meant when one is not
 known. A daemon needs its own section (`[node]`, `[host]`, `[controller]`), which may be empty where nothing in it is
 required, and reads the file when it starts.
+
+SIGHUP (`systemctl reload`) has a daemon read it again. It takes all of it over, or nothing: a file that is not valid,
+or in which a key of that daemon was changed that needs a restart (column *change*), is refused with one line in the
+log, a problem in `status` and `proxypool_config_reload_success` 0, and the old one stays in force.
 """
 
 
@@ -50,7 +55,7 @@ def _sections(path: str, kind: type[Struct]) -> list[str]:
     own = [one for one in fields(kind) if one.name not in left_out]
     title = f"`[{path}]`" if path else "At the top of the file"
     text = one_line(kind.__doc__ or "")
-    found = [f"\n## {title}\n\n{'' if not path else text + chr(10) + chr(10)}{_table(own)}"]
+    found = [f"\n## {title}\n\n{'' if not path else text + chr(10) + chr(10)}{_table(path, own)}"]
     if path == "provider":
         found.append(PROVIDERS)
     for name, inner in nested.items():
@@ -75,9 +80,28 @@ def _nested(kind: type[Struct]) -> dict[str, type[Struct]]:
     return found
 
 
-def _table(own: list[Field]) -> str:
-    rows = [f"| `{one.name}` | {cell(_kind(one))} | {cell(one.default)} | {cell(_meaning(one))} |\n" for one in own]
-    return "| key | value | default | |\n| --- | --- | --- | --- |\n" + "".join(rows)
+def _table(path: str, own: list[Field]) -> str:
+    rows = [
+        f"| `{one.name}` | {cell(_kind(one))} | {cell(one.default)} | {_change(path, one.name)} "
+        f"| {cell(_meaning(one))} |\n"
+        for one in own
+    ]
+    return "| key | value | default | change | |\n| --- | --- | --- | --- | --- |\n" + "".join(rows)
+
+
+def _change(path: str, name: str) -> str:
+    return "reload" if is_reloaded(f"{path}.{name}" if path else name) else "restart"
+
+
+def keys(path: str = "", kind: type[Struct] = Config) -> Iterator[str]:
+    """Every key, with its sections before it."""
+    nested = _nested(kind)
+    for one in fields(kind):
+        name = f"{path}.{one.name}" if path else one.name
+        if one.name in nested:
+            yield from keys(name, nested[one.name])
+        else:
+            yield name
 
 
 def _kind(one: Field) -> str:

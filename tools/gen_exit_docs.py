@@ -20,7 +20,7 @@ WORDS = {
     ExitCode.FAILED: ("something was refused or went wrong; one line on standard error says what", "read it"),
     ExitCode.USAGE: ("the command does not exist as it was written", "`--help` of that command"),
     ExitCode.DEGRADED: (
-        "`status --exit-code`: served, but the next failure may not be survived",
+        "`status --exit-code`: served, but the next failure may not be survived; `upgrade-check`: not ready",
         "[the check's runbook](../runbooks/checks/index.md)",
     ),
     ExitCode.CRITICAL: (

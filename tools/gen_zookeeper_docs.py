@@ -30,7 +30,7 @@ from proxypool.core.model import (  # noqa: E402
     PoolSpec,
     SubnetSpec,
 )
-from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares, SubnetVerdict  # noqa: E402
+from proxypool.core.scaling.documents import Action, ControllerAlive, NodeOrders, Report, Spares, SubnetVerdict  # noqa: E402
 from proxypool.core.scaling.model import ScalingSpec  # noqa: E402
 from tools.struct_docs import cell, fields, one_line, wrapped  # noqa: E402
 
@@ -56,7 +56,7 @@ WRITERS = {
 """Path → who writes it; all others are the controller's."""
 DOCUMENTS: tuple[type[Struct], ...] = (
     *(PoolSpec, Access, SubnetSpec, ScalingSpec, PairSpec, MemberSpec, Spares, NodeOrders, NodeSpec, HostSpec, Alive),
-    *(MemberStatus, Intent, Record, Action, Report, SubnetVerdict),
+    *(MemberStatus, Intent, Record, Action, ControllerAlive, Report, SubnetVerdict),
 )
 EPHEMERAL = "; ephemeral"
 
@@ -67,7 +67,7 @@ def paths() -> dict[str, str]:
         "version": f"The layout's version, now {LAYOUT_VERSION}",
         "spec": "PoolSpec",
         "access": "Access",
-        f"{CONTROLLERS}/<controller>-##########": f"Candidates, the first of which leads{EPHEMERAL}",
+        f"{CONTROLLERS}/<controller>-##########": f"ControllerAlive of candidates, the first leads{EPHEMERAL}",
         REPORT: "Report of the leading controller",
         "subnets/<subnet>/pairs/<pair>/election/<node>-##########": (
             f"Candidates, the first of which is elected; the czxid is the epoch{EPHEMERAL}"

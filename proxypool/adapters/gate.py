@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,14 @@ from proxypool.adapters.sysctl import SysctlHandle
 LOCK_ATTEMPTS = 50
 LOCK_PAUSE_S = 0.001
 """A notify line holds the lock for a few milliseconds."""
+
+
+def remove_locks(directory: str, kept: Collection[str]) -> None:
+    """Remove the locks of all subnets but these; of a subnet that has no namespace nobody needs one."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if name not in kept:
+                Path(directory, name).unlink(missing_ok=True)
 
 
 class Gate:

@@ -31,7 +31,7 @@ MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "failed: what is wrong is said on standard error",
     ExitCode.USAGE: "usage: no such command, option or value",
-    ExitCode.DEGRADED: "degraded (with --exit-code)",
+    ExitCode.DEGRADED: "degraded (with --exit-code); not ready (upgrade-check)",
     ExitCode.CRITICAL: "critical (with --exit-code)",
     ExitCode.TIMED_OUT: "a wait timed out: what was asked for is done, or goes on",
     ExitCode.UNREACHABLE: "ZooKeeper cannot be reached",

@@ -48,6 +48,11 @@ COMMANDS = (
         "Look whether this machine can do its part: kernel, programs, network, clock, ZooKeeper, configuration.",
     ),
     (
+        "upgrade-check",
+        "proxypool.cli.upgrade_check",
+        "Say whether the pool is ready for a rolling upgrade, what speaks against it, and the order of it.",
+    ),
+    (
         "bundle",
         "proxypool.cli.bundle",
         "Collect all that helps to find a fault in one archive, without secrets: documents, metrics, kernel, logs.",
@@ -79,7 +84,8 @@ app = typer.Typer(
     name="proxypool",
     cls=Root,
     help="Highly available pairs of proxy nodes between function hosts and customers' subnets.",
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 5 wait timed out, "
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 degraded and 4 critical (status --exit-code), 3 not ready "
+    "(upgrade-check), 5 wait timed out, "
     "6 ZooKeeper unreachable, 7 not confirmed or risk not accepted, 8 access denied, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,

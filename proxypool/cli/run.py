@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import importlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,34 +29,27 @@ ConfigOption = Annotated[
 @app.command()
 def node(context: typer.Context, config: ConfigOption = None) -> None:
     """Run the daemon of a proxy node."""
-    loaded = _load(context.obj, config, "node")
-    from proxypool.daemons.node import main
-
-    raise typer.Exit(_run(main, loaded))
+    _run("node", context.obj, config)
 
 
 @app.command()
 def host(context: typer.Context, config: ConfigOption = None) -> None:
     """Run the agent of a function host."""
-    loaded = _load(context.obj, config, "host")
-    from proxypool.daemons.host import main
-
-    raise typer.Exit(_run(main, loaded))
+    _run("host", context.obj, config)
 
 
 @app.command()
 def controller(context: typer.Context, config: ConfigOption = None) -> None:
     """Run a controller: two or three of them on any machines, one of which leads."""
-    loaded = _load(context.obj, config, "controller")
-    from proxypool.daemons.controller import main
-
-    raise typer.Exit(_run(main, loaded))
+    _run("controller", context.obj, config)
 
 
-def _run(main: Callable[[Config], int], config: Config) -> int:
+def _run(role: str, settings: Settings, path: str | None) -> NoReturn:
     """What was imported lives as long as the process: looking through it for garbage stops a daemon for 50 ms."""
+    loaded = _load(settings, path, role)
+    main = importlib.import_module(f"proxypool.daemons.{role}").main
     gc.freeze()
-    return main(config)
+    raise typer.Exit(main(loaded, lambda: _load(settings, path, role)))
 
 
 def _load(settings: Settings, path: str | None, role: str) -> Config:

@@ -30,7 +30,8 @@ class _Branch:
 
 def tree_text(found: Topology, *, wide: bool, colour: bool, width: int | None = None) -> str:
     """The whole tree: one line for each thing on the way. `wide`: all hosts, not only the first of each subnet."""
-    below = [_subnet(subnet, wide=wide) for subnet in found.subnets]
+    is_mixed = len(found.versions) > 1
+    below = [_subnet(subnet, wide=wide, is_mixed=is_mixed) for subnet in found.subnets]
     if not found.subnets:
         below.append(_Branch("no subnet yet: add one with `proxypool subnet add`"))
     for what, names in (("nodes without a pair", found.idle_nodes), ("hosts without a subnet", found.idle_hosts)):
@@ -56,13 +57,15 @@ def _lines(branch: _Branch, first: str, others: str, width: int | None, *, colou
         yield from _lines(below, here, under, width, colour=colour)
 
 
-def _subnet(subnet: SubnetPart, *, wide: bool) -> _Branch:
+def _subnet(subnet: SubnetPart, *, wide: bool, is_mixed: bool) -> _Branch:
     cidrs = ", ".join(map(str, subnet.cidrs))
     shown = subnet.hosts if wide or len(subnet.hosts) <= MAX_HOSTS + 1 else subnet.hosts[:MAX_HOSTS]
-    hosts = [_host(host) for host in shown]
+    hosts = [_host(host, is_mixed=is_mixed) for host in shown]
     if len(shown) < len(subnet.hosts):
         hosts.append(_Branch(f"and {len(subnet.hosts) - len(shown)} more: -o wide shows all"))
-    pairs = [_pair(pair) for pair in subnet.pairs] or [_Branch("no pair", (), "no pair", Colour.WARN)]
+    pairs = [_pair(pair, is_mixed=is_mixed) for pair in subnet.pairs] or [
+        _Branch("no pair", (), "no pair", Colour.WARN)
+    ]
     tunnel = f"tunnel {subnet.tunnel.kind or 'not set'}, key {subnet.tunnel.key}"
     count = _count(len(subnet.hosts), "host")
     uses = f"{count} {'uses' if len(subnet.hosts) == 1 else 'use'} it"
@@ -78,23 +81,25 @@ def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-def _host(host: HostEnd) -> _Branch:
+def _host(host: HostEnd, *, is_mixed: bool) -> _Branch:
+    """With versions where they are not all the same."""
     if host.underlay is None:
         return _Branch(f"{host.id}: not registered", (), "not registered", Colour.WARN)
     text = f"{host.id} {host.underlay}, tunnel address {host.tunnel_address}"
+    text += f", version {host.version}" if is_mixed and host.version else ""
     return _Branch(text) if host.is_alive else _Branch(f"{text}, not running", (), "not running", Colour.BAD)
 
 
-def _pair(pair: PairPart) -> _Branch:
+def _pair(pair: PairPart, *, is_mixed: bool) -> _Branch:
     more = [f"HaVip {pair.havip}"]
     more += [pair.state] if pair.state != PairState.ACTIVE else []
     more += [f"weight {pair.weight}"] if pair.weight != 1 else []
     more += [f"egress {pair.egress_address}"] if pair.egress_address else []
     text = f"pair {pair.id}: {{}}, {', '.join(more)}"
-    return _of_level(text, pair.level, pair.codes, [_member(member) for member in pair.members])
+    return _of_level(text, pair.level, pair.codes, [_member(member, is_mixed=is_mixed) for member in pair.members])
 
 
-def _member(member: MemberEnd) -> _Branch:
+def _member(member: MemberEnd, *, is_mixed: bool) -> _Branch:
     if not member.is_alive:
         role, colour = "not running", Colour.BAD
     elif member.role is None:
@@ -105,6 +110,7 @@ def _member(member: MemberEnd) -> _Branch:
     more += ["holds the HaVip"] if member.has_havip else []
     more += [f"gate {'open' if member.gate else 'closed'}"] if member.gate is not None else []
     more += ["elected"] if member.elected else []
+    more += [f"version {member.version}"] if is_mixed and member.version else []
     more += list(member.health)
     text = f"{role} {member.node}{': ' if more else ''}{', '.join(more)}"
     return _Branch(text, [_Branch(f"ENI {member.eni} {member.address}")], role, colour)

@@ -20,6 +20,7 @@ from proxypool.core.status import (
     all_checks,
 )
 from proxypool.core.units import ago, brief, rate, scaled
+from proxypool.core.versions import told
 
 _ROLE_COLOURS = {"master": Colour.GOOD, "fault": Colour.BAD, "init": Colour.WARN}
 
@@ -29,10 +30,15 @@ def status_text(status: PoolStatus, *, wide: bool, colour: bool, width: int | No
     parts = (
         health_line(status, colour=colour, width=width),
         check_lines(by_urgency(all_checks(status)), colour=colour, width=width),
-        "\n".join(part for part in (drain_lines(status), scale_lines(status)) if part),
+        "\n".join(part for part in (version_line(status), drain_lines(status), scale_lines(status)) if part),
         member_table(status, wide=wide, colour=colour, width=width),
     )
     return "\n\n".join(part for part in parts if part)
+
+
+def version_line(status: PoolStatus) -> str:
+    """What runs where, while there is more than one version."""
+    return f"versions: {'; '.join(map(told, status.versions))}" if len(status.versions) > 1 else ""
 
 
 def drain_lines(status: PoolStatus) -> str:

@@ -14,12 +14,15 @@ from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairSt
 from proxypool.core.next_steps import next_step
 from proxypool.core.pausing import said
 from proxypool.core.states import Role, SyncState
+from proxypool.core.versions import RunningVersion, mixed_since, told
 
 STALE_AFTER_S = 15.0
 """A member publishes every few seconds; older than this, what it says may no longer be so."""
 TAKEOVER_S = 8.0
 """Two masters are two only when the usual session timeout and the tie break are over."""
 CONNTRACK_HIGH = 0.9
+MIXED_S = 86400.0
+"""A rolling upgrade that takes longer has been forgotten half way."""
 
 
 class Level(StrEnum):
@@ -62,6 +65,8 @@ class Code(Enum):
     SCALING_STUCK = ("PP024", "scaling-stuck", Level.DEGRADED)
     SCALING_PAUSED = ("PP025", "scaling-paused", Level.DEGRADED)
     AT_MAX_PAIRS = ("PP026", "at-max-pairs", Level.DEGRADED)
+    MIXED_VERSIONS = ("PP027", "mixed-versions", Level.DEGRADED)
+    DOCUMENT_TOO_NEW = ("PP028", "document-too-new", Level.DEGRADED)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -71,7 +76,7 @@ class Check(Struct, frozen=True, kw_only=True):
     name: str
     level: Level
     subject: str
-    """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>` or the path of a document."""
+    """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>`, `versions` or the path of a document."""
     message: str
     command: str = ""
     """What to run next."""
@@ -286,3 +291,15 @@ def check_node(spec: NodeSpec, alive: Alive | None) -> Iterator[Check]:
     """What is wrong with a whole machine that is alive; a dead one shows in its pairs."""
     for problem in alive.problems if alive else ():
         yield Check.of(Code.NODE_PROBLEM, f"nodes/{spec.id}", f"{spec.id}: {problem}")
+
+
+def check_versions(running: Sequence[RunningVersion], now: float) -> Iterator[Check]:
+    """Whether daemons of several versions have run side by side for too long."""
+    since = mixed_since(running)
+    if since is not None and now - since > MIXED_S:
+        yield Check.of(
+            Code.MIXED_VERSIONS,
+            "versions",
+            f"daemons of several versions have run for {(now - since) / 3600:.0f} h: {'; '.join(map(told, running))}; "
+            "finish the upgrade, or take it back",
+        )

@@ -5,6 +5,7 @@ VRRPv3 (RFC 5798), unicast because cloud fabrics drop multicast. Base priority a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -185,6 +186,26 @@ def render(facts: KeepalivedFacts, snapshot: Snapshot) -> dict[str, str]:
             address = snapshot.nodes[peer.node].underlay
             files[file_name(pair.subnet, pair.id)] = pair_text(facts, pair, address, len(pairs))
     return files
+
+
+def unknown_files(node: str, snapshot: Snapshot, installed: Iterable[str]) -> frozenset[str]:
+    """Those of our files that may be right, though `render` makes none: the documents they were made of cannot be read
+    now. A predecessor, who could read them, left them; without them nobody would have the HaVip.
+    """
+    of_subnets = {name for name in installed if subnet_of_file(name) in snapshot.unread_subnets}
+    pairs = [(pair, pair.peer_of(node)) for pair in snapshot.pairs_on(node)]
+    of_peers = {
+        file_name(pair.subnet, pair.id)
+        for pair, peer in pairs
+        if peer is not None and peer.node not in snapshot.nodes and peer.node in snapshot.unread_nodes
+    }
+    return frozenset(of_subnets | of_peers)
+
+
+def subnet_of_file(name: str) -> str:
+    """Of which subnet's pair a file of ours is; empty for the file of all."""
+    subnet, separator, _ = name.removeprefix(f"{FILE_PREFIX}-").partition(SEPARATOR)
+    return subnet if separator else ""
 
 
 def parse_notification(line: str) -> tuple[str, str, Vrrp] | None:

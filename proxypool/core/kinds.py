@@ -24,6 +24,7 @@ from proxypool.core.scaling.overview import ControllerState, Outlook, ScaleStatu
 from proxypool.core.scaling.policy import Parameters
 from proxypool.core.status import HostReport, NodeReport, PairReport, PoolStatus, SubnetReport
 from proxypool.core.topology import Topology
+from proxypool.core.upgrade import Readiness
 
 
 class PoolSummary(Struct, frozen=True, kw_only=True):
@@ -171,4 +172,5 @@ KINDS = (
     Kind("Event", Event, Form.WHOLE, "events"),
     Kind("Configuration", Configuration, Form.SINGLE, "config show"),
     Kind("Diagnosis", Diagnosis, Form.SINGLE, "doctor"),
+    Kind("UpgradeReadiness", Readiness, Form.SINGLE, "upgrade-check"),
 )

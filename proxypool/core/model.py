@@ -15,6 +15,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from proxypool.core.addressing import KEY_RANGE, VRID_RANGE
+from proxypool.core.documents import VERSION
 from proxypool.core.errors import InvalidInput
 from proxypool.core.scaling.model import ScalingSpec
 
@@ -29,7 +30,7 @@ PAIR_SIZE = 2
 class Document(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """A versioned JSON document in ZooKeeper."""
 
-    v: int = 1
+    v: int = VERSION
 
 
 class TunnelKind(StrEnum):
@@ -238,6 +239,12 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """`<subnet>/<pair>` -> candidates, lowest sequence first; the first is elected."""
     malformed: Mapping[str, str] = field(default_factory=dict)
     """path -> why its document could not be read; the last good one stays in force."""
+    too_new: frozenset[str] = frozenset()
+    """Those of them that a later proxypool wrote."""
+    unread_subnets: frozenset[str] = frozenset()
+    """Subnets whose own document, or that of a pair, is among them: there may be more to serve than is known."""
+    unread_nodes: frozenset[str] = frozenset()
+    """Nodes whose document is among them."""
 
     def all_pairs(self) -> Iterable[PairSpec]:
         """Every pair of every subnet."""

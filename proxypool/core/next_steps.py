@@ -48,6 +48,8 @@ _STEPS: Mapping[str, NextStep] = {
     "controller-problem": NextStep("proxypool scale status"),
     "scaling-stuck": NextStep("proxypool explain {subnet}"),
     "scaling-paused": NextStep("proxypool scale resume {subnet}"),
+    "mixed-versions": NextStep("proxypool upgrade-check"),
+    "document-too-new": NextStep("proxypool upgrade-check"),
     "at-max-pairs": NextStep("proxypool scale set {subnet} --max N"),
 }
 """By name of the check."""

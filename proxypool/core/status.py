@@ -12,13 +12,24 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 from msgspec import Struct, field
 
-from proxypool.core.checks import Check, Code, Level, Member, check_node, check_pair, check_subnet, worst
+from proxypool.core.checks import (
+    Check,
+    Code,
+    Level,
+    Member,
+    check_node,
+    check_pair,
+    check_subnet,
+    check_versions,
+    worst,
+)
 from proxypool.core.documents import API_VERSION
 from proxypool.core.draining import pair_left
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.checks import check_controller, check_scale
-from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares, by_subnet
+from proxypool.core.scaling.documents import Action, ControllerAlive, NodeOrders, Report, Spares, by_subnet
 from proxypool.core.scaling.overview import ControllerState, SubnetScale, controller_state, subnet_scale
+from proxypool.core.versions import RunningVersion, running_versions
 
 __all__ = ["API_VERSION", "Check", "Code", "Level", "PoolStatus", "PoolView", "all_checks", "assemble"]
 
@@ -42,6 +53,8 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """What the leading controller wrote last"""
     controllers: int = 0
     """So many run"""
+    controllers_alive: tuple[ControllerAlive, ...] = ()
+    """What they say of themselves"""
 
 
 class MemberReport(Struct, frozen=True, kw_only=True):
@@ -195,6 +208,8 @@ class PoolStatus(Struct, frozen=True, kw_only=True, rename={"api_version": "apiV
     nodes: tuple[NodeReport, ...]
     hosts: tuple[HostReport, ...]
     controller: ControllerState
+    versions: tuple[RunningVersion, ...]
+    """That the daemons run, the oldest first."""
     checks: tuple[Check, ...]
     """About the pool as a whole; those of subnets and pairs stand with them."""
 
@@ -235,8 +250,13 @@ def assemble(view: PoolView, now: float) -> PoolStatus:
     )
     nodes = _nodes(view, subnets)
     checks = [
-        Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(path, why)) for path, why in snapshot.malformed.items()
+        Check.of(Code.DOCUMENT_TOO_NEW, path, f"{why}; daemons go on with the last version that they could read")
+        if path in snapshot.too_new
+        else Check.of(Code.MALFORMED_DOCUMENT, path, _malformed(path, why))
+        for path, why in snapshot.malformed.items()
     ]
+    versions = running_versions(view.nodes_alive, view.hosts_alive, view.controllers_alive)
+    checks += check_versions(versions, now)
     checks += check_controller(controller, manages=any(one.scale.is_managed for one in subnets))
     for name in sorted(snapshot.nodes):
         checks += check_node(snapshot.nodes[name], view.nodes_alive.get(name))
@@ -251,6 +271,7 @@ def assemble(view: PoolView, now: float) -> PoolStatus:
         nodes=nodes,
         hosts=_hosts(view),
         controller=controller,
+        versions=versions,
         checks=tuple(checks),
     )
 

@@ -29,6 +29,8 @@ class HostEnd(Struct, frozen=True, kw_only=True):
     underlay: IPv4Address | None
     """None: it uses the subnet and is not registered."""
     tunnel_address: IPv4Address | None
+    version: str = ""
+    """Of its agent; empty: not known."""
 
 
 class TunnelPart(Struct, frozen=True, kw_only=True):
@@ -55,6 +57,8 @@ class MemberEnd(Struct, frozen=True, kw_only=True):
     eni: str
     address: IPv4Interface
     health: tuple[str, ...]
+    version: str = ""
+    """Of its node's daemon; empty: not known."""
 
 
 class PairPart(Struct, frozen=True, kw_only=True):
@@ -101,6 +105,8 @@ class Topology(Struct, frozen=True, kw_only=True, rename={"api_version": "apiVer
     """Registered nodes that are in no pair."""
     idle_hosts: tuple[str, ...]
     """Registered hosts that use no subnet."""
+    versions: tuple[str, ...] = ()
+    """That the pool's daemons run, the oldest first."""
 
 
 def topology(status: PoolStatus) -> Topology:
@@ -114,6 +120,7 @@ def topology(status: PoolStatus) -> Topology:
         subnets=tuple(_subnet(subnet, status.tunnel, nodes, hosts) for subnet in status.subnets),
         idle_nodes=tuple(node.id for node in status.nodes if not node.pairs),
         idle_hosts=tuple(host.id for host in status.hosts if not host.subnets),
+        versions=tuple(running.version for running in status.versions),
     )
 
 
@@ -138,6 +145,7 @@ def _host(name: str, host: HostReport | None) -> HostEnd:
         is_alive=host is not None and host.is_alive,
         underlay=host.underlay if host else None,
         tunnel_address=host.tunnel_address if host else None,
+        version=host.version if host else "",
     )
 
 
@@ -168,4 +176,5 @@ def _member(member: MemberReport, node: NodeReport | None) -> MemberEnd:
         eni=member.eni,
         address=member.address,
         health=member.health,
+        version=node.version if node else "",
     )

@@ -13,7 +13,7 @@ import logging
 import queue
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from proxypool.adapters.zookeeper import Extent, PoolMirror, PoolSession
@@ -21,6 +21,7 @@ from proxypool.adapters.zookeeper.actions import ActionStore, Deposed
 from proxypool.adapters.zookeeper.leadership import Leader, Leadership
 from proxypool.core.config import CONTROLLER_METRICS, CONTROLLER_WEB, Config, ControllerConfig
 from proxypool.core.discovery import Daemon
+from proxypool.core.documents import DocumentTooNew
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
@@ -40,11 +41,12 @@ from proxypool.daemons.controller_messages import (
 from proxypool.daemons.controller_report import Reporting
 from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
 from proxypool.daemons.doors import metrics_server
-from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.mainloop import Reload, run_until_stopped, stop_on_signals
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls
 from proxypool.daemons.pulse import BEAT_S
+from proxypool.daemons.reloading import Reloading
 from proxypool.daemons.scraping import Scraping, source_interval_s, source_of
 from proxypool.daemons.service import Service
 from proxypool.daemons.shown_pool import ShownPool
@@ -74,8 +76,8 @@ garbage again and again took a third of the time in which they are read.
 class ControllerDaemon:
     """Wires it all together and runs the loop."""
 
-    def __init__(self, config: Config, controller: ControllerConfig) -> None:
-        """Nothing is started."""
+    def __init__(self, config: Config, controller: ControllerConfig, reread: Callable[[], Config]) -> None:
+        """Nothing is started. `reread`: reads the configuration again."""
         self.config, self.controller = config, controller
         self.name = controller.name or socket.gethostname()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -93,6 +95,8 @@ class ControllerDaemon:
         self.store = ActionStore(self.session, self.mirror)
         self.reporting = Reporting(self.name, self.session, self.mirror, self.problems)
         self.metrics = ControllerMetrics(self.reporting.view)
+        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.reloading = Reloading(Daemon.CONTROLLER, config, reread, self.problems, self.metrics, self.service)
         self.calls = ProviderCalls(
             self._make_provider(),
             self.inbox.put,
@@ -106,7 +110,6 @@ class ControllerDaemon:
         self.metrics_port = Port("metrics", self.problems, serve)
         self.site = self._make_site(listen)
         self._round_due = self._look_due = 0.0
-        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. The lead is given up at the end; what is under way another one finishes."""
@@ -233,8 +236,17 @@ class ControllerDaemon:
                 self._look_due = min(self._look_due, now + SETTLE_S)
             case TimePassed():
                 self._pass(now)
+            case Reload():
+                self.reloading.reload(self._use_configuration)
             case _:
                 return
+
+    def _use_configuration(self, config: Config) -> None:
+        """What can be changed while we run: see `core.reloading`."""
+        if config.controller is not None:
+            self.config, self.controller = config, config.controller
+            if self.rounds is not None:
+                self.rounds.use(config.controller)
 
     def _lead(self, leader: Leader | None, now: float) -> None:
         self.rounds = None
@@ -288,15 +300,19 @@ class ControllerDaemon:
         self.metrics.rounds.observe(round_s)
         report = self.reporting.report(self.rounds, tuple(self.problems), round_s, self.calls.provider)
         if report is not None:
-            self.store.write_report(self.rounds.leader, report)
+            try:
+                self.store.write_report(self.rounds.leader, report)
+                self.problems.note("report", None)
+            except DocumentTooNew as error:
+                self.problems.note("report", str(error))
 
 
 def _is_scaled(spec: SubnetSpec | None) -> bool:
     return spec is not None and spec.scaling is not None
 
 
-def main(config: Config) -> int:
-    """Entry of `proxypool run controller`.
+def main(config: Config, reread: Callable[[], Config]) -> int:
+    """Entry of `proxypool run controller`. `reread`: reads the configuration again.
 
     Raises:
         InvalidInput: the configuration has no [controller] section.
@@ -305,4 +321,4 @@ def main(config: Config) -> int:
         raise InvalidInput("the configuration has no [controller] section: add one; it may be empty")
     logs.configure(config.log)
     gc.set_threshold(COLLECT_AFTER, 10, 10)
-    return ControllerDaemon(config, config.controller).run()
+    return ControllerDaemon(config, config.controller, reread).run()

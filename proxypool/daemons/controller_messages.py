@@ -14,7 +14,7 @@ from proxypool.core.scaling.leaks import Thing
 from proxypool.core.scaling.series import Answer as Sample
 from proxypool.core.scaling.series import Unread
 from proxypool.core.scaling.turns import Answer
-from proxypool.daemons.mainloop import Stop
+from proxypool.daemons.mainloop import Reload, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +75,6 @@ class TimePassed:
     """It is time to look."""
 
 
-Message: TypeAlias = PoolChanged | LinkMoved | LeadMoved | ProviderAnswered | HeldSeen | NodesRead | TimePassed | Stop
+Message: TypeAlias = (
+    PoolChanged | LinkMoved | LeadMoved | ProviderAnswered | HeldSeen | NodesRead | TimePassed | Reload | Stop
+)

@@ -83,6 +83,11 @@ class Rounds:
         """It has watched nothing yet."""
         self.sizing = Sizing(self.config.policy)
 
+    def use(self, config: ControllerConfig) -> None:
+        """Another configuration from the next round on."""
+        self.config = config
+        self.sizing.use(config.policy)
+
     def look(self) -> Snapshot:
         """The pool, with all that we wrote.
 

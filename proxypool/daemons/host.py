@@ -14,6 +14,7 @@ import queue
 import socket
 import sys
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -23,17 +24,19 @@ from proxypool.adapters.iptables import BlockedCounts, TableProbe
 from proxypool.adapters.sysctl import read_sysctl
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.config import HOST_METRICS, Config, HostConfig
+from proxypool.core.discovery import Daemon
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.host_firewall import HAVIPS_SET, PLATFORM_SET
 from proxypool.core.host_scene import HostFacts
 from proxypool.core.model import Snapshot, TunnelKind
+from proxypool.core.remembering import with_remembered
 from proxypool.core.scene import Scene
 from proxypool.daemons import singleton
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.dataplane import HOST_SCOPE, Reconciled
 from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.host_parts import compose
-from proxypool.daemons.mainloop import run_until_stopped, stop_on_signals
+from proxypool.daemons.mainloop import Reload, run_until_stopped, stop_on_signals
 from proxypool.daemons.messages import (
     CoordinatorMoved,
     GroupsWanted,
@@ -46,6 +49,7 @@ from proxypool.daemons.messages import (
 )
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
+from proxypool.daemons.reloading import Reloading
 from proxypool.daemons.service import Service
 from proxypool.daemons.underlay import coordinators_of, wait_for_underlay
 from proxypool.daemons.watcher import Watcher
@@ -65,9 +69,9 @@ SWITCH_INTERVAL_S = 0.0005
 class HostDaemon:
     """Wires adapters, steering and telemetry together and runs the loop."""
 
-    def __init__(self, config: Config, host: HostConfig) -> None:
-        """Nothing is started."""
-        self.config, self.host = config, host
+    def __init__(self, config: Config, host: HostConfig, reread: Callable[[], Config]) -> None:
+        """Nothing is started. `reread`: reads the configuration again."""
+        self.config, self.host, self._reread = config, host, reread
         self.name = host.name or socket.gethostname()
         self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -79,6 +83,8 @@ class HostDaemon:
         """Whether the file was read: before that nothing is programmed, as everybody would be cut off."""
         self.api_server: ApiServer | None = None
         self._probed: TunnelKind | None = None
+        self._predecessors: Snapshot | None = None
+        """What was known of the pool before the start; None: not looked at."""
         self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
         self.coordinators: tuple[IPv4Address, ...] = ()
 
@@ -91,6 +97,9 @@ class HostDaemon:
         found = coordinators_of(self.config.zookeeper.hosts)
         self.coordinators = tuple(sorted({address for address, _ in found}))
         self.parts = compose(self.config, self.host, self.name, underlay, self.problems, self.inbox.put)
+        self.reloading = Reloading(
+            Daemon.HOST, self.config, self._reread, self.problems, self.parts.metrics, self.service
+        )
         serve = metrics_server(self.config.metrics, HOST_METRICS, self.parts.metrics.registry)
         self.metrics_port = Port("metrics", self.problems, serve)
         self.watcher = Watcher(TICK_S, self._tick)
@@ -173,7 +182,7 @@ class HostDaemon:
         now = time.monotonic()
         match message:
             case SnapshotArrived(snapshot):
-                self.snapshot = self.parts.steerer.snapshot = snapshot
+                self.snapshot = self.parts.steerer.snapshot = with_remembered(snapshot, self._before_start(snapshot))
                 self.parts.steerer.is_remembered = False
                 self._register(now)
                 self._serve(now)
@@ -192,12 +201,31 @@ class HostDaemon:
                 self._serve(now)
             case SubnetJoined(subnet):
                 self.parts.steerer.joined(subnet)
+            case Reload():
+                if self.reloading.reload(self._use_configuration):
+                    self._serve(now)
             case SecondPassed():
                 self._second_passed(now)
             case Reconciled():
                 self._reconciled(message)
             case _:
                 return
+
+    def _before_start(self, snapshot: Snapshot) -> Snapshot | None:
+        """What the file of a predecessor tells; looked at only if something cannot be read."""
+        if not snapshot.unread_subnets:
+            return None
+        if self._predecessors is None:
+            known = self.parts.cache.load()
+            self._predecessors = known.snapshot if known is not None else Snapshot()
+        return self._predecessors
+
+    def _use_configuration(self, config: Config) -> None:
+        """What can be changed while we run: see `core.reloading`."""
+        if config.host is not None:
+            self.config, self.host = config, config.host
+            self.parts.open_cidrs.configure(config.host.open_cidrs)
+            self.parts.steerer.served, self.parts.steerer.linger_s = config.host.subnets, config.host.linger_s
 
     def _second_passed(self, now: float) -> None:
         self.parts.metrics.loop.set_to_current_time()
@@ -359,8 +387,8 @@ class HostDaemon:
         self.metrics_port.close()
 
 
-def main(config: Config) -> int:
-    """Entry of `proxypool run host`.
+def main(config: Config, reread: Callable[[], Config]) -> int:
+    """Entry of `proxypool run host`. `reread`: reads the configuration again.
 
     Raises:
         InvalidInput: the configuration has no [host] section.
@@ -376,6 +404,6 @@ def main(config: Config) -> int:
     logs.configure(config.log)
     lock = singleton.acquire(Path(config.run_dir), "host")
     try:
-        return HostDaemon(config, config.host).run()
+        return HostDaemon(config, config.host, reread).run()
     finally:
         os.close(lock)

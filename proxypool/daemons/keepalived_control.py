@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.core.errors import PermanentError, ProxypoolError, TransientError
@@ -34,8 +34,9 @@ class KeepalivedControl:
         self._is_program_good = False
         self._refused: tuple[dict[str, str], float] | None = None
 
-    def sync(self, wanted: Mapping[str, str]) -> None:
-        """Make the files be as wanted and keepalived know them."""
+    def sync(self, files: Mapping[str, str], kept: Collection[str] = ()) -> None:
+        """Make the files be as wanted and keepalived know them. Those that are `kept` stay as they are, if they are."""
+        wanted = self._with_kept(files, kept)
         if self._refused is not None and self._refused[0] == dict(wanted) and time.monotonic() < self._refused[1]:
             return
         self._refused = None
@@ -55,6 +56,11 @@ class KeepalivedControl:
             problem = str(error)
         installed = frozenset(self._keepalived.installed())
         self._post(KeepalivedSynced(installed, problem, is_reloaded, self._needs_reload))
+
+    def _with_kept(self, files: Mapping[str, str], kept: Collection[str]) -> Mapping[str, str]:
+        if not kept:
+            return files
+        return {**{name: text for name, text in self._keepalived.installed().items() if name in kept}, **files}
 
     def look(self) -> None:
         """Report what is installed, and change nothing."""

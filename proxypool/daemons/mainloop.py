@@ -21,14 +21,20 @@ class Stop:
     """The message that ends a daemon."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The configuration is to be read again."""
+
+
 M = TypeVar("M")
 """A daemon's messages."""
 
 
 def stop_on_signals(inbox: queue.SimpleQueue[Any]) -> None:
-    """SIGTERM and SIGINT end the loop after the message under way."""
+    """SIGTERM and SIGINT end the loop after the message under way; SIGHUP has the configuration read again."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: inbox.put(Stop()))
+    signal.signal(signal.SIGHUP, lambda *_: inbox.put(Reload()))
 
 
 def run_until_stopped(receive: Callable[[], M], dispatch: Callable[[M], None]) -> None:

@@ -15,13 +15,14 @@ from itertools import islice
 from pathlib import Path
 
 from proxypool.adapters import netlink
+from proxypool.adapters.gate import remove_locks
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.zookeeper import Presence
 from proxypool.core.addressing import namespace_of
 from proxypool.core.blocking import Blocked
 from proxypool.core.breaker import Breaker
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.keepalived import KeepalivedFacts
+from proxypool.core.keepalived import KeepalivedFacts, gate_lock
 from proxypool.core.model import Candidate, PairSpec, Snapshot, TunnelKind
 from proxypool.core.node_scene import HostChanges, NodeFacts, RootScenes, SubnetScenes
 from proxypool.core.role import (
@@ -269,11 +270,19 @@ class Membership:
         self.metrics.forget(subnet)
 
     def _remove_left_over(self, wanted: dict[str, PairSpec]) -> None:
-        """Namespaces of ours that no document asks for; whether they are ours the executor proves before it removes."""
-        kept = {namespace_of(subnet) for subnet in wanted}
-        for name in netlink.list_namespaces():
+        """Namespaces of ours that no document asks for; whether they are ours the executor proves before it removes.
+
+        A subnet whose documents cannot be read may be served by a predecessor, who could read them: it stays.
+        """
+        kept = {namespace_of(subnet) for subnet in (*wanted, *self.snapshot.unread_subnets)}
+        found = netlink.list_namespaces()
+        for name in found:
             if name not in kept:
                 self.dataplane.want(name.removeprefix(namespace_of("")), Scene.absent(name))
+        # With the change after that in which a namespace went: whoever has its lock has no gate any more.
+        remove_locks(
+            gate_lock(str(self.run_dir), ""), {name.removeprefix(namespace_of("")) for name in (*kept, *found)}
+        )
 
     # ---- the kernel ----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from proxypool.core.role import Coordinator
 from proxypool.core.scene import Scene
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.dataplane import Reconciled
-from proxypool.daemons.mainloop import Stop
+from proxypool.daemons.mainloop import Reload, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,5 +283,6 @@ Message: TypeAlias = (
     | SecondPassed
     | PublicationDue
     | Reconciled
+    | Reload
     | Stop
 )

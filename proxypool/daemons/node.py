@@ -14,7 +14,7 @@ import queue
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.listening import Listening
-from proxypool.daemons.mainloop import hurry, run_until_stopped, stop_on_signals
+from proxypool.daemons.mainloop import Reload, hurry, run_until_stopped, stop_on_signals
 from proxypool.daemons.membership import Membership
 from proxypool.daemons.messages import (
     AddressesSeen,
@@ -63,6 +63,7 @@ from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.pulse import BEAT_S as LOOP_BEAT_S
 from proxypool.daemons.recorder import Recorder
+from proxypool.daemons.reloading import Reloading
 from proxypool.daemons.service import Service
 from proxypool.daemons.shown_node import NodeNow, ShownNode
 from proxypool.daemons.status_site import StatusSite
@@ -98,9 +99,9 @@ BEAT_S = 5.0
 class NodeDaemon:
     """Wires adapters, membership and telemetry together and runs the loop."""
 
-    def __init__(self, config: Config, node: NodeConfig) -> None:
-        """Nothing is started."""
-        self.config, self.node = config, node
+    def __init__(self, config: Config, node: NodeConfig, reread: Callable[[], Config]) -> None:
+        """Nothing is started. `reread`: reads the configuration again."""
+        self.config, self.node, self._reread = config, node, reread
         self.name = node.name or socket.gethostname()
         self.run_dir = Path(config.run_dir)
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -144,6 +145,7 @@ class NodeDaemon:
         )
         self.limits = limits_of(self.node)
         self.metrics = NodeMetrics(self._view, self._use)
+        self.reloading = Reloading(Daemon.NODE, self.config, self._reread, self.problems, self.metrics, self.service)
         self.loan = HavipLoan(self.node.underlay)
         self.recorder = Recorder(self.session, self.metrics, lambda record: self.inbox.put(MasterRecorded(record)))
         self.listening = Listening(self.name)
@@ -248,6 +250,10 @@ class NodeDaemon:
                 if state is Coordinator.CONNECTED:
                     self._registration_due = now
                     self._register(now)
+            case Reload():
+                self.reloading.reload(self._use_configuration)
+                self._register(now)
+                self._publish(now)
             case SecondPassed():
                 self.metrics.loop.set_to_current_time()
                 self.blocked = self.blocks.read()
@@ -268,6 +274,14 @@ class NodeDaemon:
                 self.membership.vrrp.synced(message, now)
                 if message.is_reloaded:
                     self.metrics.reloads.inc()
+            case FifoSpoke() | AddressMoved() | AddressesSeen():
+                self._vrrp_spoke(message, now)
+            case _:
+                self.membership.kernel_spoke(message, now)
+        self._tell_others(now)
+
+    def _vrrp_spoke(self, message: FifoSpoke | AddressMoved | AddressesSeen, now: float) -> None:
+        match message:
             case FifoSpoke(lines, at):
                 self.membership.vrrp.fifo_spoke(lines, at, now)
             case AddressMoved(address, is_here, at):
@@ -275,9 +289,6 @@ class NodeDaemon:
                 self.membership.listen_for_peers()
             case AddressesSeen(addresses):
                 self.membership.vrrp.addresses_seen(addresses, now)
-            case _:
-                self.membership.kernel_spoke(message, now)
-        self._tell_others(now)
 
     def _tell_others(self, now: float) -> None:
         """First all that packets wait for, then what others read of it."""
@@ -341,6 +352,12 @@ class NodeDaemon:
             if self.mirror.loaded.is_set():
                 self.membership.snapshot_arrived(self.mirror.snapshot, now)
 
+    def _use_configuration(self, config: Config) -> None:
+        """What can be changed while we run: see `core.reloading`."""
+        if config.node is not None:
+            limits = limits_of(config.node)
+            self.config, self.node, self.limits, self._registration_due = config, config.node, limits, 0.0
+
     def _publish(self, now: float) -> None:
         if self.is_registered:
             self.beat.publish((*self.problems, *self.membership.problems()), self.snapshot, now)
@@ -387,8 +404,8 @@ class NodeDaemon:
         self.session.stop(close_session=False)
 
 
-def main(config: Config) -> int:
-    """Entry of `proxypool run node`.
+def main(config: Config, reread: Callable[[], Config]) -> int:
+    """Entry of `proxypool run node`. `reread`: reads the configuration again.
 
     Raises:
         InvalidInput: the configuration has no [node] section.
@@ -401,6 +418,6 @@ def main(config: Config) -> int:
     logs.configure(config.log)
     lock = singleton.acquire(Path(config.run_dir), "node")
     try:
-        return NodeDaemon(config, config.node).run()
+        return NodeDaemon(config, config.node, reread).run()
     finally:
         os.close(lock)

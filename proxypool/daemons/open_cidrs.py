@@ -16,6 +16,7 @@ class OpenCidrs:
     def __init__(self, configured: tuple[IPv4Network, ...], masq_agent: str | None) -> None:
         """Nothing is read. `masq_agent`: path of an ip-masq-agent's configuration."""
         self._configured = self.value = configured
+        self._found: tuple[IPv4Network, ...] = ()
         self._path = Path(masq_agent) if masq_agent is not None else None
         self._seen: tuple[int, ...] | None = None
         self.problem: str | None = None
@@ -38,9 +39,13 @@ class OpenCidrs:
         except ProxypoolError as error:
             self.problem = str(error)
             return False
-        self.problem = None
+        self.problem, self._found = None, tuple(found)
         before, self.value = self.value, tuple(sorted({*self._configured, *found}))
         return self.value != before
+
+    def configure(self, configured: tuple[IPv4Network, ...]) -> None:
+        """Other ones instead of those that were configured; what the file says stays."""
+        self._configured, self.value = configured, tuple(sorted({*configured, *self._found}))
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -36,6 +36,10 @@ class Problems:
             log.warning("%s", problem)
             self._by_topic[topic] = problem
 
+    def forget(self, topic: str) -> None:
+        """What was wrong with a topic, so that the same again is told again."""
+        self._by_topic.pop(topic, None)
+
     def attempt(self, topic: str, act: Callable[[], T]) -> T | None:
         """What an act makes; None if it failed: that is noted, and the daemon goes on without it."""
         try:

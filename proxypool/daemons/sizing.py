@@ -22,6 +22,10 @@ class Sizing:
         self._parameters = parameters
         self._histories: dict[str, History] = {}
 
+    def use(self, parameters: Parameters) -> None:
+        """Other ones from now on. What is remembered of subnets stays."""
+        self._parameters = parameters
+
     def decide(
         self,
         subnet: str,

@@ -13,7 +13,14 @@ from ipaddress import IPv4Address
 
 from proxypool.adapters import netlink
 from proxypool.core.errors import ProxypoolError
-from proxypool.core.keepalived import GLOBAL_FILE, KeepalivedFacts, file_name, parse_notification, render
+from proxypool.core.keepalived import (
+    GLOBAL_FILE,
+    KeepalivedFacts,
+    file_name,
+    parse_notification,
+    render,
+    unknown_files,
+)
 from proxypool.core.model import Snapshot
 from proxypool.core.role import Vrrp, VrrpChanged
 from proxypool.daemons.dataplane import Dataplane
@@ -71,9 +78,11 @@ class VrrpSide:
             if member.is_programmed is not True and not self.is_installed(member)
         }
 
+        kept = unknown_files(facts.node, current, self.installed)
+
         def run() -> None:
             files = render(facts, current)
-            self.control.sync({name: text for name, text in files.items() if name not in waiting})
+            self.control.sync({name: text for name, text in files.items() if name not in waiting}, kept)
 
         self.dataplane.later("keepalived", run)
 

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
-from proxypool.lab import agent, faults, preflight, processes, state, traffic
+from proxypool.lab import agent, faults, preflight, processes, services, state, traffic
 from proxypool.lab.building import Builder, zookeeper_mode
 from proxypool.lab.errors import LabError, LabTimeout
 from proxypool.lab.faults import Fault, Options
@@ -148,10 +149,12 @@ class Lab:
         check: bool = True,
         timeout: float = 60.0,
         input: str | None = None,  # noqa: A002
+        tree: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the product's own command on a machine."""
+        """Run the product's own command on a machine; with `tree`, that of another copy of the package."""
         command = [sys.executable, "-m", "proxypool", *args]
-        return self.machine(on).run(command, check=check, timeout=timeout, input=input)
+        environment = services.tree_environment(tree) if tree is not None else None
+        return self.machine(on).run(command, check=check, timeout=timeout, input=input, environment=environment)
 
     def apply_pool(self, timeout_s: float = 60.0, wanted: Callable[[SubnetPlan, PairPlan], bool] = every_pair) -> None:
         """Fill the pool with the topology's subnets and (wanted) pairs, through the product's own command."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,10 +62,13 @@ class Machine:
         check: bool = True,
         timeout: float | None = 60.0,
         input: str | None = None,  # noqa: A002 - as subprocess.run has it
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end. `CalledProcessError` unless `check` is off; ended with its children on timeout."""
         stdin = subprocess.PIPE if input is not None else subprocess.DEVNULL
-        with self.popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with self.popen(
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, environment=environment
+        ) as process:
             try:
                 out, err = process.communicate(input, timeout)
             except BaseException:
@@ -82,6 +85,7 @@ class Machine:
         stdin: int | IO[Any] | None = subprocess.DEVNULL,
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a command. The pid is that of `nsenter`, which waits for it: stop it with `end` or `interrupt`."""
         return subprocess.Popen(
@@ -90,7 +94,7 @@ class Machine:
             stdout=stdout,
             stderr=stderr,
             text=True,
-            env=base_environment(self.lab, self.name),
+            env={**base_environment(self.lab, self.name), **(environment or {})},
         )
 
     def service(self, name: str) -> Service:
@@ -105,9 +109,11 @@ class Machine:
         """What runs here when all is well; without `products`, keepalived and our daemons are left out."""
         return [s.name for s in services.services_of(self.spec) if products or not s.is_product]
 
-    def start(self, name: str) -> None:
-        """Start a service unless it runs."""
+    def start(self, name: str, tree: Path | None = None) -> None:
+        """Start a service unless it runs; with `tree`, one of our daemons from another copy of the package."""
         service = self.service(name)
+        if tree is not None:
+            service = services.of_tree(service, tree)
         if not self.service_running(name):
             services.start(self.lab, self.name, self.pid, service, self.log_path(name))
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxypool.lab.errors import LabError
@@ -72,6 +72,16 @@ def services_of(machine: MachineSpec) -> tuple[Service, ...]:
             return (RESPONDER_SERVICE,)
         case _:
             return ()
+
+
+def of_tree(service: Service, tree: Path) -> Service:
+    """The same program from another copy of the package: the directory that `proxypool/` is in."""
+    return replace(service, environment={**service.environment, **tree_environment(tree)})
+
+
+def tree_environment(tree: Path) -> dict[str, str]:
+    """Of a Python that takes the package from there, and not from where it was started."""
+    return {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1"}
 
 
 def start(lab: str, machine: str, pid: int, service: Service, log: Path) -> None:

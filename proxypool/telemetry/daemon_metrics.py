@@ -49,6 +49,22 @@ class DaemonMetrics:
             "When the daemon's main loop last came round, which it does every second, a controller's every few.",
             registry=self.registry,
         )
+        self._reload_success, self._reload_at = (
+            Gauge(f"proxypool_config_reload_{name}", text, registry=self.registry)
+            for name, text in (
+                (
+                    "success",
+                    "Whether the configuration file was taken over when it was last read; else the old one holds.",
+                ),
+                ("timestamp_seconds", "When the configuration that is in force was read."),
+            )
+        )
+
+    def reloaded(self, *, ok: bool, now: float) -> None:
+        """The configuration was read, at wall time `now`."""
+        self._reload_success.set(ok)
+        if ok:
+            self._reload_at.set(now)
 
 
 class KernelDaemonMetrics(DaemonMetrics):

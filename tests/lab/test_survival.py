@@ -190,7 +190,7 @@ def test_clients_of_a_database_notice_nothing(lab: Lab, subnet: SubnetPlan) -> N
         bench = [str(tools / "pgbench"), "-h", subnet.database_ip, "-U", "postgres", "-n", "-c", "8", "-T", "6"]
         redis = ["redis-benchmark", "-h", subnet.database_ip, "-c", "20", "-t", "incr", "-q", "-l"]
         cli = ["redis-cli", "-h", subnet.database_ip, "-r", "500", "-i", "0.01", "incr", "survived"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         running = [instance.popen(command, **pipes) for command in ([*bench, "postgres"], cli)]
         endless = instance.popen(redis, **pipes)
         stack.callback(endless.kill)

@@ -170,7 +170,7 @@ def test_ctrl_c_is_quiet_from_the_first_moment_on() -> None:
 CHANGES_NOTHING = frozenset({"status", "list", "show", "plan", "history", "simulate", "attachments", "check", "schema"})
 """Last words of commands that only look."""
 OTHERS_WITHOUT_REHEARSAL = frozenset({
-    "explain", "doctor", "bundle", "completion", "version", "run node", "run host", "run controller",
+    "explain", "doctor", "upgrade-check", "bundle", "completion", "version", "run node", "run host", "run controller",
     # On the path of every cold start; `host detach` takes it back.
     "host attach",
 })  # fmt: skip

@@ -8,9 +8,10 @@ from ipaddress import IPv4Address
 import msgspec
 import pytest
 
-from proxypool.core.documents import decode, encode, to_builtins
+from proxypool.core.documents import DocumentTooNew, decode, encode, require_known, to_builtins
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import NodeSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.scaling.documents import Spares
 from proxypool.core.scaling.model import ScalingSpec
 from tests.unit import builders as make
 
@@ -35,8 +36,61 @@ def test_a_version_is_always_written() -> None:
 
 
 def test_fields_that_this_version_does_not_know_are_read_over() -> None:
-    data = b'{"v":7,"id":"n1","underlay":"192.168.4.1","rack":"r9"}'
-    assert decode(data, NodeSpec, what="node n1").v == 7
+    data = b'{"v":1,"id":"n1","underlay":"192.168.4.1","rack":"r9"}'
+    assert decode(data, NodeSpec, what="node n1").id == "n1"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"v":2,"id":"n1","underlay":"192.168.4.1"}',
+        b'{"v":2,"name":"n1","addresses":["192.168.4.1"]}',
+        b'{"v":2,"id":7,"underlay":{"v4":"192.168.4.1"}}',
+    ],
+)
+def test_a_document_of_a_later_version_is_neither_read_nor_written(data: bytes) -> None:
+    """Also one that this version might take for its own: it may mean something else."""
+    with pytest.raises(DocumentTooNew, match=r"nodes/n1 was written by a later proxypool .*upgrade this machine"):
+        decode(data, NodeSpec, what="nodes/n1")
+    with pytest.raises(DocumentTooNew, match="nodes/n1"):
+        encode(NODE, data, what="nodes/n1")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"v2"', b'{"v":"two"}', b"[" * 100_000])
+def test_what_is_no_document_is_not_taken_for_a_later_one(data: bytes) -> None:
+    require_known(data, what="it")
+    assert json.loads(encode(NODE, data))["id"] == "n1"
+    with pytest.raises(InvalidInput, match="not a valid NodeSpec"):
+        decode(data, NodeSpec, what="it")
+
+
+def test_unknown_fields_of_documents_in_a_list_survive_a_write() -> None:
+    """A member is the same where its node is the same; one that has come has none, and one that has gone leaves none."""
+    pair = make.pair()
+    previous = json.loads(encode(pair))
+    for number, member in enumerate(previous["members"]):
+        member["numa"] = number
+    previous["members"].reverse()
+    written = json.loads(encode(pair, json.dumps(previous).encode()))
+    assert [(one["node"], one["numa"]) for one in written["members"]] == [
+        (pair.members[0].node, 0),
+        (pair.members[1].node, 1),
+    ]
+    other = msgspec.structs.replace(pair.members[1], node="node-z")
+    changed = msgspec.structs.replace(pair, members=(pair.members[0], other))
+    written = json.loads(encode(changed, json.dumps(previous).encode()))
+    assert [one.get("numa") for one in written["members"]] == [0, None]
+
+
+def test_of_several_cards_of_a_node_each_keeps_its_own_unknown_fields() -> None:
+    first = make.pair().members[0]
+    cards = [msgspec.structs.replace(first, eni=f"eni{number}") for number in range(3)]
+    previous = json.loads(encode(Spares(members=tuple(cards))))
+    for number, card in enumerate(previous["members"]):
+        card["slot"] = number
+    left = Spares(members=(cards[2], cards[0]))
+    written = json.loads(encode(left, json.dumps(previous).encode()))
+    assert [(card["eni"], card["slot"]) for card in written["members"]] == [("eni2", 2), ("eni0", 0)]
 
 
 def test_fields_that_this_version_does_not_know_survive_a_write() -> None:

@@ -174,7 +174,7 @@ def test_the_oldest_go_first_and_strange_ones_before_them() -> None:
 
 def test_a_document_keeps_what_a_later_version_added() -> None:
     """Fields that are not known, and kinds that are not."""
-    data = b'{"v":2,"kind":"scaling","reason":"load","at":1.0,"pairs":3}'
+    data = b'{"v":1,"kind":"scaling","reason":"load","at":1.0,"pairs":3}'
     found = decode(data, Record, what="record")
     assert (found.kind, found.subnet, found.to_node) == ("scaling", "", "")
     assert json.loads(encode(found, data))["pairs"] == 3

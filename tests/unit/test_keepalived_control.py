@@ -116,3 +116,10 @@ def test_one_that_does_not_run_reads_its_files_when_it_starts(
     assert program.reloads == 0
     assert "not running" in str(posted[-1].problem)
     assert not posted[-1].needs_reload
+
+
+def test_files_that_are_to_be_kept_stay_as_they_are(control: KeepalivedControl, program: _Program) -> None:
+    """And are not made where they are not."""
+    program.files = {"a": "of a predecessor", "b": "old"}
+    control.sync({"c": "1"}, frozenset({"a", "z"}))
+    assert program.files == {"a": "of a predecessor", "c": "1"}

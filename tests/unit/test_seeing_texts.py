@@ -158,6 +158,19 @@ def test_the_tree_follows_the_packet() -> None:
     ]
 
 
+def test_versions_are_shown_while_there_is_more_than_one() -> None:
+    """In a line of the status, and at each machine of the tree; with one version in neither."""
+    one = view(MASTER, BACKUP)
+    alive = {name: replace(found, version="0.1.0", since=NOW - 9) for name, found in one.nodes_alive.items()}
+    same = assemble(replace(one, nodes_alive=alive), NOW)
+    assert "version" not in tree(same) + status_text(same, wide=False, colour=False)
+    mixed = assemble(replace(one, nodes_alive={**alive, "n2": replace(alive["n2"], version="0.2.0")}), NOW)
+    assert mixed.level == same.level, "a mixture is no fault before it lasts"
+    assert "versions: 0.1.0 on 1 node, 1 host; 0.2.0 on 1 node" in status_text(mixed, wide=False, colour=False)
+    assert "master n1: 192.168.4.1, holds the HaVip, gate open, elected, version 0.1.0" in tree(mixed)
+    assert "backup n2: 192.168.4.2, gate closed, version 0.2.0" in tree(mixed)
+
+
 def test_the_master_stands_above_whatever_its_name_is() -> None:
     lines = tree(assemble(view(member("n1", "backup"), member("n2", "master"), elected=("n2", "n1")), NOW)).splitlines()
     assert [line.split()[-1] for line in lines if "ENI" in line] == ["172.16.101.12/24", "172.16.101.11/24"]

@@ -261,6 +261,8 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP024", "scaling-stuck"),
         ("PP025", "scaling-paused"),
         ("PP026", "at-max-pairs"),
+        ("PP027", "mixed-versions"),
+        ("PP028", "document-too-new"),
     ]
 
 

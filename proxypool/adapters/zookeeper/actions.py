@@ -34,7 +34,7 @@ from proxypool.adapters.zookeeper.parsing import require_place
 from proxypool.adapters.zookeeper.reading import Node, read_all, read_children, read_nodes, read_subtree
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
-from proxypool.core.documents import decode, encode
+from proxypool.core.documents import decode, encode, require_known
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.history import Record, name_of
 from proxypool.core.model import MemberStatus, PairSpec, PairState, Snapshot, validate_pair
@@ -143,7 +143,7 @@ class ActionStore:
         Raises:
             Deposed: we lead no longer.
             Conflict: others changed the same again and again, or the action is gone.
-            InvalidInput: the pair cannot be so.
+            InvalidInput: the pair cannot be so, or a later proxypool wrote the action.
         """
         path = self._layout.path(action_suffix(turn.action.key))
         for _ in range(ATTEMPTS):
@@ -152,7 +152,7 @@ class ActionStore:
             (old,) = read_nodes(self._session, (path,))
             if old is None:
                 raise Conflict(f"the action at {path} was removed by somebody else")
-            last: Sequence[Write] = [SetData(path, encode(turn.action, old.data), old.version)]
+            last: Sequence[Write] = [SetData(path, encode(turn.action, old.data, what=path), old.version)]
             if turn.action.step is Step.DONE:
                 last = [Delete(path, old.version), *([self._creation(record)] if record is not None else [])]
             if self._commit(leader, version, [*pair, *last]):
@@ -190,20 +190,23 @@ class ActionStore:
             case SetState(_, state, others_active):
                 require_others(snapshot, action.subnet, name, others_active)
                 spec = in_state(_pair(found, path), state, action.step_since)
-                return [SetData(path, encode(spec, found.data if found else None))]
+                return [SetData(path, encode(spec, found.data if found else None, what=path))]
             case RemovePair(_, state):
                 _require_state(_pair(found, path), state)
                 return [Delete(doomed) for doomed in read_subtree(self._session, path)]
 
     def write_report(self, leader: Leader, report: Report) -> None:
-        """For people.
+        """For people. Nothing of an older one is kept: it says what is so now.
 
         Raises:
             Deposed: we lead no longer.
+            DocumentTooNew: a later controller's report is there; it stays.
         """
         path = self._layout.path(REPORT)
         for _ in range(ATTEMPTS):
             (old,) = read_nodes(self._session, (path,))
+            if old is not None:
+                require_known(old.data, what=path)
             data = encode(report)
             write: Write = Create(path, data) if old is None else SetData(path, data)
             try:

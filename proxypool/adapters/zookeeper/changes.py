@@ -55,7 +55,8 @@ def pool_changes(request: PoolRequest, tree: PoolTree, *, is_addition: bool = Fa
     """One change for the pool and for each subnet and pair named. An addition must not change what is there.
 
     Raises:
-        InvalidInput: the pool would not be valid afterwards; the first reason found.
+        InvalidInput: the pool would not be valid afterwards, or a later proxypool wrote one of the documents; the first
+            reason found.
     """
     now = tree.snapshot()
     wanted = _resolved(request, now)
@@ -147,8 +148,8 @@ def _change(
     tree: PoolTree, kind: str, name: str, parts: Parts, document: msgspec.Struct, containers: Sequence[str]
 ) -> Change:
     raw = tree.raw(parts)
-    data = encode(document, raw)
     path = tree.path(parts)
+    data = encode(document, raw, what=path)
     if raw is None:
         return Change(kind, name, "added", tuple(creation(path, data, containers)))
     if tree.document(parts) == document and tree.problem(parts) is None:
@@ -198,8 +199,15 @@ def pair_change(tree: PoolTree, subnet: str, pair: str, alter: Callable[[PairSpe
     snapshot = tree.snapshot()
     spec = snapshot.pairs.get(subnet, {}).get(pair)
     if spec is None:
-        raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
+        raise _unreadable(tree, parts)
     return _change(tree, "pair", f"{subnet}/{pair}", parts, alter(spec, snapshot), ())
+
+
+def _unreadable(tree: PoolTree, parts: Parts) -> InvalidInput:
+    problem = tree.problem(parts) or ""
+    if tree.path(parts) in tree.snapshot().too_new:
+        return InvalidInput(problem)
+    return InvalidInput(f"{problem}: write it again with `proxypool pool apply`, or remove it")
 
 
 def subnet_change(tree: PoolTree, subnet: str, alter: Callable[[SubnetSpec], SubnetSpec]) -> Change:
@@ -213,7 +221,7 @@ def subnet_change(tree: PoolTree, subnet: str, alter: Callable[[SubnetSpec], Sub
     parts = ("subnets", subnet)
     spec = tree.snapshot().subnets.get(subnet)
     if spec is None:
-        raise InvalidInput(f"{tree.problem(parts)}: write it again with `proxypool pool apply`, or remove it")
+        raise _unreadable(tree, parts)
     return _change(tree, "subnet", subnet, parts, alter(spec), ())
 
 

@@ -6,6 +6,7 @@ finds a tenth more than is to be kept removes the oldest, so that it is done now
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,9 +17,11 @@ from proxypool.adapters.zookeeper.layout import HISTORY, record_suffix, switchov
 from proxypool.adapters.zookeeper.reading import Watch, read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, write_all
-from proxypool.core.documents import decode, encode
+from proxypool.core.documents import DocumentTooNew, decode, encode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import KEPT, Intent, Record, name_of, surplus
+
+log = logging.getLogger(__name__)
 
 SLACK = KEPT // 10
 BATCH = 50
@@ -67,7 +70,11 @@ class PoolHistory:
         known = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, NodeExistsError)]
         changes = []
         for at, node in zip(known, read_nodes(self._session, [paths[at] for at in known]), strict=True):
-            data = encode(records[at], node.data if node else None)
+            try:
+                data = encode(records[at], node.data if node else None, what=paths[at])
+            except DocumentTooNew as error:
+                log.debug("%s", error)
+                continue
             if node is not None and node.data != data:
                 changes.append(SetData(paths[at], data))
         write_all(self._session, changes)

@@ -211,7 +211,7 @@ def facet_of(parts: Parts) -> Facet | None:
             ("nodes", _, "orders") | ("subnets", _, "spares") | ("controller", "report") | ("controller", "actions", _)
         ):
             return Facet.DATA
-        case ("subnets", _, "pairs", _) | ("subnets", _, "pairs", _, "status", _):
+        case ("subnets", _, "pairs", _) | ("subnets", _, "pairs", _, "status", _) | ("controller", "election", _):
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):
             return Facet.CANDIDATE
@@ -238,8 +238,8 @@ def containers_below(parts: Parts, extent: Extent) -> tuple[Parts, ...]:
 
 
 def has_readable_children(parts: Parts) -> bool:
-    """Whether the children of a container are read too; hosts of a subnet, and controllers, are names only."""
-    return parts != ("controller", "election") and not (len(parts) == 3 and parts[2] in {"hosts", LIFE})  # noqa: PLR2004
+    """Whether the children of a container are read too; hosts of a subnet are names only."""
+    return not (len(parts) == 3 and parts[2] in {"hosts", LIFE})  # noqa: PLR2004
 
 
 def suffix_of(parts: Parts) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from proxypool import __version__
 from proxypool.adapters.zookeeper.layout import (
     ACTIONS,
     CONTROLLER,
@@ -23,7 +25,9 @@ from proxypool.adapters.zookeeper.layout import (
 from proxypool.adapters.zookeeper.reading import Node, read_children, read_nodes, watch_existing
 from proxypool.adapters.zookeeper.session import LEAVE_WITHIN_S, PoolSession
 from proxypool.adapters.zookeeper.writing import Check, Create, Delete, write_all
+from proxypool.core.documents import encode
 from proxypool.core.errors import ProxypoolError, TransientError
+from proxypool.core.scaling.documents import ControllerAlive
 from proxypool.core.states import Coordinator
 
 log = logging.getLogger(__name__)
@@ -52,6 +56,7 @@ class Leadership:
     def __init__(self, session: PoolSession, name: str, on_change: Callable[[Leader | None], None]) -> None:
         """Prepare; nothing is written before `start`. `name`: of this controller, for people."""
         self._session, self._name, self._on_change = session, name, on_change
+        self._about = encode(ControllerAlive(name=name, version=__version__, since=time.time()))
         self._container = session.layout.path(CONTROLLERS)
         self._wake = threading.Condition()
         self._must_look, self._is_stopping = True, False
@@ -147,9 +152,7 @@ class Leadership:
         Raises:
             TransientError: there is no such pool yet.
         """
-        candidate = Create(
-            f"{self._container}/{self._name}-", self._name.encode(), is_ephemeral=True, is_sequential=True
-        )
+        candidate = Create(f"{self._container}/{self._name}-", self._about, is_ephemeral=True, is_sequential=True)
         (made,) = write_all(self._session, (candidate,))
         if isinstance(made, str):
             return

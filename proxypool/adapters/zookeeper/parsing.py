@@ -19,7 +19,7 @@ from proxypool.core.model import (
     PoolSpec,
     SubnetSpec,
 )
-from proxypool.core.scaling.documents import Action, NodeOrders, Report, Spares
+from proxypool.core.scaling.documents import Action, ControllerAlive, NodeOrders, Report, Spares
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -61,12 +61,21 @@ def _of_scaling(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
             return decode(raw, NodeOrders, what=path)
         case ("subnets", _, "spares"):
             return decode(raw, Spares, what=path)
+        case ("controller", "election", name):
+            return _controller(raw, name, path)
         case ("controller", "report"):
             return decode(raw, Report, what=path)
         case ("controller", "actions", name):
             return require_place(decode(raw, Action, what=path), name, path)
         case _:
             raise InvalidInput(f"{path} is none of proxypool's documents")
+
+
+def _controller(raw: bytes, candidate: str, path: str) -> ControllerAlive:
+    """A controller that knows no such document wrote its name alone."""
+    if raw.startswith(b"{"):
+        return decode(raw, ControllerAlive, what=path)
+    return ControllerAlive(name=raw.decode("utf-8", "replace") or candidate.rpartition("-")[0])
 
 
 def _version(raw: bytes, path: str) -> LayoutVersion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from ipaddress import IPv4Address, IPv4Network
 
@@ -15,9 +16,11 @@ from proxypool.adapters.zookeeper.reading import Node, read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit, held, released
 from proxypool.core import addressing
-from proxypool.core.documents import decode, encode
+from proxypool.core.documents import DocumentTooNew, decode, encode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Alive, HostSpec, NodeSpec
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 10
 TUNNEL_ADDRESSES = "tunnel-addresses"
@@ -30,7 +33,8 @@ class Registry:
         self._session = session
 
     def register_node(self, spec: NodeSpec, alive: Alive) -> bool:
-        """Register a node: its spec, and that it lives in our session.
+        """Register a node: its spec, and that it lives in our session. A spec of a later version of the documents stays
+        as it is, and so do those who read it go on with what they know: the machine went back to an older proxypool.
 
         Returns whether it was not registered in this session yet. To keep the proof of life through later sessions,
         hand it to `Presence` as well.
@@ -52,7 +56,7 @@ class Registry:
             is_ours = old_alive is not None and old_alive.owner == self._session.session_id
             if old_alive is not None and not is_ours and underlay_of(old_alive.data) != alive.underlay:
                 raise _name_in_use(kind, name, old_alive)
-            writes = [*_put(path, encode(spec, old_spec.data if old_spec else None), old_spec)]
+            writes = [*_put(path, _renewed(spec, old_spec, path), old_spec)]
             data = encode(alive)
             if is_ours:
                 writes += _put(alive_path, data, old_alive)
@@ -120,6 +124,15 @@ def _put(path: str, data: bytes, found: Node | None) -> list[Write]:
     if found is None:
         return [Create(path, data)]
     return [] if found.data == data else [SetData(path, data, found.version)]
+
+
+def _renewed(spec: msgspec.Struct, found: Node | None, path: str) -> bytes:
+    """What is to stand in a machine's document: as it is, if a later version of its own daemon wrote that."""
+    try:
+        return encode(spec, found.data if found else None, what=path)
+    except DocumentTooNew as error:
+        log.debug("%s", error)
+        return found.data if found else b""
 
 
 def _name_in_use(kind: str, name: str, found: Node) -> NameInUse:

@@ -216,5 +216,6 @@ def _named_or_managed(subnets: Collection[str] | None, snapshot: Snapshot) -> li
 def _readable(tree: PoolTree, subnet: str) -> Spares:
     problem = tree.problem(("subnets", subnet, "spares"))
     if problem is not None:
-        raise InvalidInput(f"{problem}: write them again with `proxypool pool apply`")
+        is_too_new = tree.path(("subnets", subnet, "spares")) in tree.snapshot().too_new
+        raise InvalidInput(problem if is_too_new else f"{problem}: write them again with `proxypool pool apply`")
     return tree.spares().get(subnet, Spares())

@@ -7,11 +7,12 @@ dictionary of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
-from proxypool.adapters.zookeeper.layout import CHOSEN, Parts, candidate_node, candidate_sequence
+from proxypool.adapters.zookeeper.layout import CHOSEN, Layout, Parts, candidate_node, candidate_sequence
 from proxypool.core.model import Candidate, HostSpec, NodeSpec, PairSpec, PoolSpec, Snapshot, SubnetSpec
 
 if TYPE_CHECKING:
@@ -23,6 +24,27 @@ _BelowSubnets: TypeAlias = tuple[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What cannot be read, as snapshots have it."""
+
+    malformed: Mapping[str, str]
+    too_new: frozenset[str]
+    subnets: frozenset[str]
+    nodes: frozenset[str]
+
+
+def unread_of(layout: Layout, malformed: Mapping[str, str], too_new: Iterable[str]) -> Unread:
+    """From path -> why it cannot be read, and the paths of those that are too new."""
+    places = [layout.parts(path) for path in malformed]
+    return Unread(
+        malformed,
+        frozenset(too_new),
+        frozenset(at[1] for at in places if at[0] == "subnets" and at[2:3] in {(), ("pairs",)} and len(at) in {2, 4}),
+        frozenset(at[1] for at in places if at[0] == "nodes" and len(at) == 2),  # noqa: PLR2004 - nodes/<node>
+    )
+
+
 class SnapshotMaker:
     """Of one tree."""
 
@@ -31,7 +53,7 @@ class SnapshotMaker:
         self._tree = tree
         self.last: Snapshot | None = None
 
-    def next(self, touched: Iterable[Parts], malformed: Mapping[str, str]) -> Snapshot:
+    def next(self, touched: Iterable[Parts], unread: Unread) -> Snapshot:
         """The pool as the tree has it; `touched` are all its nodes that changed since the last one."""
         last = self.last or Snapshot()
         top: dict[str, set[str]] = {"subnets": set(), "nodes": set(), "hosts": set()}
@@ -50,7 +72,10 @@ class SnapshotMaker:
             elections=elections,
             subnet_hosts=subnet_hosts,
             hosts_zxid=hosts_zxid,
-            malformed=malformed,
+            malformed=unread.malformed,
+            too_new=unread.too_new,
+            unread_subnets=unread.subnets,
+            unread_nodes=unread.nodes,
         )
         return self.last
 

@@ -37,6 +37,7 @@ from proxypool.adapters.zookeeper.switchover import Elections
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.view import view_of
 from proxypool.adapters.zookeeper.writing import Create, Delete, commit, write_all
+from proxypool.core.documents import require_known
 from proxypool.core.draining import (
     Risk,
     drain_refusals,
@@ -228,7 +229,7 @@ class PoolStore:
 
         Raises:
             NotFound: there is no such subnet.
-            InvalidInput: it has pairs, or the controller is at work on some.
+            InvalidInput: it has pairs, the controller is at work on some, or a later proxypool wrote it.
         """
 
         def change(tree: PoolTree) -> Sequence[Change]:
@@ -366,6 +367,7 @@ class PoolStore:
 
         Raises:
             NotFound: there is no such subnet or pair.
+            DocumentTooNew: a later proxypool wrote it.
             RiskNotAccepted: connections would break, or new ones would have nowhere to go.
         """
 
@@ -379,6 +381,9 @@ class PoolStore:
 
     def _removal(self, kind: str, name: str, suffix: str) -> Change:
         doomed = read_subtree(self._session, self._layout.path(suffix))
+        for path, node in zip(doomed, read_nodes(self._session, doomed), strict=True):
+            if node is not None and not node.owner:
+                require_known(node.data, what=path)
         return Change(kind, name, "removed", tuple(Delete(path) for path in doomed))
 
 

@@ -22,7 +22,7 @@ from proxypool.adapters.zookeeper.members import read_statuses
 from proxypool.adapters.zookeeper.reading import read_children, read_nodes
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write, commit
-from proxypool.core.documents import decode, encode
+from proxypool.core.documents import DocumentTooNew, decode, encode, require_known
 from proxypool.core.errors import PermanentError
 from proxypool.core.history import Intent
 from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, Snapshot
@@ -105,16 +105,21 @@ class Elections:
             try:
                 if place or not is_master(read_statuses(self._session, subnet, pair), new):
                     intent = self._intent(spec, f"{election}/{queue[place]}", who, note)
-                    commit(self._session, [*choice, intent])
+                    commit(self._session, [*choice, *([intent] if intent is not None else [])])
             except (NoNodeError, NodeExistsError):
                 continue
             return Switchover(subnet, pair, old, new)
 
-    def _intent(self, spec: PairSpec, candidate: str, who: str, note: str) -> Write:
+    def _intent(self, spec: PairSpec, candidate: str, who: str, note: str) -> Write | None:
         path = self._session.layout.path(switchover_suffix(spec.subnet, spec.id))
         chosen, last = read_nodes(self._session, (candidate, path))
         if chosen is None:
             raise NoNodeError
+        try:
+            require_known(last.data if last is not None else b"", what=path)
+        except DocumentTooNew:
+            # It stays. The switchover itself must not wait for an upgrade; its record will not say who asked for it.
+            return None
         data = encode(Intent(epoch=chosen.czxid, who=who, note=note, at=time.time()))
         return Create(path, data) if last is None else SetData(path, data)
 

@@ -28,7 +28,8 @@ from proxypool.adapters.zookeeper.layout import (
 from proxypool.adapters.zookeeper.listing import Listing, RawListing
 from proxypool.adapters.zookeeper.parsing import parse_document
 from proxypool.adapters.zookeeper.reading import Answer, Node
-from proxypool.adapters.zookeeper.snapshots import SnapshotMaker
+from proxypool.adapters.zookeeper.snapshots import SnapshotMaker, unread_of
+from proxypool.core.documents import DocumentTooNew
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
     Alive,
@@ -37,7 +38,7 @@ from proxypool.core.model import (
     Snapshot,
     SubnetSpec,
 )
-from proxypool.core.scaling.documents import Action, NodeOrders, Placing, Report, Spares
+from proxypool.core.scaling.documents import Action, ControllerAlive, NodeOrders, Placing, Report, Spares
 
 T = TypeVar("T", bound=msgspec.Struct)
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class PoolTree:
         self._candidates: dict[Parts, Node] = {}
         self._problems: dict[str, str] = {}
         """path -> why its document cannot be read"""
+        self._too_new: set[str] = set()
+        """Those of them that a later proxypool wrote."""
         self._touched: set[Parts] = set()
         """What changed since the last snapshot."""
         self._snapshots = SnapshotMaker(self)
@@ -180,10 +183,13 @@ class PoolTree:
 
     def _parse(self, parts: Parts, raw: bytes, old: Entry | None) -> Entry:
         path = self.path(parts)
+        self._too_new.discard(path)
         try:
             entry = Entry(raw, self._as_known(parse_document(parts, raw, path), old), None)
             self._problems.pop(path, None)
         except InvalidInput as error:
+            if isinstance(error, DocumentTooNew):
+                self._too_new.add(path)
             log.warning("%s; the last good version stays in force", error)
             entry = Entry(raw, old.document if old else None, str(error))
             self._problems[path] = str(error)
@@ -199,6 +205,7 @@ class PoolTree:
         self._touched.add(parts)
         if self._entries.pop(parts, None) is not None:
             self._problems.pop(self.path(parts), None)
+            self._too_new.discard(self.path(parts))
         self._candidates.pop(parts, None)
         listed = self._lists.pop(parts, None)
         for name in listed.names if listed else ():
@@ -209,14 +216,20 @@ class PoolTree:
 
     def snapshot(self) -> Snapshot:
         """The pool as read so far. While its layout is newer than ours, the last snapshot stays in force."""
-        malformed = dict(sorted(self._problems.items()))
+        unread = unread_of(self._layout, dict(sorted(self._problems.items())), self._too_new)
         is_too_new = self.problem(("version",)) is not None
         if is_too_new and self._held is not None:
-            return msgspec.structs.replace(self._held, malformed=malformed)
+            return msgspec.structs.replace(
+                self._held,
+                malformed=unread.malformed,
+                too_new=unread.too_new,
+                unread_subnets=unread.subnets,
+                unread_nodes=unread.nodes,
+            )
         touched, self._touched = self._touched, set()
         if any(parts[-1] in _OF_PLACING for parts in touched):
             self._placing = None
-        snapshot = self._snapshots.next(touched, malformed)
+        snapshot = self._snapshots.next(touched, unread)
         if not is_too_new:
             self._held = snapshot
         return snapshot
@@ -309,6 +322,10 @@ class PoolTree:
     def controllers(self) -> int:
         """How many stand in the controllers' election; as `actions`."""
         return len(self._names(("controller", "election")))
+
+    def controllers_alive(self) -> tuple[ControllerAlive, ...]:
+        """What those say of themselves; as `actions`."""
+        return tuple(found for _, found in self.documents(("controller", "election"), ControllerAlive))
 
     def _each(self, kind: str, below: str, of: type[T]) -> Mapping[str, T]:
         found = ((name, self.document((kind, name, below))) for name in self.names((kind,)))

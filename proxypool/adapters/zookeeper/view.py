@@ -19,4 +19,5 @@ def view_of(tree: PoolTree) -> PoolView:
         actions=tree.actions(),
         report=tree.report(),
         controllers=tree.controllers(),
+        controllers_alive=tree.controllers_alive(),
     )

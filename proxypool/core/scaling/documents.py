@@ -139,6 +139,15 @@ class Placing(Struct, frozen=True, kw_only=True):
     """By subnet."""
 
 
+class ControllerAlive(Document, frozen=True, kw_only=True):
+    """A controller that runs; the data of its candidate, ephemeral."""
+
+    name: str
+    version: str = ""
+    since: float = 0.0
+    """Wall time of its start."""
+
+
 class SubnetVerdict(Struct, frozen=True, kw_only=True):
     """What the leader thinks of one subnet."""
 
