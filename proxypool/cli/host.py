@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 
 from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, table, terminal_width, yes
+from proxypool.cli.reading import read_text
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
@@ -24,6 +24,9 @@ from proxypool.core.units import ago
 
 if TYPE_CHECKING:
     from proxypool.adapters.agent import Agent
+
+MAX_LIST = 16 << 20
+"""Bytes of a list of attachments."""
 
 app = typer.Typer(
     help="Function hosts.",
@@ -227,18 +230,18 @@ def _agent(settings: Settings, socket: str | None) -> Iterator[Agent]:
 
 
 def _from_file(name: str) -> list[tuple[str, str | None]]:
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {name}: {error}") from error
+    text = read_text(name, MAX_LIST)
     found: list[tuple[str, str | None]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
-            found.append((str(item["address"]), item.get("subnet")))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            address, subnet = item["address"], item.get("subnet")
+            if not (isinstance(address, str) and isinstance(subnet, str | None)):
+                raise TypeError
+            found.append((address, subnet))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidInput(f'{name} line {number}: expected {{"address": "…", "subnet": "…"}}') from None
     return found
 

@@ -38,7 +38,7 @@ def decode(data: bytes, kind: type[T], *, what: str) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=decode_hook)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} is not a valid {kind.__name__}: {error}") from error
 
 
@@ -48,7 +48,7 @@ def encode(document: msgspec.Struct, previous: bytes | None = None) -> bytes:
     if previous:
         try:
             old = msgspec.json.decode(previous)
-        except (msgspec.DecodeError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             old = {}
         known = _with_unknown(document, known, old)
     return msgspec.json.encode(known)
