@@ -10,7 +10,10 @@ import yaml
 from proxypool.core.errors import InvalidInput, TransientError
 
 KEY = "nonMasqueradeCIDRs"
-MAX_BYTES = 1 << 20
+MAX_BYTES = 64 << 10
+"""A thousand CIDRs have a third of it. PyYAML takes seconds for a megabyte."""
+MAX_BRACKETS = 100
+"""One within another, PyYAML's time grows with the square of their number."""
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 
@@ -29,7 +32,9 @@ def read_non_masquerade_cidrs(path: Path) -> tuple[IPv4Network, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise TransientError(f"cannot read the ip-masq-agent's configuration {path}: {error}") from error
     if len(data) > MAX_BYTES:
-        raise InvalidInput(f"{path} has more than {MAX_BYTES >> 20} MB: is it an ip-masq-agent's configuration?")
+        raise InvalidInput(f"{path} has more than {MAX_BYTES >> 10} KiB: is it an ip-masq-agent's configuration?")
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise InvalidInput(f"{path} is nested too deeply: expected a mapping with a list {KEY!r}")
     try:
         document = yaml.safe_load(text)
     except RecursionError as error:

@@ -102,7 +102,7 @@ class _Teller:
             case Format.YAML:
                 return f"---\n{to_yaml(to_builtins(event))}"
             case _:
-                return for_cell(event_line(event, wide=self._output is Format.WIDE, colour=wants_colour()))
+                return event_line(event, wide=self._output is Format.WIDE, colour=wants_colour())
 
 
 def _past(session: PoolSession, view: PoolView, teller: _Teller) -> list[Event]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +42,8 @@ def _require_bounds(found: Mapping[str, Any], text: str, what: str) -> None:
             todo += [(f"{key}.{name}" if key else name, depth + 1, item) for name, item in value.items()]
         elif isinstance(value, list):
             todo += [(key, depth + 1, item) for item in value]
-        elif isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= MAX_COUNT):
+        elif isinstance(value, int | float) and not abs(value) <= MAX_COUNT:
+            # Of NaN no comparison is true.
             line = line_of(lines_of(text), key)
             where = what if line is None else f"{what}: line {line}"
             raise InvalidInput(f"{where}: {key} is not finite or beyond 64 bits: give a number that can be")

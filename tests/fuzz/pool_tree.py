@@ -226,7 +226,7 @@ def read_by_everybody(found: PoolView, before: PoolView) -> Iterator[str]:
         yield to_yaml(to_builtins(document))
     for wide in (False, True):
         texts = (
-            status_text(status, wide=wide, colour=True, width=None if wide else 80),
+            status_text(status, wide=wide, colour=False, width=None if wide else 80),
             tree_text(documents.topology, wide=wide, colour=False, width=80),
             node_table(status.nodes, NOW, wide=wide),
             host_table(status.hosts, NOW, wide=wide),
@@ -234,7 +234,7 @@ def read_by_everybody(found: PoolView, before: PoolView) -> Iterator[str]:
             pair_table([(one, pair) for one in status.subnets for pair in one.pairs], NOW, wide=wide),
             scaling_texts.status_text(sizes, wide=wide, colour=False),
         )
-        yield from (render(None, Format.TABLE, lambda _, text=text: text) for text in texts)  # type: ignore[misc]
+        yield from map(_printed, texts)
     yield from _explained(documents)
     events = [*standing(found), *events_between(moment(before, NOW), moment(found, NOW + 1))]
     yield from (event_line(event, wide=True, colour=False) for event in events)
@@ -242,15 +242,20 @@ def read_by_everybody(found: PoolView, before: PoolView) -> Iterator[str]:
     yield from _used(found)
 
 
+def _printed(text: str) -> str:
+    """As commands print it."""
+    return render(None, Format.TABLE, lambda _: text)
+
+
 def _explained(documents: Documents) -> Iterator[str]:
     assert documents.scaling is not None
     for one in documents.scaling.subnets:
         outlook(one)
-        yield explanation(one, documents.scaling.controller, NOW)
+        yield _printed(explanation(one, documents.scaling.controller, NOW))
     for subnet in documents.status.subnets:
         for pair in subnet.pairs:
             heir = heir_of(subnet, pair, pair.master, NOW) if pair.master else None
-            yield "\n".join(pair_paragraphs(subnet, pair, queue=("n1",), last=None, changes=0, heir=heir, now=NOW))
+            yield _printed("\n".join(pair_paragraphs(subnet, pair, queue=("n1",), last=None, changes=0, heir=heir, now=NOW)))
 
 
 def _used(found: PoolView) -> Iterator[str]:
@@ -259,13 +264,17 @@ def _used(found: PoolView) -> Iterator[str]:
     yield from keepalived_files(builders.keepalived_facts(), snapshot).values()
     for pair in snapshot.pairs_on("n1"):
         if snapshot.spec is not None:
-            yield str(plan(subnet_scene(builders.node_facts(), snapshot, pair), Scene({})))
+            yield _planned(subnet_scene(builders.node_facts(), snapshot, pair))
     if snapshot.spec is not None:
-        yield str(plan(root_scene(builders.node_facts(), snapshot.spec, snapshot), Scene({})))
-        yield str(plan(builders.host_scene_of(snapshot, [("s1",)], spec=snapshot.spec), Scene({})))
+        yield _planned(root_scene(builders.node_facts(), snapshot.spec, snapshot))
+        yield _planned(builders.host_scene_of(snapshot, [("s1",)], spec=snapshot.spec))
     yield str(targets(found.pool, snapshot.nodes.values(), snapshot.hosts.values(), {}))
     placing = msgspec.structs.replace(_PLACING, orders=found.orders, spares=found.spares)
     yield str(rooms(snapshot, placing, found.actions, 100, {}))
+
+
+def _planned(scene: Scene) -> str:
+    return str(len(plan(scene, Scene(scene.namespace))))
 
 
 _PLACING = loaded(Tree({}), Extent.PLACING).placing()

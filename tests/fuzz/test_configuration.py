@@ -136,7 +136,7 @@ def test_a_number_out_of_bounds_is_told_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["host.linger_s = 1e9", "controller.call_deadline_s = 1e300", "zookeeper.server_tick_s = 1e7"]
+    "line", ["host.linger_s = 1e9", "controller.call_deadline_s = 1e10", "zookeeper.server_tick_s = 1e7"]
 )
 def test_a_time_that_the_kernel_cannot_wait_for_is_refused(line: str) -> None:
     with pytest.raises(InvalidInput, match=f"<= {MAX_SECONDS}"):
