@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - tools are no package
-"""Write the bill of materials of what is installed with proxypool, as CycloneDX 1.6 JSON: `python tools/sbom.py DIRECTORY`.
+"""Write the bill of materials of what is installed with proxypool, as CycloneDX 1.6 JSON: `python tools/sbom.py DIR`.
 
 Names, versions and hashes are the locks'; licences and who needs whom the installed packages' own metadata say. What
-requirements/runtime.txt has is required; what an extra adds is optional; what only builds, tests or checks is not in it.
+requirements/runtime.txt has is required; what an extra adds is optional; what builds, tests or checks is not in it.
 The same locks give the same bytes: no time, but SOURCE_DATE_EPOCH if it is set, and a serial number made of the rest.
 """
 
@@ -84,7 +84,11 @@ def document() -> dict[str, Any]:
     refs = {name: f"pkg:pypi/{name}@{version}" for name, (version, _) in chosen.items()}
     own = f"pkg:pypi/{project['name']}@{__version__}"
     direct = {str(canonicalize_name(Requirement(text).name)) for text in project["dependencies"]}
-    direct |= {str(canonicalize_name(Requirement(text).name)) for some in project["optional-dependencies"].values() for text in some}
+    direct |= {
+        str(canonicalize_name(Requirement(text).name))
+        for some in project["optional-dependencies"].values()
+        for text in some
+    }
     below = [(refs[name], sorted({refs[one] for one in needs(name) if one in refs})) for name in chosen]
     bill: dict[str, Any] = {
         "$schema": SCHEMA,

@@ -210,5 +210,7 @@ def _token(path: Path) -> str:
         token = ""
     if not (token and token.isascii() and token.isprintable()):
         # Not quoted: it may be another secret.
-        raise PermanentError(f"{path} does not have a token of Prometheus in it: one line of printable ASCII is expected")
+        raise PermanentError(
+            f"{path} does not have a token of Prometheus in it: one line of printable ASCII is expected"
+        )
     return token

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from proxypool.cli.confirm import YesOption, require_confirmation
@@ -229,6 +229,13 @@ def _agent(settings: Settings, socket: str | None) -> Iterator[Agent]:
         agent.close()
 
 
+class _Item(msgspec.Struct):
+    """A line of a file of attachments."""
+
+    address: str
+    subnet: str | None = None
+
+
 def _from_file(name: str) -> list[tuple[str, str | None]]:
     text = read_text(name, MAX_LIST)
     found: list[tuple[str, str | None]] = []
@@ -236,13 +243,10 @@ def _from_file(name: str) -> list[tuple[str, str | None]]:
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
-            address, subnet = item["address"], item.get("subnet")
-            if not (isinstance(address, str) and isinstance(subnet, str | None)):
-                raise TypeError
-            found.append((address, subnet))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            item = msgspec.json.decode(line, type=_Item)
+        except (ValueError, RecursionError):
             raise InvalidInput(f'{name} line {number}: expected {{"address": "…", "subnet": "…"}}') from None
+        found.append((item.address, item.subnet))
     return found
 
 

@@ -214,5 +214,7 @@ def parse_version(text: str) -> tuple[int, ...]:
     """
     found = _VERSION.search(text)
     if found is None:
-        raise InvalidInput(f"cannot read keepalived's version from {text[:200]!r}: is another program called keepalived?")
+        raise InvalidInput(
+            f"cannot read keepalived's version from {text[:200]!r}: is another program called keepalived?"
+        )
     return tuple(int(part) for part in found[1].split("."))

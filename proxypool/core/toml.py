@@ -23,7 +23,9 @@ def load(text: str, *, what: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
     except RecursionError:
-        raise InvalidInput(f"{what}: tables or lists are nested too deeply: at most {MAX_DEPTH} within each other") from None
+        raise InvalidInput(
+            f"{what}: tables or lists are nested too deeply: at most {MAX_DEPTH} within each other"
+        ) from None
     except ValueError as error:
         # Of a number with thousands of digits Python says less than of what is no TOML.
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number has too many digits"

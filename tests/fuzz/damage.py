@@ -66,10 +66,34 @@ NUMBERS = (
 )
 TOKENS = (
     *("null", "true", "false", "NaN", "Infinity", "-Infinity", "nul", "'x'", "01", "+1", "0x10", ".5", ""),
-    *('"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\\x"', '"unterminated', "[]", "{}", "[[]]", '{"": null}', "[1, 2"),
+    *(
+        '"\\ud800"',
+        '"\\udc00\\ud800"',
+        '"\\u0000"',
+        '"\\x"',
+        '"unterminated',
+        "[]",
+        "{}",
+        "[[]]",
+        '{"": null}',
+        "[1, 2",
+    ),
     *("[" * DEEP + "]" * DEEP, '{"a":' * DEEP + "1" + "}" * DEEP, "[" * DEEP),
 )
-BYTES = (b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x00", b"\xef\xbb\xbf", b"\n", b"}", b"]", b'"', b",", b"\\", b"\x1b[2J")
+BYTES = (
+    b"\xff",
+    b"\xc3\x28",
+    b"\xed\xa0\x80",
+    b"\x00",
+    b"\xef\xbb\xbf",
+    b"\n",
+    b"}",
+    b"]",
+    b'"',
+    b",",
+    b"\\",
+    b"\x1b[2J",
+)
 
 odd_values = st.one_of(
     st.sampled_from(TEXTS),
@@ -142,13 +166,15 @@ def damaged(draw: st.DrawFn, valid: Sequence[Any], write: Callable[[Any], str] =
 def _odd(chance: Random) -> Any:
     """A value that should not be where it is put."""
     what = chance.random()
-    if what < 0.35:  # noqa: PLR2004 - a third each, and some more
+    if what < 0.35:
         return Token(chance.choice(NUMBERS))
-    if what < 0.65:  # noqa: PLR2004
+    if what < 0.65:
         return chance.choice(TEXTS)
-    if what < 0.9:  # noqa: PLR2004
+    if what < 0.9:
         return Token(chance.choice(TOKENS))
-    return "".join(chr(chance.choice((chance.randrange(128), chance.randrange(0xD800)))) for _ in range(chance.randrange(9)))
+    return "".join(
+        chr(chance.choice((chance.randrange(128), chance.randrange(0xD800)))) for _ in range(chance.randrange(9))
+    )
 
 
 def _harm(chance: Random, document: Any) -> None:
@@ -180,7 +206,7 @@ def _cut(chance: Random, data: bytes) -> bytes:
         case "put":
             return data[:at] + chance.choice(BYTES) + data[at:]
         case "turn":
-            return data[:at] + bytes((value ^ chance.randrange(1, 256) for value in data[at : at + 1])) + data[at + 1 :]
+            return data[:at] + bytes(value ^ chance.randrange(1, 256) for value in data[at : at + 1]) + data[at + 1 :]
         case _:
             return data + data[:at]
 

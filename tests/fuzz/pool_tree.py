@@ -39,11 +39,11 @@ from proxypool.core.model import (
 )
 from proxypool.core.node_scene import root_scene, subnet_scene
 from proxypool.core.planner import plan
-from proxypool.core.scene import Scene
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Spares, Step, SubnetVerdict
 from proxypool.core.scaling.model import ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import ScalingView, outlook, scale_status
 from proxypool.core.scaling.rooms import rooms
+from proxypool.core.scene import Scene
 from proxypool.core.status import PoolView, assemble
 from proxypool.core.topology import topology
 from proxypool.web.page import Documents
@@ -119,7 +119,9 @@ def _documents() -> dict[str, msgspec.Struct]:
             at=NOW - 1,
             round_s=0.01,
             provider="spare",
-            subnets={"s1": SubnetVerdict(active=1, wanted=2, asked=2, cause="load", signal="bytes", load={"bytes": 1.2})},
+            subnets={
+                "s1": SubnetVerdict(active=1, wanted=2, asked=2, cause="load", signal="bytes", load={"bytes": 1.2})
+            },
             problems=("no metrics of n2",),
         ),
         "controller/actions/s1_p3": Action(
@@ -174,7 +176,9 @@ class Tree:
         """`changed`: instead of, or beside, the valid ones; `names`: of candidates."""
         self.data = {path: msgspec.json.encode(value) for path, value in VALID.items()}
         self.data |= {"version": b"1", "subnets/s1/hosts/h1": b"", "controller/election/ctl1-0000000001": b""}
-        self.data |= {f"subnets/s1/pairs/p1/election/{name}": b"n1" for name in ("n1-0000000001", "n2-0000000002", *names)}
+        self.data |= {
+            f"subnets/s1/pairs/p1/election/{name}": b"n1" for name in ("n1-0000000001", "n2-0000000002", *names)
+        }
         self.data |= changed
 
     def answer(self, parts: Parts) -> Answer:
@@ -255,7 +259,9 @@ def _explained(documents: Documents) -> Iterator[str]:
     for subnet in documents.status.subnets:
         for pair in subnet.pairs:
             heir = heir_of(subnet, pair, pair.master, NOW) if pair.master else None
-            yield _printed("\n".join(pair_paragraphs(subnet, pair, queue=("n1",), last=None, changes=0, heir=heir, now=NOW)))
+            yield _printed(
+                "\n".join(pair_paragraphs(subnet, pair, queue=("n1",), last=None, changes=0, heir=heir, now=NOW))
+            )
 
 
 def _used(found: PoolView) -> Iterator[str]:

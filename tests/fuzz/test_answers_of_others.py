@@ -20,8 +20,8 @@ from proxypool.adapters.scrape import Scraper
 from proxypool.core.errors import InvalidInput, PermanentError, TransientError
 from proxypool.core.model import MemberSpec, NodeSpec
 from proxypool.core.scaling.exposition import NoSeries, parse
-from proxypool.core.scaling.policy import History, Parameters, decide
 from proxypool.core.scaling.model import Observation
+from proxypool.core.scaling.policy import History, Parameters, decide
 from proxypool.core.scaling.series import NodeSample, NodeSeries, Series, Unread
 from proxypool.core.scaling.signals import Signals
 from proxypool.providers import command
@@ -116,7 +116,13 @@ CARD = {
     "privateIpSet": [{"privateIpAddress": "172.16.101.11", "primary": True}],
     "createdTime": "2026-01-01",
 }
-VIP = {"haVipId": "havip-1", "name": "x", "privateIpAddress": "192.168.4.100", "bindedInstances": [], "createdTime": "1"}
+VIP = {
+    "haVipId": "havip-1",
+    "name": "x",
+    "privateIpAddress": "192.168.4.100",
+    "bindedInstances": [],
+    "createdTime": "1",
+}
 CLOUD = [
     {"isTruncated": True, "nextMarker": "m", "enis": [CARD], "haVips": [VIP]},
     {**CARD, **VIP, "subnet": {"cidr": "172.16.101.0/24"}},
@@ -161,7 +167,10 @@ SAMPLES = [
         "data": {
             "resultType": "vector",
             "result": [
-                {"metric": {"__name__": str(name), "instance": "INSTANCE", "subnet": "s1", "pair": "p1"}, "value": [5, "7"]}
+                {
+                    "metric": {"__name__": str(name), "instance": "INSTANCE", "subnet": "s1", "pair": "p1"},
+                    "value": [5, "7"],
+                }
                 for name in (Series.CONNTRACK, Series.MASTER)
             ]
             + [{"metric": {"__name__": str(NodeSeries.BYTES_LIMIT), "instance": "INSTANCE"}, "value": [5.5, "1e9"]}],
@@ -201,7 +210,18 @@ def used(sample: NodeSample) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[", "http://a:b", "http://a:99999", "http://", "ftp://a", "http://a b", "http://a/\n", "http://\xe4", "x", "http://a:0"],
+    [
+        "http://[",
+        "http://a:b",
+        "http://a:99999",
+        "http://",
+        "ftp://a",
+        "http://a b",
+        "http://a/\n",
+        "http://\xe4",
+        "x",
+        "http://a:0",
+    ],
 )
 def test_what_is_no_url_of_a_prometheus(url: str) -> None:
     with pytest.raises(InvalidInput, match="is not the URL of a Prometheus server"):
@@ -221,8 +241,12 @@ def test_a_token_that_no_header_can_hold_is_not_quoted(canned: Canned, tmp_path:
 # ---- metrics of nodes ------------------------------------------------------------------------------------------------
 
 names = st.one_of(st.sampled_from([*map(str, Series), *map(str, NodeSeries)]), st.sampled_from(TEXTS))
-labels = st.sampled_from(("", '{pair="p1",subnet="s1"}', '{subnet="s1"}', '{pair="\\"",subnet="s1"}', "{", "{}", '{pair="p1"'))
-numbers = st.one_of(st.sampled_from(NUMBERS), st.sampled_from(("NaN", "+Inf", "-Inf", "x", "1_0", "")), st.floats().map(str))
+labels = st.sampled_from(
+    ("", '{pair="p1",subnet="s1"}', '{subnet="s1"}', '{pair="\\"",subnet="s1"}', "{", "{}", '{pair="p1"')
+)
+numbers = st.one_of(
+    st.sampled_from(NUMBERS), st.sampled_from(("NaN", "+Inf", "-Inf", "x", "1_0", "")), st.floats().map(str)
+)
 pages = st.lists(st.one_of(st.builds("{}{} {}".format, names, labels, numbers), st.text(max_size=20))).map("\n".join)
 
 
@@ -257,10 +281,19 @@ def talker() -> Iterator[tuple[str, list[bytes]]]:
         thread.join()
 
 
-HEADS = (b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 500 x\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"\x00", b"Content-Length: " + b"9" * 5000, b"")
+HEADS = (
+    b"HTTP/1.0 200 OK\r\n\r\n",
+    b"HTTP/1.1 500 x\r\n\r\n",
+    b"HTTP/1.1\r\n\r\n",
+    b"\x00",
+    b"Content-Length: " + b"9" * 5000,
+    b"",
+)
 
 
-@given(st.sampled_from(HEADS), st.one_of(pages.map(lambda text: text.encode("utf-8", "replace")), st.sampled_from(BYTES)))
+@given(
+    st.sampled_from(HEADS), st.one_of(pages.map(lambda text: text.encode("utf-8", "replace")), st.sampled_from(BYTES))
+)
 @effort(60)
 def test_anything_that_a_node_sends_is_a_sample_or_why_not(
     talker: tuple[str, list[bytes]], head: bytes, body: bytes

@@ -190,7 +190,9 @@ def test_any_bytes_are_a_description_or_refused(data: bytes) -> None:
         assert str(error).isprintable()
 
 
-@given(st.lists(st.one_of(st.sampled_from(TEXTS), st.sampled_from(("n1", "eni=eth1", "address=10.0.0.1/8"))), max_size=5))
+@given(
+    st.lists(st.one_of(st.sampled_from(TEXTS), st.sampled_from(("n1", "eni=eth1", "address=10.0.0.1/8"))), max_size=5)
+)
 @effort(60)
 def test_any_text_is_a_member_or_refused(words: list[str]) -> None:
     with contextlib.suppress(InvalidInput):
@@ -202,11 +204,15 @@ def test_any_text_is_a_member_or_refused(words: list[str]) -> None:
 times = st.one_of(
     st.integers(0, 5000).map(str),
     st.integers(1_600_000_000, 1_600_100_000).map(str),
-    st.sampled_from(("2026-11-29 15:04:05", "2026-11-29T15:09:05Z", "2026/11/30", "9999-12-31", "0000-01-01", "1e18", "1e15")),
+    st.sampled_from(
+        ("2026-11-29 15:04:05", "2026-11-29T15:09:05Z", "2026/11/30", "9999-12-31", "0000-01-01", "1e18", "1e15")
+    ),
     st.sampled_from(NUMBERS),
 )
 cells = st.one_of(
-    st.floats(0, 1e6).map(str), st.sampled_from(NUMBERS), st.sampled_from(("", "nan", "-", "x", "1,5", '"', '"a\nb"', "-3"))
+    st.floats(0, 1e6).map(str),
+    st.sampled_from(NUMBERS),
+    st.sampled_from(("", "nan", "-", "x", "1,5", '"', '"a\nb"', "-3")),
 )
 
 
@@ -214,11 +220,16 @@ cells = st.one_of(
 def traces(draw: st.DrawFn) -> str:
     """A CSV, mostly in order."""
     separator = draw(st.sampled_from((",", ",", ",", ";", "\t")))
-    header = draw(st.sampled_from(("timestamp,value", "timestamp,value", "a,b,c", "", "x" * 200_000 + ",b", "value,time")))
+    header = draw(
+        st.sampled_from(("timestamp,value", "timestamp,value", "a,b,c", "", "x" * 200_000 + ",b", "value,time"))
+    )
     rows = draw(st.lists(st.lists(st.one_of(times, cells), min_size=1, max_size=3), max_size=6))
     start = draw(st.integers(0, 2_000_000_000))
     regular = [[str(start + at * 60), draw(cells)] for at in range(draw(st.integers(0, 8)))]
-    lines = [header.replace(",", separator), *(separator.join(row) for row in (*regular, *rows[: draw(st.integers(0, 6))]))]
+    lines = [
+        header.replace(",", separator),
+        *(separator.join(row) for row in (*regular, *rows[: draw(st.integers(0, 6))])),
+    ]
     return draw(st.sampled_from(("\n", "\n", "\r\n", "\r"))).join(lines)
 
 
@@ -265,7 +276,19 @@ def test_a_capacity_too_small_for_any_number_of_pairs_is_refused() -> None:
 # ---- other files -----------------------------------------------------------------------------------------------------
 
 MASQ = {KEY: ["10.0.0.0/8", "192.168.0.0/16"], "masqLinkLocal": False, "resyncInterval": "60s"}
-YAML = ("&a [*a]", "!!python/object:os.system", "2001-99-99", "!!int 0x", "{{}: 1}", "*b", "? [a]", "0o9", "1:99999999999", "- -", "%")
+YAML = (
+    "&a [*a]",
+    "!!python/object:os.system",
+    "2001-99-99",
+    "!!int 0x",
+    "{{}: 1}",
+    "*b",
+    "? [a]",
+    "0o9",
+    "1:99999999999",
+    "- -",
+    "%",
+)
 
 
 @given(st.one_of(anything([MASQ]), st.sampled_from(YAML).map(lambda text: f"{KEY}: [{text}]".encode())))

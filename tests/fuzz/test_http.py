@@ -37,9 +37,9 @@ paths = st.one_of(
 )
 queries = st.one_of(
     st.just(""),
-    st.lists(st.builds("{}={}".format, st.sampled_from(("subnet", "limit", "pair", "kind", "x", "")), words), max_size=4).map(
-        "&".join
-    ),
+    st.lists(
+        st.builds("{}={}".format, st.sampled_from(("subnet", "limit", "pair", "kind", "x", "")), words), max_size=4
+    ).map("&".join),
     words,
     st.just("a&" * 300),
     st.just("limit=" + "9" * 300),

@@ -45,7 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- keepalived ------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.one_of(st.just(LINE), st.binary(max_size=80), st.sampled_from((b'INSTANCE "', b'" MASTER', *BYTES)))))
+@given(
+    st.lists(st.one_of(st.just(LINE), st.binary(max_size=80), st.sampled_from((b'INSTANCE "', b'" MASTER', *BYTES))))
+)
 @effort(100)
 def test_any_bytes_in_the_fifo(folder: Path, pieces: list[bytes]) -> None:
     """And a whole line after them is understood."""
@@ -184,7 +186,16 @@ def said(place: Path, data: bytes) -> bytes:
 
 lengths = st.sampled_from(("0", "5", "-1", "+5", "1e3", "0x5", "9" * 30, "9" * 5000, "\xb2", "5, 5", " 5 ", ""))
 lines = st.one_of(
-    st.sampled_from(("GET / HTTP/1.1", "POST /v1/attach HTTP/1.1", "GET /v1/status HTTP/9.9", "GET", "\x16\x03\x01", "HEAD * HTTP/1.0")),
+    st.sampled_from(
+        (
+            "GET / HTTP/1.1",
+            "POST /v1/attach HTTP/1.1",
+            "GET /v1/status HTTP/9.9",
+            "GET",
+            "\x16\x03\x01",
+            "HEAD * HTTP/1.0",
+        )
+    ),
     st.text(st.characters(max_codepoint=255, exclude_characters="\n"), max_size=30),
 )
 
@@ -205,7 +216,9 @@ def test_any_bytes_at_the_socket(place: Path, data: bytes) -> None:
     assert b'"HostAgent"' in said(place, b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
 
-@pytest.mark.parametrize(("length", "status"), [("9" * 5000, 413), ("9" * 30, 413), ("\xb2", 411), ("-1", 411), ("50", 400)])
+@pytest.mark.parametrize(
+    ("length", "status"), [("9" * 5000, 413), ("9" * 30, 413), ("\xb2", 411), ("-1", 411), ("50", 400)]
+)
 def test_a_length_that_is_none_is_refused(place: Path, length: str, status: int) -> None:
     request = f"POST /v1/attach HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{{}}".encode("latin-1")
     assert said(place, request).split()[1] == str(status).encode()
@@ -270,7 +283,7 @@ CALLS = [
 def test_any_call_is_carried_out_or_answered_as_the_specification_says(
     command: str, body: bytes, args: str, container: str
 ) -> None:
-    api = HostApi(FakeAttachments(), lambda: {})  # type: ignore[arg-type]
+    api = HostApi(FakeAttachments(), dict)  # type: ignore[arg-type]
     names = headers(environment(command, args=args, container_id=container))
     answer = api.answer(Request("POST", "/v1/cni", names, body))
     assert answer.status in {200, 400, 409, 503}, answer.body
@@ -314,7 +327,9 @@ def cached(folder: Path) -> object:
 
 @given(st.data())
 @effort(100)
-def test_any_cache_of_the_pool_is_understood_or_nothing_is_known(folder: Path, cached: object, data: st.DataObject) -> None:
+def test_any_cache_of_the_pool_is_understood_or_nothing_is_known(
+    folder: Path, cached: object, data: st.DataObject
+) -> None:
     (folder / "pool").write_bytes(data.draw(anything([cached])))
     found = _cache(folder).load()
     if found is not None:
@@ -325,7 +340,9 @@ def test_any_cache_of_the_pool_is_understood_or_nothing_is_known(folder: Path, c
 
 def test_a_cache_that_speaks_under_another_name_is_not_believed(folder: Path, cached: object) -> None:
     """Else instances of one customer would be steered by the documents of another."""
-    (folder / "pool").write_bytes(msgspec.json.encode(cached).replace(b'"s1":{"v":1,"id":"s1"', b'"s1":{"v":1,"id":"s2"'))
+    (folder / "pool").write_bytes(
+        msgspec.json.encode(cached).replace(b'"s1":{"v":1,"id":"s1"', b'"s1":{"v":1,"id":"s2"')
+    )
     assert _cache(folder).load() is None
 
 

@@ -81,9 +81,11 @@ def test_the_valid_ones_are_valid() -> None:
         assert of(path, as_json(pairs_of(value)).encode()) is None
 
 
-@given(st.dictionaries(paths, st.none(), min_size=1, max_size=3).flatmap(
-    lambda chosen: st.fixed_dictionaries({path: damaged([VALID[path]]) for path in chosen})
-))
+@given(
+    st.dictionaries(paths, st.none(), min_size=1, max_size=3).flatmap(
+        lambda chosen: st.fixed_dictionaries({path: damaged([VALID[path]]) for path in chosen})
+    )
+)
 @effort(60)
 def test_nobody_who_reads_the_pool_fails_over_it(changed: dict[str, bytes]) -> None:
     """Cold, and warm: then the last good version of each stays, and that it is wrong is shown."""
@@ -100,9 +102,11 @@ def test_nobody_who_reads_the_pool_fails_over_it(changed: dict[str, bytes]) -> N
             assert msgspec.to_builtins(warm_tree.document(tuple(path.split("/"))), enc_hook=str) == VALID[path]
 
 
-@given(st.dictionaries(paths, st.none(), min_size=1, max_size=2).flatmap(
-    lambda chosen: st.fixed_dictionaries({path: damaged([VALID[path]]) for path in chosen})
-))
+@given(
+    st.dictionaries(paths, st.none(), min_size=1, max_size=2).flatmap(
+        lambda chosen: st.fixed_dictionaries({path: damaged([VALID[path]]) for path in chosen})
+    )
+)
 @effort(30)
 def test_the_status_page_and_its_documents_can_be_made_of_it(changed: dict[str, bytes]) -> None:
     """As valid JSON; a defect would be a 500."""
@@ -111,10 +115,12 @@ def test_the_status_page_and_its_documents_can_be_made_of_it(changed: dict[str, 
         answer = site.answer(Request("GET", path))
         assert answer.status == 200, answer.body
         if path != "/":
-            json.loads(answer.body, parse_constant=lambda word: pytest.fail(word))
+            json.loads(answer.body, parse_constant=pytest.fail)
 
 
-@given(st.lists(st.one_of(names, names.map(lambda name: f"{name}-0000000003"), names.map(lambda name: f"n1-{name}"[:13]))))
+@given(
+    st.lists(st.one_of(names, names.map(lambda name: f"{name}-0000000003"), names.map(lambda name: f"n1-{name}"[:13])))
+)
 @effort(40)
 def test_any_names_among_candidates(found: list[str]) -> None:
     """Who stands there without a number of ZooKeeper's is no candidate."""
@@ -122,7 +128,10 @@ def test_any_names_among_candidates(found: list[str]) -> None:
         if candidate_node(name) is not None:
             assert candidate_sequence(name) >= 0
     snapshot = loaded(Tree({}, names=tuple(found)), Extent.SERVING).snapshot()
-    assert [one.node for one in snapshot.elections["s1/p1"]][:1] in (["n1"], *([candidate_node(name)] for name in found))
+    assert [one.node for one in snapshot.elections["s1/p1"]][:1] in (
+        ["n1"],
+        *([candidate_node(name)] for name in found),
+    )
 
 
 @given(anything([RECORD]), st.lists(st.one_of(names, st.builds("{}_s1_p1_n1".format, odd_values)), max_size=4))
@@ -144,7 +153,9 @@ def test_any_intent(data: bytes) -> None:
 # ---- what was found, one by one --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("raw", [b"9" * 5000, "\N{SUPERSCRIPT TWO}".encode(), "\N{FULLWIDTH DIGIT ONE}".encode(), b"-1"])
+@pytest.mark.parametrize(
+    "raw", [b"9" * 5000, "\N{SUPERSCRIPT TWO}".encode(), "\N{FULLWIDTH DIGIT ONE}".encode(), b"-1"]
+)
 def test_a_layout_version_that_is_no_number(raw: bytes) -> None:
     with pytest.raises(InvalidInput, match="is not a layout version"):
         parse_document(("version",), raw, "version")
@@ -175,7 +186,9 @@ def test_a_label_that_is_no_number_of_pairs_is_as_none(label: str) -> None:
     assert room.max_members == 100
 
 
-@pytest.mark.parametrize("name", ["9" * 400 + "_s1_p1_n1", "-1_s1_p1_n1", "1_0_s1_p1", " 5_s1_p1_n1", "\N{SUPERSCRIPT TWO}_a_b_c"])
+@pytest.mark.parametrize(
+    "name", ["9" * 400 + "_s1_p1_n1", "-1_s1_p1_n1", "1_0_s1_p1", " 5_s1_p1_n1", "\N{SUPERSCRIPT TWO}_a_b_c"]
+)
 def test_a_name_that_is_no_records(name: str) -> None:
     assert parse_name(name) is None
 

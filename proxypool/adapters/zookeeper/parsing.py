@@ -102,4 +102,3 @@ def _named(document: T, path: str, **names: str) -> T:
         if getattr(document, field) != name:
             raise InvalidInput(f"{path} has {field} {getattr(document, field)!r} instead of {name!r}")
     return document
-

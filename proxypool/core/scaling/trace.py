@@ -112,8 +112,8 @@ def scale_of(trace: Trace, pair_capacity: float | None = None) -> Scale:
             raise InvalidInput(f"--pair-capacity {pair_capacity:g} is no capacity: give a number above zero")
         if values[-1] > MOST_LOAD * pair_capacity:
             raise InvalidInput(
-                f"--pair-capacity {pair_capacity:g} is too small: the largest value, {values[-1]:g}, would be more than "
-                f"{MOST_LOAD} pairs carry"
+                f"--pair-capacity {pair_capacity:g} is too small: the largest value, {values[-1]:g}, would be more "
+                f"than {MOST_LOAD:,} pairs carry"
             )
         return Scale(pair_capacity, "as given")
     busy = values[math.ceil(BUSY_QUANTILE * len(values)) - 1] / BUSY_PAIRS
@@ -264,8 +264,8 @@ def _trace(column: str, points: list[tuple[float, float | None]], notes: list[st
         notes.append(f"{len(points) - len(latest)} times occur more than once: the last value counts")
     if (span := max(latest) - min(latest)) > MAX_SPAN_S:
         raise InvalidInput(
-            f"from the first time to the last it is {span / 86400:.0f} days: at most {MAX_SPAN_S / 86400:.0f} are replayed; "
-            "is a time in another unit?"
+            f"from the first time to the last it is {span / 86400:.0f} days, and at most {MAX_SPAN_S / 86400:.0f} are "
+            "replayed: is a time in another unit?"
         )
     if len(latest) < 2:  # noqa: PLR2004 - an interval needs two ends
         raise InvalidInput("the trace needs values at two times at least")
