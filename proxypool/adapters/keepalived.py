@@ -341,8 +341,8 @@ class NotifyFifo:
         return self._fd
 
     def lines(self) -> list[str]:
-        """Whole lines that have arrived, up to a megabyte at one time; the rest is there to be read still. A line longer
-        than any of keepalived's is left out.
+        """Whole lines that have arrived, up to a megabyte at one time; the rest is there to be read still. A line
+        longer than any of keepalived's is left out.
         """
         found: list[bytes] = []
         for _ in range(_MAX_READS):
