@@ -55,6 +55,9 @@ FULL: dict[str, Any] = {
 }
 
 
+YEAR_S = 365 * 86400
+
+
 def as_toml(value: Any) -> str:
     """TOML of a value of `damage.pairs_of` as inline tables, one line for each table at the top."""
     if isinstance(value, dict):
@@ -266,6 +269,21 @@ def test_a_trace_of_ages_or_of_nothing_is_refused(text: str, words: str) -> None
     if words and words != "is it":
         with pytest.raises(InvalidInput, match=words):
             scale_of(parse_trace(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"timestamp,v\n0,1\n60,nan\n{9 * YEAR_S},3\n",
+        f"timestamp,v\n0,1\n60,2\n120,1\n{9 * YEAR_S},1\n{9 * YEAR_S + 60},2\n",
+    ],
+)
+def test_years_in_which_nothing_is_known_are_not_gone_through_tick_by_tick(text: str) -> None:
+    """It would take minutes, and hours with the gaps of a century: the test's time limit tells."""
+    trace = parse_trace(text)
+    loads = loads_of(trace, scale_of(trace))
+    for rival in Rival:
+        assert replay_rival(loads, trace.until, World(), rival).pair_hours > 0
 
 
 def test_a_capacity_too_small_for_any_number_of_pairs_is_refused() -> None:
