@@ -97,9 +97,11 @@ def test_nobody_who_reads_the_pool_fails_over_it(changed: dict[str, bytes]) -> N
     for path, data in changed.items():
         wrong = of(path, data)
         shown = warm.snapshot.malformed.get(f"/proxypool/fuzz/{path}")
-        assert shown == (wrong and wrong.replace(path, f"/proxypool/fuzz/{path}", 1))
+        assert (shown is None) is (wrong is None)
         if wrong:
-            assert msgspec.to_builtins(warm_tree.document(tuple(path.split("/"))), enc_hook=str) == VALID[path]
+            last_good = warm_tree.document(tuple(path.split("/")))
+            assert last_good is not None
+            assert msgspec.json.decode(encode(last_good)) == VALID[path]
 
 
 @given(
@@ -187,7 +189,7 @@ def test_a_label_that_is_no_number_of_pairs_is_as_none(label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["9" * 400 + "_s1_p1_n1", "-1_s1_p1_n1", "1_0_s1_p1", " 5_s1_p1_n1", "\N{SUPERSCRIPT TWO}_a_b_c"]
+    "name", ["9" * 400 + "_s1_p1_n1", "-1_s1_p1_n1", "1_0_s1_p1_n1", " 5_s1_p1_n1", "\N{SUPERSCRIPT TWO}_a_b_c"]
 )
 def test_a_name_that_is_no_records(name: str) -> None:
     assert parse_name(name) is None
