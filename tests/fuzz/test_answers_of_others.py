@@ -27,8 +27,7 @@ from proxypool.core.scaling.signals import Signals
 from proxypool.providers import command
 from proxypool.providers.contract import Addresses, Intent, ProviderError
 from proxypool.providers.program import Ended
-from tests.contract.provider_platforms import NODES, POOL, SUBNETS, BaiduPlatform
-from tests.fakes.baidu import FakeBaidu
+from tests.contract.provider_platforms import NODES, POOL, SUBNETS, BaiduPlatform, baidu_platform
 from tests.fuzz.damage import BYTES, NUMBERS, TEXTS, anything
 from tests.property.effort import effort
 from tests.unit import builders
@@ -131,11 +130,11 @@ CLOUD = [
 
 
 @pytest.fixture(scope="module")
-def cloud(canned: Canned, tmp_path_factory: pytest.TempPathFactory) -> BaiduPlatform:
-    api = FakeBaidu()
-    platform = BaiduPlatform(tmp_path_factory.mktemp("baidu"), api)
-    api.url = f"http://{canned.address}"
-    return platform
+def cloud(canned: Canned, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaiduPlatform]:
+    """The configuration of the fake cloud; asked is the other server."""
+    with baidu_platform(tmp_path_factory.mktemp("baidu")) as platform:
+        platform.api.url = f"http://{canned.address}"
+        yield platform
 
 
 @given(st.sampled_from((200, 200, 200, 400, 403, 404, 409, 429, 500, 503)), anything(CLOUD))
