@@ -250,7 +250,7 @@ pages = st.lists(st.one_of(st.builds("{}{} {}".format, names, labels, numbers), 
 
 
 @given(pages)
-@effort(150)
+@effort(80)
 def test_any_page_of_metrics_is_samples_or_of_something_else(text: str) -> None:
     try:
         limits, members = parse(text)

@@ -54,7 +54,7 @@ OPEN, LOCKED = site(), site(TOKEN)
 
 
 @given(st.sampled_from(("GET", "GET", "HEAD", "POST", "", "get")), paths, queries, words, words)
-@effort(200)
+@effort(120)
 def test_any_request_is_answered_and_is_no_defect(method: str, path: str, query: str, host: str, who: str) -> None:
     for place in (OPEN, LOCKED):
         answer = place.answer(Request(method, path, query, host, who))

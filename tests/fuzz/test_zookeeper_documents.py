@@ -70,7 +70,7 @@ def of(path: str, data: bytes) -> str | None:
 
 
 @given(paths.flatmap(lambda path: st.tuples(st.just(path), anything([VALID[path]]))))
-@effort(250)
+@effort(180)
 def test_any_bytes_are_a_document_or_refused_in_a_line(found: tuple[str, bytes]) -> None:
     of(*found)
 
@@ -86,7 +86,7 @@ def test_the_valid_ones_are_valid() -> None:
         lambda chosen: st.fixed_dictionaries({path: damaged([VALID[path]]) for path in chosen})
     )
 )
-@effort(60)
+@effort(40)
 def test_nobody_who_reads_the_pool_fails_over_it(changed: dict[str, bytes]) -> None:
     """Cold, and warm: then the last good version of each stays, and that it is wrong is shown."""
     cold = view(Tree(changed))
