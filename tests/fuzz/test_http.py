@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxypool.core.bearer import knows_token
 from proxypool.telemetry.http_port import HttpPort
-from proxypool.web.access import knows_token
 from proxypool.web.answers import Request
 from proxypool.web.page import Face
 from proxypool.web.site import Site
