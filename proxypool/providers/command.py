@@ -67,7 +67,7 @@ class CommandConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class _Error(Struct, frozen=True):
     kind: ErrorKind
     message: str = ""
-    retry_after_s: Annotated[float, Meta(ge=0, le=86400)] = 0.0
+    retry_after_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 0.0
 
 
 class _Answer(Struct, frozen=True, kw_only=True):
