@@ -1,7 +1,7 @@
 # Every target begins with tools/setup, which installs what is missing and is quick when nothing is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults chaos soak test-gre demo bench docs deb fmt lock clean
+.PHONY: help setup check test faults chaos soak fuzz test-gre demo bench docs deb fmt lock audit sbom clean
 
 BIN := .venv/bin
 TUNNEL ?=
@@ -9,6 +9,7 @@ SEED ?= 1
 N ?= 1
 FIRST ?= 0
 DURATION ?= 40
+EFFORT ?= 50
 NAME ?=
 MINUTES ?= 60
 
@@ -41,6 +42,10 @@ chaos: ## SEED=n N=schedules: random faults, recorded and checked; records in te
 soak: ## MINUTES=60 SEED=n: traffic, churn and faults, and whether anything grows; samples in tests/soak/out/
 	@tools/setup test
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
+
+fuzz: ## bad input at every door, at random and for longer; EFFORT=n times as many examples as in `make test`
+	@tools/setup check
+	@PROPERTY_EFFORT=$(EFFORT) $(BIN)/pytest tests/fuzz --timeout=3600
 
 test-gre: ## the lab's data path and failover with GRE, in a guest with a kernel that has it
 	@tools/setup test
@@ -75,6 +80,13 @@ fmt: ## format and fix what can be fixed
 lock: ## write requirements/ again from pyproject.toml (needs uv)
 	@tools/lock
 
+audit: ## known vulnerabilities of the locked packages; needs a network
+	@tools/audit
+
+sbom: ## the bill of materials (CycloneDX) of what is installed with proxypool, in dist/
+	@tools/setup check
+	@$(BIN)/python tools/sbom.py dist
+
 clean: ## remove what the targets made in this directory
-	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out tests/soak/out
+	rm -rf .venv .venv-audit site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist bench/out tests/chaos/out tests/soak/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ TAKEN_IN = {
     "grafana/README.md": "how-to/grafana.md",
     "keepalived/README.md": "reference/keepalived.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security/policy.md",
 }
 """File of the repository → page of the site; those that are not there are left out."""
 ALIASES = {

@@ -133,13 +133,17 @@ def _number(kind: kinds.IntType | kinds.FloatType) -> str:
     if low is not None and top is not None:
         until = "below" if kind.le is None else "up to"
         return (
-            f"{what}, {low} to {top:,g}{steps}"
+            f"{what}, {low} to {_figure(top)}{steps}"
             if kind.ge is not None
-            else f"{what}, above {low}, {until} {top:,g}{steps}"
+            else f"{what}, above {low}, {until} {_figure(top)}{steps}"
         )
     if low is None:
         return what
     return f"{what}, {low} or more" if kind.ge is not None else f"{what}, more than {low}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,g}" if abs(value) < 1e6 or value % 1 else f"{value:,.0f}"  # noqa: PLR2004 - without an exponent
 
 
 def _default(item: Any) -> str:

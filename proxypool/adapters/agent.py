@@ -14,6 +14,8 @@ from proxypool.core.errors import AccessDenied, PermanentError, TransientError
 
 SOCKET_NAME = "host.sock"
 """In the agent's run directory."""
+MAX_ANSWER_BYTES = 64 << 20
+"""A list of a hundred thousand attachments has some 10 MB."""
 BUSY = 500
 """Statuses from here on: trying again may help."""
 
@@ -76,14 +78,14 @@ class Agent:
         try:
             self._link.request(method, path, msgspec.json.encode(body) if body is not None else None)
             answer = self._link.getresponse()
-            document = msgspec.json.decode(answer.read())
+            document = msgspec.json.decode(_whole(answer), type=dict[str, Any])
         except PermissionError as error:
             self._link.close()
             raise AccessDenied(
                 f"this user may not use {self._path}: root may, and whom host.api_group and host.api_users name in the "
                 "agent's configuration"
             ) from error
-        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             self._link.close()
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise TransientError(
@@ -95,12 +97,26 @@ class Agent:
             raise AccessDenied(str(document.get("detail", "")))
         if answer.status != http.HTTPStatus.OK:
             raise AgentRefused(str(document.get("code", "")), str(document.get("detail", "")))
-        return dict(document)
+        return document
 
     def close(self) -> None:
         """Close the connection."""
         self._link.close()
 
-    @staticmethod
-    def _items(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return list(document["items"])
+    def _items(self, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+        try:
+            return msgspec.convert(document.get("items"), list[dict[str, Any]])
+        except msgspec.ValidationError as error:
+            raise TransientError(f"what answers on {self._path} is no host agent: {error}") from error
+
+
+def _whole(answer: http.client.HTTPResponse) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        http.client.HTTPException: it has no end.
+    """
+    body = answer.read(MAX_ANSWER_BYTES + 1)
+    if len(body) > MAX_ANSWER_BYTES:
+        raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MB")
+    return body

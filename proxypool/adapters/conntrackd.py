@@ -178,6 +178,7 @@ class Conntrackd:
                 [PROGRAM, "-C", paths.config, *arguments],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=timeout_s,
                 check=False,
                 stdin=subprocess.DEVNULL,

@@ -10,6 +10,10 @@ import yaml
 from proxypool.core.errors import InvalidInput, TransientError
 
 KEY = "nonMasqueradeCIDRs"
+MAX_BYTES = 64 << 10
+"""A thousand CIDRs have a third of it. PyYAML takes seconds for a megabyte."""
+MAX_BRACKETS = 100
+"""One within another, PyYAML's time grows with the square of their number."""
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 
@@ -22,12 +26,21 @@ def read_non_masquerade_cidrs(path: Path) -> tuple[IPv4Network, ...]:
         InvalidInput: it is no such configuration.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TransientError(f"cannot read the ip-masq-agent's configuration {path}: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(f"{path} has more than {MAX_BYTES >> 10} KiB: is it an ip-masq-agent's configuration?")
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise InvalidInput(f"{path} is nested too deeply: expected a mapping with a list {KEY!r}")
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise InvalidInput(f"{path} is nested too deeply: expected a mapping with a list {KEY!r}") from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        # PyYAML lets pass what its makers of dates and numbers raise.
         raise InvalidInput(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
     document = {} if document is None else document
     if not isinstance(document, dict) or not isinstance(document.get(KEY, []), list):
@@ -39,7 +52,10 @@ def read_non_masquerade_cidrs(path: Path) -> tuple[IPv4Network, ...]:
 
 
 def _network(path: Path, entry: object) -> IPv4Network | IPv6Network:
+    if not isinstance(entry, str):
+        # Not made a text: a few lines of YAML can refer to each other so that it has a thousand million characters.
+        raise InvalidInput(f"{path}: {KEY}: expected a text such as 10.0.0.0/8, not a {type(entry).__name__}")
     try:
-        return ip_network(str(entry))
+        return ip_network(entry)
     except ValueError as error:
         raise InvalidInput(f"{path}: {KEY}: {error}") from error

@@ -51,7 +51,12 @@ class Keepalived:
             raise PermanentError("keepalived is not installed: install the package keepalived")
         try:
             answer = subprocess.run(
-                [program, "--version"], capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+                [program, "--version"],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=CHECK_TIMEOUT_S,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise PermanentError(f"keepalived does not run: {error}") from error
@@ -64,7 +69,7 @@ class Keepalived:
     def _check_include(self) -> None:
         include = f"include {self._conf_d}/*.conf"
         try:
-            text = self.main_file.read_text()
+            text = _text(self.main_file)
         except FileNotFoundError:
             self._conf_d.mkdir(parents=True, exist_ok=True)
             _write_atomically(self.main_file, f"{include}\n")
@@ -79,7 +84,7 @@ class Keepalived:
             OSError: it cannot be read.
         """
         try:
-            return _INCLUDE.search(self.main_file.read_text()) is not None
+            return _INCLUDE.search(_text(self.main_file)) is not None
         except FileNotFoundError:
             return True
 
@@ -88,7 +93,7 @@ class Keepalived:
         found = {}
         for path in sorted(self._conf_d.glob(f"{FILE_PREFIX}*.conf")):
             try:
-                found[path.name] = path.read_text()
+                found[path.name] = _text(path)
             except OSError as error:
                 raise TransientError(f"read {path}: {error.strerror}") from error
         return found
@@ -139,6 +144,7 @@ class Keepalived:
                 ["keepalived", "-t", "-f", str(self.main_file)],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=CHECK_TIMEOUT_S,
                 check=False,
             )
@@ -200,6 +206,11 @@ def make_real_time(pid: int) -> bool:
     return True
 
 
+def _text(path: Path) -> str:
+    """In whatever encoding an operator's comments are; keepalived minds as little."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text)
@@ -246,6 +257,11 @@ class TrackFile:
         self._path.unlink(missing_ok=True)
 
 
+_MAX_LINE = 4096
+"""Bytes. Ours have at most 110."""
+_MAX_READS = 16
+
+
 class NotifyFifo:
     """The reader's end of the notify fifo. Opened for reading and writing, so that it never reports an end."""
 
@@ -263,23 +279,37 @@ class NotifyFifo:
                 raise PermanentError(f"{path} is not a fifo: remove it") from None
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._rest = b""
+        self._is_endless = False
+        """Whether the line that `_rest` begins was too long already: the rest of it is nobody's."""
 
     def fileno(self) -> int:
         """For selectors."""
         return self._fd
 
     def lines(self) -> list[str]:
-        """Whole lines that have arrived."""
-        while True:
+        """Whole lines that have arrived, up to a megabyte at one time; the rest is there to be read still. A line
+        longer than any of keepalived's is left out.
+        """
+        found: list[bytes] = []
+        for _ in range(_MAX_READS):
             try:
                 data = os.read(self._fd, 65536)
             except BlockingIOError:
                 break
             if not data:
                 break
-            self._rest += data
-        *whole, self._rest = self._rest.split(b"\n")
-        return [line.decode(errors="replace") for line in whole]
+            found += self._whole(data)
+        return [line.decode(errors="replace") for line in found]
+
+    def _whole(self, data: bytes) -> list[bytes]:
+        """The lines that end in what was read now."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if whole and self._is_endless:
+            del whole[0]
+            self._is_endless = False
+        if len(self._rest) > _MAX_LINE:
+            self._rest, self._is_endless = b"", True
+        return [line for line in whole if len(line) <= _MAX_LINE]
 
     def close(self) -> None:
         """Close it; the fifo itself stays for keepalived."""

@@ -5,6 +5,7 @@ Only what steering needs: the subnets, the pairs of those in use here, and the h
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.model import Document, PairSpec, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.model import Document, PairSpec, PoolSpec, Snapshot, SubnetSpec, require_two_nodes
+
+log = logging.getLogger(__name__)
 
 
 class _Cached(Document, frozen=True, kw_only=True):
@@ -45,7 +48,11 @@ class PoolCache:
         """What was known; None if nothing was, or the file is not understood."""
         try:
             found = decode(self._path.read_bytes(), _Cached, what=str(self._path))
-        except (OSError, InvalidInput):
+            _require_own_names(found, str(self._path))
+        except FileNotFoundError:
+            return None
+        except (OSError, InvalidInput) as error:
+            log.warning("what was known of the pool cannot be read, and is asked of ZooKeeper: %s", error)
             return None
         here = frozenset({self._host})
         snapshot = Snapshot(
@@ -81,6 +88,22 @@ class PoolCache:
         except OSError as error:
             raise TransientError(f"cannot write {self._path}: {error.strerror}") from error
         self._written = known
+
+
+def _require_own_names(found: _Cached, what: str) -> None:
+    """As of documents in ZooKeeper: what stands under another's name must not speak for it.
+
+    Raises:
+        InvalidInput: something does.
+    """
+    for name, subnet in found.subnets.items():
+        if subnet.id != name:
+            raise InvalidInput(f"{what} has subnet {subnet.id!r} as {name!r}")
+    for subnet_name, pairs in found.pairs.items():
+        for name, pair in pairs.items():
+            if (pair.subnet, pair.id) != (subnet_name, name):
+                raise InvalidInput(f"{what} has pair {pair.subnet}/{pair.id} as {subnet_name}/{name}")
+            require_two_nodes(pair, what)
 
 
 def _of(pairs: Mapping[str, Mapping[str, PairSpec]], used: Iterable[str]) -> dict[str, dict[str, PairSpec]]:

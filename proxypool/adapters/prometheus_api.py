@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import msgspec
 
@@ -59,8 +59,8 @@ class PrometheusApi:
         Raises:
             InvalidInput: not a URL of HTTP.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        parts = _parts(url)
+        if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
             raise InvalidInput(f"{url!r} is not the URL of a Prometheus server: give one as http://prometheus:9090")
         self._url = url
         self._path = parts.path.rstrip("/") + "/api/v1/query"
@@ -112,10 +112,10 @@ class PrometheusApi:
         query = f'timestamp({NodeSeries.PORTS_INTERVAL}{{instance=~"{instances}"}})'
         found: dict[str, float] = {}
         for result in self._query(connection, query):
-            evaluated_at, scraped_at = result.value[0], float(result.value[1])
-            moment = asked_at - (evaluated_at - scraped_at)
+            moment = asked_at - (result.value[0] - _number(result.value[1]))
             instance = result.metric.get("instance", "")
-            found[instance] = min(moment, found.get(instance, moment))
+            if math.isfinite(moment):
+                found[instance] = min(moment, found.get(instance, moment))
         return found
 
     def _query(self, connection: http.client.HTTPConnection, query: str) -> list[_Result]:
@@ -139,7 +139,7 @@ class PrometheusApi:
             raise TransientError(f"Prometheus at {self._url} cannot answer now ({status}): {body[:200]!r}")
         try:
             reply = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise PermanentError(f"{self._url} does not answer as a Prometheus server ({status}): check it") from error
         if reply.status != "success" or reply.data is None:
             raise PermanentError(f"Prometheus at {self._url} refuses the query ({status}): {reply.error}")
@@ -166,7 +166,7 @@ class _Builder:
             sample, series = self.limits, _NODE_SERIES[name]
         else:
             return
-        sample[series] = math.nan if series in sample else float(result.value[1])
+        sample[series] = math.nan if series in sample else _number(result.value[1])
 
 
 def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
@@ -183,8 +183,34 @@ def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
     return bytes(received)
 
 
+def _number(text: str) -> float:
+    """What is no number is not known: NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _parts(url: str) -> SplitResult | None:
+    """None: it is no URL, or one that HTTP cannot say."""
+    try:
+        parts = urlsplit(url)
+        is_sayable = url.isascii() and url.isprintable() and " " not in url and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_sayable else None
+
+
 def _token(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        token = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise PermanentError(f"cannot read the token of Prometheus from {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        token = ""
+    if not (token and token.isascii() and token.isprintable()):
+        # Not quoted: it may be another secret.
+        raise PermanentError(
+            f"{path} does not have a token of Prometheus in it: one line of printable ASCII is expected"
+        )
+    return token

@@ -135,14 +135,14 @@ def known_secrets(settings: Settings) -> frozenset[str]:
     """Every secret that can be found: in the configuration, in the files that it names, and in the environment."""
     found = {value for name, value in os.environ.items() if is_secret_name(name)}
     raw: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         raw = tomllib.loads(Path(settings.path()).read_text(encoding="utf-8"))
         found |= set(secrets_in(raw))
     found |= set(secrets_in({"environment": dict(os.environ)}))
     beside = map(str, Path(settings.path()).parent.glob("*credential*"))
     named = [os.environ[SECRET_VARIABLE]] if os.environ.get(SECRET_VARIABLE) else []
     for path in (*_secret_files(raw), *named, *beside):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             text = Path(path).read_text(encoding="utf-8")
             # A bare token, or lines of `name = value`, with quotes or without.
             for line in text.splitlines():
@@ -181,7 +181,7 @@ def _without_secrets(text: str) -> str:
     """Of a JSON document also what is secret by the name of its key."""
     try:
         return json.dumps(redacted(json.loads(text)), indent=1, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -196,7 +196,7 @@ def _tree(settings: Settings) -> str:
 def _parsed(data: bytes) -> Any:
     try:
         return json.loads(data) if data else ""
-    except ValueError:
+    except (ValueError, RecursionError):
         return data.decode(errors="replace")
 
 

@@ -10,6 +10,7 @@ from enum import IntEnum
 import typer
 
 from proxypool.core.errors import AccessDenied, ProxypoolError
+from proxypool.core.one_line import for_terminal
 
 
 class ExitCode(IntEnum):
@@ -44,7 +45,7 @@ MEANINGS = {
 
 def fail(message: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
     """Say what is wrong; raise the result."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {for_terminal(message)}", err=True)
     return typer.Exit(code)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, table, terminal_width, yes
+from proxypool.cli.reading import read_text
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.cli.status import read_status
@@ -24,6 +24,9 @@ from proxypool.core.units import ago
 
 if TYPE_CHECKING:
     from proxypool.adapters.agent import Agent
+
+MAX_LIST = 16 << 20
+"""Bytes of a list of attachments."""
 
 app = typer.Typer(
     help="Function hosts.",
@@ -226,20 +229,24 @@ def _agent(settings: Settings, socket: str | None) -> Iterator[Agent]:
         agent.close()
 
 
+class _Item(msgspec.Struct):
+    """A line of a file of attachments."""
+
+    address: str
+    subnet: str | None = None
+
+
 def _from_file(name: str) -> list[tuple[str, str | None]]:
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {name}: {error}") from error
+    text = read_text(name, MAX_LIST)
     found: list[tuple[str, str | None]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
-            found.append((str(item["address"]), item.get("subnet")))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            item = msgspec.json.decode(line, type=_Item)
+        except (ValueError, RecursionError):
             raise InvalidInput(f'{name} line {number}: expected {{"address": "…", "subnet": "…"}}') from None
+        found.append((item.address, item.subnet))
     return found
 
 

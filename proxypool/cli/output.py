@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from proxypool.core.documents import to_builtins
+from proxypool.core.one_line import for_cell, for_terminal
 
 
 class Format(StrEnum):
@@ -76,7 +77,7 @@ def table(
 
     What is wider than `width` goes without columns of `optional`, the first of them first, and says so below.
     """
-    lines = [list(header), *([cell or "-" for cell in row] for row in rows)]
+    lines = [list(header), *([for_cell(cell) or "-" for cell in row] for row in rows)]
     widths = [max(_width(line[at]) for line in lines) for at in range(len(header))]
     left_out = _too_many(header, widths, width, optional)
     kept = [at for at, name in enumerate(header) if name not in left_out]
@@ -131,7 +132,7 @@ def _width(cell: str) -> int:
 
 def fields(items: Iterable[tuple[str, str]]) -> str:
     """One `name: value` per line, values aligned."""
-    pairs = [(name, value or "-") for name, value in items]
+    pairs = [(name, for_cell(value) or "-") for name, value in items]
     width = max(len(name) for name, _ in pairs) + 1
     return "\n".join(f"{name + ':':<{width}}  {value}" for name, value in pairs)
 
@@ -149,7 +150,7 @@ def render(document: Any, output: Format, text: Callable[[bool], str]) -> str:
         case Format.YAML:
             return to_yaml(to_builtins(document))
         case _:
-            return text(output is Format.WIDE)
+            return for_terminal(text(output is Format.WIDE))
 
 
 def listing(kind: str, items: Sequence[Any]) -> dict[str, Any]:
@@ -164,9 +165,12 @@ def single(kind: str, item: Any) -> dict[str, Any]:
 
 def to_json(document: Any, indent: int | None = 2) -> str:
     """JSON, in one line without indent."""
-    return json.dumps(to_builtins(document), indent=indent, ensure_ascii=False)
+    text = json.dumps(to_builtins(document), indent=indent, ensure_ascii=False)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+_UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON need not escape and a terminal minds: controls, and what turns the direction of writing."""
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 MAX_U = 0xFFFF
 """Largest code point that `\\uXXXX` can say."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +11,7 @@ from proxypool.cli import pool_access
 from proxypool.cli.confirm import unbroken
 from proxypool.cli.drain import RiskOption
 from proxypool.cli.output import Format, OutputOption, fields, show, single
+from proxypool.cli.reading import read_bytes
 from proxypool.cli.rehearsal import DryRunOption
 from proxypool.cli.settings import Settings
 from proxypool.core.errors import InvalidInput
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxypool.adapters.zookeeper import Change
+
+MAX_REQUEST = 64 << 20
+"""Bytes of a description: one of ten thousand subnets has a tenth of it."""
 
 app = typer.Typer(
     help="Make the pool, show it, or apply a whole description of it.",
@@ -119,7 +121,7 @@ def apply(
     must be accepted.
     """
     settings: Settings = context.obj
-    request = parse_pool_request(_read(file), what="standard input" if file == "-" else file)
+    request = parse_pool_request(read_bytes(file, MAX_REQUEST), what="standard input" if file == "-" else file)
     with settings.store() as store:
         if dry_run:
             _print(store.apply(request, is_dry_run=True))
@@ -128,13 +130,6 @@ def apply(
         with unbroken("the pool is being written"):
             changes = store.apply(request, accept_risk or ())
         _print(changes)
-
-
-def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
 
 
 def _print(changes: Sequence[Change], *, is_dry_run: bool = False) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from proxypool.cli.reading import MAX_CONFIG, read_text
 from proxypool.core import config as configuration
 from proxypool.core.access import AccessRole
 from proxypool.core.config import Config
@@ -38,12 +39,7 @@ def read_config(path: str | Path) -> Config:
     Raises:
         InvalidInput: it cannot be read, or is not valid.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise InvalidInput(f"cannot read the configuration {path}: {why}") from error
-    return configuration.parse(text, what=str(path))
+    return configuration.parse(read_text(str(path), MAX_CONFIG, "the configuration "), what=str(path))
 
 
 def default_path() -> str:

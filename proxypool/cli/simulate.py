@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from msgspec import ValidationError, convert
+from msgspec import convert
 from msgspec.structs import asdict, fields
 
 from proxypool.cli.output import Format, OutputOption, show, single, table
+from proxypool.cli.reading import MAX_CONFIG, read_text
 from proxypool.core.errors import InvalidInput
+from proxypool.core.toml import load
 from proxypool.core.units import brief, duration
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Settable = TypeVar("Settable", bound="Parameters | World")
 
+MAX_TRACE = 256 << 20
+"""Bytes of a trace: ten years of minutes have a quarter of it."""
 _HEADER = ("POLICY", "OVERLOAD", "UNSAFE", "SLACK", "ACTIONS/H", "PAIR HOURS", "REACTION", "BROKEN FLOWS")
 _HEADER_WIDE = (*_HEADER, "MEAN PAIRS", "PAIRS MOVED/H")
 
@@ -74,7 +77,7 @@ def simulate(
     rivals = _rivals(against)
     parameters = _settings(Parameters, policy or (), "--policy")
     world = _settings(World, assume or (), "--assume")
-    found = parse(_read(trace), column)
+    found = parse(read_text(trace, MAX_TRACE), column)
     scale = scale_of(found, pair_capacity)
     loads = loads_of(found, scale)
     outcomes = [
@@ -102,31 +105,14 @@ def _settings(kind: type[Settable], given: Sequence[str], option: str) -> Settab
     values: dict[str, Any] = {}
     for text in given:
         name, is_pair, value = text.partition("=")
-        said = {name.strip(): value.strip()} if is_pair else _toml(text)
+        said = {name.strip(): value.strip()} if is_pair else load(read_text(text, MAX_CONFIG), what=text)
         if unknown := [key for key in said if key not in known]:
             raise InvalidInput(f"{option} {text}: there is no {', '.join(unknown)}; there are {', '.join(known)}")
         values |= said
     try:
         return convert(values, kind, strict=False)
-    except ValidationError as error:
+    except ValueError as error:
         raise InvalidInput(f"{option}: {error}") from None
-
-
-def _toml(path: str) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{path} is no TOML: {error}") from None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path} is no text in UTF-8") from None
 
 
 def _draw(path: str, loads: Sequence[Load], trace: Trace, outcomes: Sequence[Outcome]) -> None:

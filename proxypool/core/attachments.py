@@ -23,6 +23,10 @@ T = TypeVar("T", bound=Struct)
 EVERY_SUBNET = "*"
 MAX_BATCH = 10_000
 """Attachments in one request."""
+MAX_OWNER = 1000
+"""Characters. A CNI plug-in's has a network, a container and an interface in it."""
+_SubnetName = Annotated[str, Meta(max_length=200)]
+"""Longer than any name of a subnet is, so that one that is misspelt is told what is near it."""
 Code = Literal["invalid", "not-an-instance", "unknown-subnet", "not-served", "attached-elsewhere", "overlap"]
 
 
@@ -49,14 +53,14 @@ class Wanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An attachment as a caller names it."""
 
     address: IPv4Address
-    subnet: str
+    subnet: _SubnetName
 
 
 class Unwanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to detach; without a subnet: all of the address."""
 
     address: IPv4Address
-    subnet: str | None = None
+    subnet: _SubnetName | None = None
 
 
 class AttachRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +69,7 @@ class AttachRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attachments: Annotated[tuple[Wanted, ...], Meta(min_length=1, max_length=MAX_BATCH)]
     replace: bool = False
     """The addresses are attached to just these subnets afterwards, whatever they were attached to before."""
-    owner: str = ""
+    owner: Annotated[str, Meta(max_length=MAX_OWNER)] = ""
 
 
 class DetachRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +20,7 @@ from proxypool.core.errors import InvalidInput
 from proxypool.core.model import Name
 from proxypool.core.scaling.placement import Spread
 from proxypool.core.scaling.policy import Parameters
+from proxypool.core.toml import load
 
 DEFAULT_PATH = "/etc/proxypool/proxypool.toml"
 PATH_VARIABLE = "PROXYPOOL_CONFIG"
@@ -31,7 +32,10 @@ NODE_WEB = "127.0.0.1:9481"
 FROM_NODES = "nodes"
 """The source of signals that needs nothing else."""
 Limit = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+MAX_SECONDS = 1e6
+"""Eleven days. No call to the kernel waits for longer than twenty-four."""
+Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
+_PORT = re.compile(r"[0-9]{1,5}")
 T = TypeVar("T", bound=Struct)
 
 
@@ -132,7 +136,7 @@ class HostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ip_masq_agent: str | None = None
     """Configuration file of an ip-masq-agent, whose work is done here then: its `nonMasqueradeCIDRs` are open CIDRs,
     and what instances send anywhere else than into a tunnel leaves with the host's address."""
-    linger_s: Annotated[float, Meta(ge=0)] = 300.0
+    linger_s: Annotated[float, Meta(ge=0, le=MAX_SECONDS)] = 300.0
     """A subnet stays programmed for so long after its last attachment was removed."""
     probe_interval_ms: Annotated[int, Meta(ge=50, le=10000)] = 200
     """How often the HaVips in use are asked for an echo; after three silent ones new connections go elsewhere."""
@@ -169,11 +173,11 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """So many pairs a node is in, at most; a node's label `pairs` says otherwise for that one."""
     max_actions: Annotated[int, Meta(ge=1, le=1000)] = 8
     """Pairs that come or go at the same time, in the whole pool."""
-    dead_after_s: Annotated[float, Meta(ge=10.0)] = 300.0
+    dead_after_s: Annotated[float, Meta(ge=10.0, le=MAX_SECONDS)] = 300.0
     """A node that is not alive for so long has its pairs replaced."""
     ready_deadline_s: Seconds = 120.0
     """A new pair that is not ready by then is made elsewhere."""
-    drain_deadline_s: Annotated[float, Meta(ge=0)] = 3600.0
+    drain_deadline_s: Annotated[float, Meta(ge=0, le=MAX_SECONDS)] = 3600.0
     """A draining pair is removed after this, with the connections that are left."""
     call_deadline_s: Seconds = 60.0
     """How long one call to the provider may take."""
@@ -253,10 +257,7 @@ def parse(text: str, *, what: str) -> Config:
     Raises:
         InvalidInput: not TOML, an unknown key (with the nearest known one), a value of the wrong kind or range.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{what}: {error}") from error
+    raw = load(text, what=what)
     lines = lines_of(text)
 
     def place(key: str) -> str:
@@ -399,6 +400,6 @@ def parse_endpoint(text: str, *, what: str) -> tuple[str, int]:
         InvalidInput: no port, or a port outside 1-65535.
     """
     host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:  # noqa: PLR2004
+    if not (separator and host and _PORT.fullmatch(port)) or not 1 <= int(port) <= 65535:  # noqa: PLR2004
         raise InvalidInput(f"{what}: {text!r} is not ADDRESS:PORT")
     return host, int(port)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]#]+?)\s*\]\]?\s*(?:#.*)?$")
+_HEADER = re.compile(r"\s*\[\[?([^\[\]#]+)\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 _LONG = ('"""', "'''")
 """Delimiters of strings over several lines, in which nothing is a key."""
+_MAX_PARTS = 16
+"""Of a dotted key: no key of ours has more, and each costs a copy of all before it."""
 
 
 def lines_of(text: str) -> dict[str, int]:
@@ -38,7 +40,7 @@ def lines_of(text: str) -> dict[str, int]:
 
 def line_of(lines: Mapping[str, int], key: str) -> int | None:
     """The line of a key, or of the nearest table around it; None: nothing of it is in the file."""
-    parts = key.split(".")
+    parts = key.split(".")[:_MAX_PARTS]
     for count in range(len(parts), 0, -1):
         number = lines.get(".".join(parts[:count]))
         if number is not None:
@@ -51,5 +53,5 @@ def _parts(text: str) -> list[str]:
 
 
 def _note(found: dict[str, int], parts: list[str], number: int) -> None:
-    for count in range(1, len(parts) + 1):
+    for count in range(1, min(len(parts), _MAX_PARTS) + 1):
         found.setdefault(".".join(parts[:count]), number)

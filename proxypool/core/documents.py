@@ -62,7 +62,7 @@ def decode(data: bytes, kind: type[T], *, what: str) -> T:
     """
     try:
         found = msgspec.json.decode(data, type=kind, dec_hook=decode_hook)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         require_known(data, what=what)
         raise InvalidInput(f"{what} is not a valid {kind.__name__}: {error}") from error
     if getattr(found, "v", 0) > VERSION:
@@ -78,7 +78,7 @@ def require_known(data: bytes, *, what: str) -> None:
     """
     try:
         version = msgspec.json.decode(data, type=_Versioned).v
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return
     if version > VERSION:
         raise DocumentTooNew(what, version)
@@ -95,7 +95,7 @@ def encode(document: msgspec.Struct, previous: bytes | None = None, *, what: str
         require_known(previous, what=what)
         try:
             old = msgspec.json.decode(previous)
-        except (msgspec.DecodeError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             old = {}
         known = _with_unknown(document, known, old)
     return msgspec.json.encode(known)

@@ -4,9 +4,19 @@ Transient errors are retried by the reconcile loop; permanent ones are shown to 
 the input. Neither ever ends a daemon.
 """
 
+from __future__ import annotations
+
+from proxypool.core.one_line import one_line
+
 
 class ProxypoolError(Exception):
-    """Base of every error proxypool raises on purpose. Its text says what is wrong and what to do."""
+    """Base of every error proxypool raises on purpose. Its text says what is wrong and what to do, in one line that can
+    be printed, whatever the input was that it tells of.
+    """
+
+    def __str__(self) -> str:
+        """The text, with what cannot be printed escaped, and cut where it is endless."""
+        return one_line(super().__str__())
 
 
 class TransientError(ProxypoolError):

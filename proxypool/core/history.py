@@ -6,6 +6,7 @@ writing it again is no second record, and so that the log can be searched by its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from msgspec import Struct, field
 
 from proxypool.core.documents import API_VERSION
 from proxypool.core.model import Document, PairSpec
+from proxypool.core.quantities import Count, Measure, Moment
 from proxypool.core.states import PRIORITY_UNFIT
 
 KEPT = 1000
@@ -95,6 +97,8 @@ class Phase(StrEnum):
     """Claim to the election's confirmation."""
 
 
+_PARTS = 4
+_AT_MS = re.compile(r"[0-9]{1,15}")
 _KINDS = {
     Reason.SWITCHOVER: Kind.SWITCHOVER,
     Reason.ELECTION: Kind.SWITCHOVER,
@@ -130,13 +134,13 @@ class Record(Document, frozen=True, kw_only=True, rename={"from_node": "from", "
     from_node: str = ""
     """The old master; empty: there was none."""
     to_node: str = ""
-    epoch: int = 0
+    epoch: Count = 0
     """The election's, as last known: the one that confirmed the change, if one did."""
-    at: float
+    at: Moment
     """Wall time of the claim, seconds since the epoch, by the clock of the node that writes."""
-    phases: Mapping[str, float] = field(default_factory=dict)
+    phases: Mapping[str, Measure] = field(default_factory=dict)
     """Phase -> seconds; what is not known is left out."""
-    carried_over: int | None = None
+    carried_over: Count | None = None
     """Entries in the connection table of the new master at the claim; without an egress address they are worth nothing
     and it is 0. None: not known.
     """
@@ -146,12 +150,12 @@ class Record(Document, frozen=True, kw_only=True, rename={"from_node": "from", "
     """What they said about it."""
     by: str = ""
     """The node, or the controller, that wrote it."""
-    signals: Mapping[str, float] = field(default_factory=dict)
+    signals: Mapping[str, Measure] = field(default_factory=dict)
     """Of a change of size: load in pairs, by signal, when it began."""
-    pairs_before: int | None = None
+    pairs_before: Count | None = None
     """Of a change of size: active pairs when it began."""
-    pairs_after: int | None = None
-    took_s: float | None = None
+    pairs_after: Count | None = None
+    took_s: Measure | None = None
     """Of a change of size: from its beginning to its end."""
     error: str = ""
     """Of a change of size that was given up: why."""
@@ -178,11 +182,11 @@ class RecordList(Struct, frozen=True, kw_only=True, rename={"api_version": "apiV
 class Intent(Document, frozen=True, kw_only=True):
     """What `pair switchover` leaves for the new master: whose doing it is."""
 
-    epoch: int
+    epoch: Count
     """Of the candidate that is elected by it."""
     who: str
     note: str = ""
-    at: float = 0.0
+    at: Moment = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +230,11 @@ def pausing_record(kind: Kind, pair: PairSpec, at: float, who: str, note: str, t
 
 def parse_name(text: str) -> Name | None:
     """None if it is no record's name."""
-    try:
-        at_ms, subnet, pair, node = text.split(SEPARATOR)
-        return Name(int(at_ms), subnet, pair, node)
-    except ValueError:
+    parts = text.split(SEPARATOR)
+    if len(parts) != _PARTS or not _AT_MS.fullmatch(parts[0]):
         return None
+    at_ms, subnet, pair, node = parts
+    return Name(int(at_ms), subnet, pair, node)
 
 
 def newest(

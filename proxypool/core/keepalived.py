@@ -5,6 +5,7 @@ VRRPv3 (RFC 5798), unicast because cloud fabrics drop multicast. Base priority a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -30,6 +31,7 @@ STARTUP_DELAY_S = 1.5
 """How long a keepalived that has just started claims nothing. After a boot the master's advertisements arrive only when
 the master's kernel has asked for our MAC again, and it asks a machine that was away once a second.
 """
+_VERSION = re.compile(r"(?:^|\s)v([0-9]{1,6}(?:\.[0-9]{1,6})*)")
 MIN_VERSION = (2, 2, 3)
 """First with `down_timer_adverts`."""
 
@@ -231,7 +233,9 @@ def parse_version(text: str) -> tuple[int, ...]:
     Raises:
         InvalidInput: no version in it.
     """
-    for word in text.split():
-        if word.startswith("v") and word[1:2].isdigit():
-            return tuple(int(part) for part in word[1:].rstrip(",").split(".") if part.isdigit())
-    raise InvalidInput(f"cannot read keepalived's version from {text!r}")
+    found = _VERSION.search(text)
+    if found is None:
+        raise InvalidInput(
+            f"cannot read keepalived's version from {text[:200]!r}: is another program called keepalived?"
+        )
+    return tuple(int(part) for part in found[1].split("."))

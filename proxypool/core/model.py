@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, field
 from proxypool.core.addressing import KEY_RANGE, VRID_RANGE
 from proxypool.core.documents import VERSION
 from proxypool.core.errors import InvalidInput
+from proxypool.core.quantities import Count, Measure, Moment
 from proxypool.core.scaling.model import ScalingSpec
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?\Z")]
@@ -106,12 +107,12 @@ class PairSpec(Document, frozen=True, kw_only=True):
     state: PairState = PairState.ACTIVE
     weight: Annotated[int, Meta(ge=1, le=MAX_WEIGHT)] = 1
     """Share of the subnet's new connections, relative to its other active pairs."""
-    draining_since: float | None = None
+    draining_since: Moment | None = None
     """Wall time, seconds since the epoch; None: it is not draining."""
     mode: FailoverMode = FailoverMode.FAST
     probe: IPv4Address | None = None
     """Whom each member asks through its ENI whether the customer's network is there. None: its gateway, if any."""
-    paused_since: float | None = None
+    paused_since: Moment | None = None
     """Wall time: since then health and election move nothing; None: it is not paused."""
     paused_by: str = ""
     """user@host of whoever paused it."""
@@ -160,13 +161,13 @@ class Alive(Document, frozen=True, kw_only=True):
 
     underlay: IPv4Address
     version: str = ""
-    since: float = 0.0
+    since: Moment = 0.0
     """Wall time of the daemon's start, seconds since the epoch."""
-    at: float = 0.0
+    at: Moment = 0.0
     """Wall time of the last beat of its main loop: until then all it has published was true."""
     problems: tuple[str, ...] = ()
     """What is wrong with the whole machine, one sentence each."""
-    attachments: int | None = None
+    attachments: Count | None = None
     """Of a host."""
 
 
@@ -180,29 +181,29 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     """`ip_forward` of the namespace as read from the kernel; None: no namespace."""
     has_havip: bool
     """Whether the HaVip is on the underlay interface, as read from the kernel."""
-    epoch: int = 0
+    epoch: Count = 0
     health: tuple[str, ...] = ()
     """Why it cannot serve; empty: fit."""
-    conntrack: int | None = None
-    conntrack_limit: int | None = None
-    rx_bytes: int = 0
+    conntrack: Count | None = None
+    conntrack_limit: Count | None = None
+    rx_bytes: Count = 0
     """Counters of the tunnel device since it was made: from the hosts."""
-    tx_bytes: int = 0
-    rx_packets: int = 0
-    tx_packets: int = 0
-    rx_bytes_per_s: float = 0.0
-    tx_bytes_per_s: float = 0.0
-    packets_per_s: float = 0.0
-    since: float = 0.0
+    tx_bytes: Count = 0
+    rx_packets: Count = 0
+    tx_packets: Count = 0
+    rx_bytes_per_s: Measure = 0.0
+    tx_bytes_per_s: Measure = 0.0
+    packets_per_s: Measure = 0.0
+    since: Moment = 0.0
     """Wall time of the last change of role."""
-    at: float = 0.0
+    at: Moment = 0.0
     """Wall time of the observation."""
-    repairs: int = 0
+    repairs: Count = 0
     """Drifts repaired since the daemon started."""
-    connections: int | None = None
+    connections: Count | None = None
     """Conntrack entries that carry a living connection (not TIME_WAIT, CLOSE and the like); counted on a master whose
     pair drains only."""
-    hosts_seen: int = 0
+    hosts_seen: Count = 0
     """The zxid of the last change of the subnet's list of hosts that this member has programmed. A host that joined
     with a smaller one, or this one, gets answers."""
     sync: str | None = None
@@ -213,13 +214,13 @@ class MemberStatus(Document, frozen=True, kw_only=True):
     not be read."""
     change_reason: str = ""
     """Of a master: why it became that; empty if its daemon did not see it."""
-    blackout_s: float | None = None
+    blackout_s: Measure | None = None
     """Of a master: how long nobody served before it did, at most; see `history.Phase`."""
     probe: str = "none"
     """What its probe through the ENI says: none, ok, doubtful, silent, unanswered (never since it began to ask)."""
-    probe_ms: float | None = None
+    probe_ms: Measure | None = None
     """Round trip of the last answer."""
-    damped_until: float | None = None
+    damped_until: Moment | None = None
     """Wall time: well, but held back for flapping until then."""
 
 
@@ -279,6 +280,16 @@ def require_name(kind: str, name: str) -> None:
     """
     if not NAME_PATTERN.fullmatch(name):
         raise InvalidInput(f"{kind} name {name!r} is not valid: {NAME_RULE}")
+
+
+def require_two_nodes(pair: PairSpec, what: str) -> None:
+    """Refuse a pair, read from `what`, that is none.
+
+    Raises:
+        InvalidInput: it has not two members on two nodes.
+    """
+    if len(pair.members) != PAIR_SIZE or len({member.node for member in pair.members}) != PAIR_SIZE:
+        raise InvalidInput(f"{what} does not have two members on two nodes")
 
 
 def require_weight(weight: int) -> None:

@@ -26,7 +26,7 @@ _ASSIGNMENT = re.compile(rf"(?i)({_WORD}[\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\
 _STATEMENT = re.compile(rf"(?im)^(\s*{_WORD}[ \t]+)(\S+)[ \t]*$")
 """As in keepalived's files: `auth_pass word`."""
 _FILE_ASSIGNMENT = re.compile(r"(?i)_(?:file|path|dir)[\"']?\s*[:=]?\s*$")
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@\"']*:[^/\s@\"']*@")
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]{0,20}://)[^/\s:@\"']*:[^/\s@\"']*@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 

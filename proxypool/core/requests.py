@@ -107,7 +107,9 @@ def parse_pool_request(text: bytes, *, what: str) -> PoolRequest:
     """
     try:
         request: PoolRequest = msgspec.json.decode(text, type=PoolRequest, dec_hook=decode_hook)
-    except (msgspec.DecodeError, ValueError) as error:
+    except RecursionError as error:
+        raise InvalidInput(f"{what}: it is nested too deeply: see `proxypool pool apply --help`") from error
+    except ValueError as error:
         raise InvalidInput(f"{what}: {error}") from error
     _require_unique("subnet", (subnet.id for subnet in request.subnets), what)
     for subnet in request.subnets:

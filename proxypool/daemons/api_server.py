@@ -35,6 +35,8 @@ STRANGER_S = 2.0
 MAX_STRANGERS = 8
 MAX_GUESTS = 1024
 """Connections; beyond that the next ones are closed at once. A host has a few runtimes, each with a few."""
+_LENGTH_DIGITS = 18
+"""Of a length: Python refuses to read numbers of thousands of digits."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -71,14 +73,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return _forbidden(self.peer)
         text = self.headers.get("Content-Length", "0")
-        if not text.isdecimal() or "Transfer-Encoding" in self.headers:
+        if not (text.isascii() and text.isdecimal()) or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             return problem(HTTPStatus.LENGTH_REQUIRED, "invalid", "say how long the body is, with Content-Length")
-        length = int(text)
-        if length > MAX_BODY_BYTES:
+        if len(text) > _LENGTH_DIGITS or int(text) > MAX_BODY_BYTES:
             self.close_connection = True
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid", f"more than {MAX_BODY_BYTES} bytes")
+        length = int(text)
         body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+            return problem(HTTPStatus.BAD_REQUEST, "invalid", f"the body has {len(body)} bytes instead of {length}")
         return self.server.api.answer(
             Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         )

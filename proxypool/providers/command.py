@@ -67,7 +67,7 @@ class CommandConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class _Error(Struct, frozen=True):
     kind: ErrorKind
     message: str = ""
-    retry_after_s: Annotated[float, Meta(ge=0, le=86400)] = 0.0
+    retry_after_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 0.0
 
 
 class _Answer(Struct, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ def _understood(what: str, ended: program.Ended, kind: type[T]) -> T:
     output = bytes(ended.output)
     try:
         told = msgspec.json.decode(output, type=_Answer)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if ended.code != 0:
             raise Unavailable(f"{what} {_end(ended)}") from error
         raise Refused(f"{what} did not answer in JSON as it should: {error}") from error
@@ -196,7 +196,7 @@ def _understood(what: str, ended: program.Ended, kind: type[T]) -> T:
         raise Unavailable(f"{what} {_end(ended)}")
     try:
         return msgspec.json.decode(output, type=kind, dec_hook=decode_hook)
-    except (msgspec.ValidationError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{what} did not answer as it should: {error}") from error
 
 

@@ -12,7 +12,10 @@ import time
 from typing import Any
 
 from proxypool.core.config import LogConfig
+from proxypool.core.one_line import one_line
 
+MAX_MESSAGE = 8000
+"""Characters."""
 _NOISY = ("kazoo", "pyroute2", "asyncio")
 
 
@@ -25,12 +28,21 @@ class JsonFormatter(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage()[:MAX_MESSAGE],
         }
         document |= getattr(record, "fields", {})
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         return json.dumps(document)
+
+
+class TextFormatter(logging.Formatter):
+    """A line of text for each message, whatever is in it; below it the trace of an exception."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class' name
+        """The line: a document or a request that is told of must not forge others."""
+        record.message = one_line(record.message, MAX_MESSAGE)
+        return super().formatMessage(record)
 
 
 def configure(config: LogConfig) -> None:
@@ -39,7 +51,7 @@ def configure(config: LogConfig) -> None:
     if config.format == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)

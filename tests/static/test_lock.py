@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("build", "dev", "runtime")
+ALL = (*LOCKS, "audit")
 
 
 def _locked(name: str) -> dict[str, str]:
@@ -17,7 +18,7 @@ def _locked(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_lock_names_no_index_url_or_path(name: str) -> None:
     """Each line is a comment, a pinned package or a hash."""
     line_forms = re.compile(
@@ -34,6 +35,7 @@ def test_the_locks_fit_the_declared_ranges() -> None:
     declared = {
         "runtime": pyproject["project"]["dependencies"],
         "build": groups["build"],
+        "audit": groups["audit"],
         "dev": [
             *pyproject["project"]["dependencies"],
             *groups["build"],

@@ -117,7 +117,7 @@ CHOSEN = b" chosen"
 def candidate_node(name: str) -> str | None:
     """The node of a candidate named `<node>-##########`, None if it is no candidate's name."""
     node, separator, digits = name.rpartition("-")
-    if not separator or not node or len(digits) != CANDIDATE_DIGITS or not digits.isdigit():
+    if not separator or not node or len(digits) != CANDIDATE_DIGITS or not (digits.isascii() and digits.isdigit()):
         return None
     return node
 

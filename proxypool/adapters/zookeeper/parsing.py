@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -10,7 +11,6 @@ from proxypool.adapters.zookeeper.layout import ACTIONS, LAYOUT_VERSION, Parts, 
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import (
-    PAIR_SIZE,
     Alive,
     HostSpec,
     MemberStatus,
@@ -18,10 +18,12 @@ from proxypool.core.model import (
     PairSpec,
     PoolSpec,
     SubnetSpec,
+    require_two_nodes,
 )
 from proxypool.core.scaling.documents import Action, ControllerAlive, NodeOrders, Report, Spares
 
 T = TypeVar("T", bound=msgspec.Struct)
+_MAJOR = re.compile(r"[0-9]{1,9}")
 
 
 class LayoutVersion(msgspec.Struct, frozen=True):
@@ -44,7 +46,9 @@ def parse_document(parts: Parts, raw: bytes, path: str) -> msgspec.Struct:
         case ("subnets", name):
             return _named(decode(raw, SubnetSpec, what=path), path, id=name)
         case ("subnets", subnet, "pairs", name):
-            return _pair(_named(decode(raw, PairSpec, what=path), path, id=name, subnet=subnet), path)
+            pair = _named(decode(raw, PairSpec, what=path), path, id=name, subnet=subnet)
+            require_two_nodes(pair, path)
+            return pair
         case ("subnets", _, "pairs", _, "status", name):
             return _named(decode(raw, MemberStatus, what=path), path, node=name)
         case ("nodes" | "hosts", name):
@@ -80,8 +84,8 @@ def _controller(raw: bytes, candidate: str, path: str) -> ControllerAlive:
 
 def _version(raw: bytes, path: str) -> LayoutVersion:
     major = raw.decode("utf-8", "replace").strip().partition(".")[0]
-    if not major.isdecimal():
-        raise InvalidInput(f"{path} is not a layout version: {raw[:40]!r}")
+    if not _MAJOR.fullmatch(major):
+        raise InvalidInput(f"{path} is not a layout version: {raw[:40]!r}: `proxypool pool init` writes it")
     if int(major) > LAYOUT_VERSION:
         raise InvalidInput(
             f"{path} says {raw.decode('utf-8', 'replace').strip()}: the pool was written by a later proxypool, "
@@ -107,9 +111,3 @@ def _named(document: T, path: str, **names: str) -> T:
         if getattr(document, field) != name:
             raise InvalidInput(f"{path} has {field} {getattr(document, field)!r} instead of {name!r}")
     return document
-
-
-def _pair(pair: PairSpec, path: str) -> PairSpec:
-    if len({member.node for member in pair.members}) != PAIR_SIZE or len(pair.members) != PAIR_SIZE:
-        raise InvalidInput(f"{path} does not have two members on two nodes")
-    return pair

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +18,7 @@ class SavedSession(msgspec.Struct, frozen=True, kw_only=True):
 
     pool: str
     identity: str
-    session: int
+    session: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     password: str
     """Hexadecimal."""
 
@@ -31,7 +33,7 @@ def load(path: Path, pool: str, identity: str) -> SavedSession | None:
         bytes.fromhex(saved.password)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         log.warning("cannot read the saved ZooKeeper session %s, starting a new one: %s", path, error)
         return None
     return saved if (saved.pool, saved.identity) == (pool, identity) else None

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from proxypool.core.model import Document, MemberSpec, Name
+from proxypool.core.quantities import Count, Measure, Moment
 
 Key: TypeAlias = tuple[str, str]
 """Of an action: subnet, and the pair that it began with."""
@@ -54,13 +55,13 @@ class Action(Document, frozen=True, kw_only=True):
     step: Step
     reason: str
     """Why, as one of `Cause`'s values, or `dead-node`, `node-drain`."""
-    began: float
+    began: Moment
     """Wall time."""
-    step_since: float
+    step_since: Moment
     """Wall time of the last change of `step`."""
-    signals: Mapping[str, float] = field(default_factory=dict)
+    signals: Mapping[str, Measure] = field(default_factory=dict)
     """Load in pairs by signal, when it began."""
-    pairs_before: int = 0
+    pairs_before: Count = 0
     nodes: tuple[Name, ...] = ()
     """On which cards are acquired, or still to be released."""
     first: str = ""
@@ -74,9 +75,9 @@ class Action(Document, frozen=True, kw_only=True):
     havip: IPv4Address | None = None
     egress_address: IPv4Address | None = None
     provider: str = ""
-    attempts: int = 0
+    attempts: Count = 0
     """Of this step."""
-    retry_at: float = 0.0
+    retry_at: Moment = 0.0
     """Wall time: the step is not tried again before."""
     error: str = ""
     """Of the last attempt; at the end: why it was given up."""
@@ -110,9 +111,9 @@ def coming(actions: Iterable[Action]) -> int:
 class NodeOrders(Document, frozen=True, kw_only=True):
     """What an operator wants of a node; `nodes/<node>/orders`."""
 
-    cordoned_since: float | None = None
+    cordoned_since: Moment | None = None
     """Wall time: no new pair is placed here since then."""
-    draining_since: float | None = None
+    draining_since: Moment | None = None
     """Wall time: its members are moved elsewhere since then; such a node is cordoned too."""
     who: str = ""
     reason: str = ""
@@ -151,14 +152,14 @@ class ControllerAlive(Document, frozen=True, kw_only=True):
 class SubnetVerdict(Struct, frozen=True, kw_only=True):
     """What the leader thinks of one subnet."""
 
-    active: int
-    wanted: int
-    asked: int
+    active: Count
+    wanted: Count
+    asked: Count
     cause: str
     signal: str = ""
     held: tuple[str, ...] = ()
     is_panic: bool = False
-    load: Mapping[str, float | None] = field(default_factory=dict)
+    load: Mapping[str, Measure | None] = field(default_factory=dict)
     """In pairs, by signal; None: not known."""
     blocked: str = ""
     """Why an action that it needs cannot begin: no node with room, a provider's error."""
@@ -171,10 +172,10 @@ class Report(Document, frozen=True, kw_only=True):
 
     leader: str = ""
     """Who wrote it: host name and process."""
-    epoch: int = 0
-    at: float = 0.0
+    epoch: Count = 0
+    at: Moment = 0.0
     """Wall time of the round's end."""
-    round_s: float = 0.0
+    round_s: Measure = 0.0
     provider: str = ""
     subnets: Mapping[str, SubnetVerdict] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

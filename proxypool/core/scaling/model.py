@@ -9,6 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from proxypool.core.quantities import Moment
+
 MAX_PAIRS = 64
 """Of one subnet."""
 
@@ -30,7 +32,7 @@ class ScalingSpec(Struct, frozen=True, kw_only=True):
     min_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 1
     max_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 8
     mode: ScalingMode = ScalingMode.OBSERVE
-    paused_since: float | None = None
+    paused_since: Moment | None = None
     """Wall time: since then no action begins; one that has begun is finished. None: it is not paused."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -11,6 +12,7 @@ from proxypool.core.scaling.placement import NodeRoom
 
 PAIRS = "pairs"
 """Label of a node that may be in another number of pairs than most."""
+_NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 def rooms(
@@ -43,4 +45,4 @@ def rooms(
 
 def _limit(spec: NodeSpec, usual: int) -> int:
     text = spec.labels.get(PAIRS, "")
-    return int(text) if text.isdecimal() else usual
+    return int(text) if _NUMBER.fullmatch(text) else usual

@@ -149,6 +149,9 @@ def _replay_hpa(loads: Sequence[Load], until: float, world: World) -> Outcome:
                 # Nothing changes before the load does: of the syncs until then only the last one leaves a trace.
                 if at > load.at and not fleet.coming and hpa.desired(seen, ready, 0) + reserve == have:
                     at = max(at, zero + sync_s * (math.floor((end - zero) / sync_s) - 1))
+            elif at > load.at:
+                # Nor is anything decided as long as no load is known.
+                at = max(at, zero + sync_s * (math.floor((end - zero) / sync_s) - 1))
             at += sync_s
         fleet.advance(end)
     return _outcome(Rival.HPA.value, fleet)
@@ -163,16 +166,19 @@ def _replay_kpa(loads: Sequence[Load], until: float, world: World) -> Outcome:
     for load, end in _spans(loads, until):
         fleet.offer(load.pairs)
         recent.append((end, load))
-        while len(recent) > 1 and recent[0][0] <= load.at - Kpa.stable_s:
-            recent.popleft()
         while at <= end:
+            while len(recent) > 1 and recent[0][0] <= at - Kpa.stable_s:
+                recent.popleft()
             fleet.advance(at)
             stable, panic = _mean(recent, at, Kpa.stable_s), _mean(recent, at, Kpa.panic_s)
             if stable is not None and panic is not None:
                 pods = kpa.scale(at, stable, panic, fleet.serving - reserve)
                 fleet.resize(min(pods + reserve, world.max_pairs))
             at += tick_s
-            if not fleet.coming and not kpa.is_panicking:
+            if stable is None and load.pairs is None and at > load.at + Kpa.stable_s:
+                # Nothing is decided as long as no load is known.
+                at += tick_s * max(0, math.floor((end - at) / tick_s))
+            elif not fleet.coming and not kpa.is_panicking:
                 at += tick_s * _idle_ticks(
                     recent, kpa, fleet.serving - reserve, at, math.floor((end - at) / tick_s) + 1
                 )

@@ -16,6 +16,7 @@ from io import StringIO
 from itertools import pairwise
 
 from proxypool.core.errors import InvalidInput
+from proxypool.core.quantities import MAX_MOMENT
 from proxypool.core.scaling.model import MAX_PAIRS
 from proxypool.core.scaling.simulate import Load
 
@@ -26,6 +27,12 @@ MOST_PAIRS = MAX_PAIRS - 1
 GAP = 1.5
 """Intervals between two values: more are a gap, in which the load is not known."""
 SAMPLE_ROWS = 50
+LEAST_VALUE = 1e-200
+"""Below it there is no load: a part of it would be no number any more."""
+MOST_LOAD = 1_000_000
+"""In pairs, of a trace whose pairs' capacity is given."""
+MAX_SPAN_S = 10 * 366 * 86400.0
+"""Ten years: every round of the rivals in a gap is gone through."""
 _TIME = re.compile(
     r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
     r"(?:[T ](\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}(?::?\d{2})?)?",
@@ -98,11 +105,16 @@ def scale_of(trace: Trace, pair_capacity: float | None = None) -> Scale:
         InvalidInput: the trace has no load at all, or the capacity is not positive.
     """
     values = sorted(trace.values)
-    if not values or values[-1] <= 0:
+    if not values or values[-1] < LEAST_VALUE:
         raise InvalidInput(f"column {trace.column!r} has no value above zero: there is nothing to simulate")
     if pair_capacity is not None:
         if not (pair_capacity > 0 and math.isfinite(pair_capacity)):
             raise InvalidInput(f"--pair-capacity {pair_capacity:g} is no capacity: give a number above zero")
+        if values[-1] > MOST_LOAD * pair_capacity:
+            raise InvalidInput(
+                f"--pair-capacity {pair_capacity:g} is too small: the largest value, {values[-1]:g}, would be more "
+                f"than {MOST_LOAD:,} pairs carry"
+            )
         return Scale(pair_capacity, "as given")
     busy = values[math.ceil(BUSY_QUANTILE * len(values)) - 1] / BUSY_PAIRS
     most = values[-1] / MOST_PAIRS
@@ -207,7 +219,7 @@ def _number(cell: str) -> float | None:
 
 def _required_time(cell: str, name: str, line: int) -> float:
     at = _time(cell.strip())
-    if at is None:
+    if at is None or abs(at) > MAX_MOMENT:
         raise InvalidInput(f"line {line}: {cell!r} in column {name!r} is no time: correct it or remove the line")
     return at
 
@@ -250,6 +262,11 @@ def _trace(column: str, points: list[tuple[float, float | None]], notes: list[st
     latest = dict(points)
     if len(latest) < len(points):
         notes.append(f"{len(points) - len(latest)} times occur more than once: the last value counts")
+    if (span := max(latest) - min(latest)) > MAX_SPAN_S:
+        raise InvalidInput(
+            f"from the first time to the last it is {span / 86400:.0f} days, and at most {MAX_SPAN_S / 86400:.0f} are "
+            "replayed: is a time in another unit?"
+        )
     if len(latest) < 2:  # noqa: PLR2004 - an interval needs two ends
         raise InvalidInput("the trace needs values at two times at least")
     steps = sorted(later - earlier for earlier, later in pairwise(latest))

@@ -27,6 +27,8 @@ from proxypool.providers.baidu.settings import (
 )
 from proxypool.providers.contract import Addresses, Held, Intent, Offer, PoolView, Refused, Unavailable
 
+MAX_PREFIX = 32
+
 
 def create(table: Mapping[str, Any], view: Callable[[], PoolView]) -> Baidu:  # noqa: ARG001 - the factory's form
     """See `contract.Factory`."""
@@ -72,13 +74,13 @@ class Baidu:
         call.bind(havip, machines, SERVER)
         call.unbind(havip, {bound.instance_id for bound in havip.binded_instances or ()} - machines)
         if not config.egress:
-            return Addresses(IPv4Address(havip.private_ip_address))
+            return Addresses(_address(havip))
         place = place_of(intent.subnet)
         egress = call.have_vip(_purpose(Kind.EGRESS, intent), place.vpc, place.subnet, intent.request)
         call.bind(
             egress, {card.eni_id for card in _cards_of(intent, call.cloud.cards(place.vpc)) if is_attached(card)}, ENI
         )
-        return Addresses(IPv4Address(havip.private_ip_address), IPv4Address(egress.private_ip_address))
+        return Addresses(_address(havip), _address(egress))
 
     def acquire_card(self, intent: Intent, node: NodeSpec, deadline_s: float) -> MemberSpec:
         """A card attached to the node's machine; the pair's addresses that are there are bound to both."""
@@ -140,17 +142,37 @@ class Baidu:
     def _member(self, call: Call, node: NodeSpec, place: Place, card: Card) -> MemberSpec:
         network = self._networks.get(place.subnet)
         if network is None:
-            network = self._networks[place.subnet] = IPv4Network(call.cloud.cidr(place.subnet))
+            network = self._networks[place.subnet] = _network(place.subnet, call.cloud.cidr(place.subnet))
         addresses = sorted(card.private_ip_set, key=lambda address: not address.primary)
         if not addresses or not card.mac_address:
             raise Unavailable(f"card {card.eni_id} is attached and has no address or MAC yet")
+        try:
+            address = IPv4Interface(f"{addresses[0].private_ip_address}/{network.prefixlen}")
+        except ValueError as error:
+            raise Unavailable(f"card {card.eni_id}: the platform tells no IPv4 address of it: {error}") from error
+        if network.prefixlen == MAX_PREFIX:
+            raise Refused(f"subnet {place.subnet} is the single address {network}: there is no gateway in it")
         return MemberSpec(
             node=node.id,
             eni=card.mac_address,
-            address=IPv4Interface(f"{addresses[0].private_ip_address}/{network.prefixlen}"),
+            address=address,
             # The first address of every subnet is its gateway's.
             gateway=network.network_address + 1,
         )
+
+
+def _address(vip: Vip) -> IPv4Address:
+    try:
+        return IPv4Address(vip.private_ip_address)
+    except ValueError as error:
+        raise Unavailable(f"HAVIP {vip.ha_vip_id}: the platform tells no IPv4 address of it: {error}") from error
+
+
+def _network(subnet: str, cidr: str) -> IPv4Network:
+    try:
+        return IPv4Network(cidr)
+    except ValueError as error:
+        raise Unavailable(f"subnet {subnet}: the platform tells no IPv4 network of it: {error}") from error
 
 
 def _cards_of(intent: Intent, cards: Iterable[Card]) -> list[Card]:

@@ -37,6 +37,8 @@ from proxypool.providers.contract import (
 logging.getLogger("baidubce").setLevel(logging.WARNING)
 
 PAGE = 1000
+MAX_PAGES = 100
+"""More cards than any VPC has."""
 T = TypeVar("T", bound=Struct)
 
 
@@ -229,7 +231,11 @@ class Cloud:
     def _pages(self, kind: type[P], what: str, method: Callable[..., Any], **arguments: Any) -> Iterator[P]:
         page = self._ask(kind, what, method, max_keys=PAGE, **arguments)
         yield page
+        seen: set[str] = set()
         while page.is_truncated and page.next_marker:
+            if page.next_marker in seen or len(seen) >= MAX_PAGES:
+                raise Unavailable(f"{what}: the list has no end")
+            seen.add(page.next_marker)
             page = self._ask(kind, what, method, max_keys=PAGE, marker=page.next_marker, **arguments)
             yield page
 
@@ -237,7 +243,7 @@ class Cloud:
         answer = self._do(what, method, **arguments)
         try:
             return msgspec.json.decode(answer or "{}", type=kind)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise Unavailable(f"{what}: the answer is not understood: {error}") from error
 
     def _do(self, what: str, method: Callable[..., Any], **arguments: Any) -> str | None:

@@ -19,6 +19,7 @@ NAME = "baidu"
 VPC_LABEL = "baidu-vpc"
 SUBNET_LABEL = "baidu-subnet"
 SECURITY_GROUPS_LABEL = "baidu-security-groups"
+MAX_BYTES = 1 << 16
 INSTANCE_LABEL = "baidu-instance"
 """Of a node: the id of its virtual machine."""
 
@@ -67,10 +68,11 @@ def read_credentials(path: str) -> Credentials:
         with open(path, "rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007:
                 raise NotAuthorised(f"everybody can read the credentials in {path}: chmod 600 {path}")
-            return msgspec.convert(tomllib.load(file), Credentials)
+            text = file.read(MAX_BYTES).decode("utf-8")
+        return msgspec.convert(tomllib.loads(text), Credentials)
     except OSError as error:
         raise NotAuthorised(f"cannot read the credentials in {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         # Without its text, which may have a key in it.
         raise NotAuthorised(f'{path} must have access_key_id = "…" and secret_access_key = "…"') from error
 
