@@ -33,7 +33,7 @@ test: ## everything, in one run of pytest; needs root
 
 faults: ## every fault in the lab, also those that take minutes; half an hour
 	@tools/setup test
-	@PROXYPOOL_LONG=1 $(BIN)/pytest -m "faults or long" tests/lab tests/systemd
+	@PROXYPOOL_LONG=1 $(BIN)/pytest -m "faults or long" tests
 
 chaos: ## SEED=n N=schedules: random faults, recorded and checked; records in tests/chaos/out/
 	@tools/setup test

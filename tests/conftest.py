@@ -13,16 +13,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs root, with the reason. ``make test`` refuses to start without root, so it never skips these.
 
     What is ``timed`` is measured again when it was too slow: a limit that is missed three times in a row is missed by us.
+    So is a trial of a fault while which a processor of this computer stood still (`tests.lab.stalls`).
     """
     if os.environ.get("PROXYPOOL_LONG") != "1":
         long = pytest.mark.skip(reason="takes minutes: `make faults`")
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(long)
-    again = pytest.mark.flaky(reruns=2, only_rerun="AssertionError")
+    again = pytest.mark.flaky(reruns=2, only_rerun=["AssertionError", "MachineStalled"])
+    undisturbed = pytest.mark.flaky(reruns=2, only_rerun="MachineStalled")
     for item in items:
         if item.get_closest_marker("timed"):
             item.add_marker(again)
+        elif item.get_closest_marker("faults"):
+            item.add_marker(undisturbed)
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(reason="needs root: network namespaces, iptables")

@@ -185,6 +185,7 @@ def test_an_agent_that_does_not_accept(tmp_path: Path) -> None:
         assert time.monotonic() - started < 11.5
 
 
+@pytest.mark.long
 def test_an_agent_that_hangs_is_waited_for_ten_seconds(agent: Agent, tmp_path: Path) -> None:
     go_on = threading.Event()
 

@@ -123,6 +123,7 @@ def test_what_helps_is_in_it_and_no_secret_is(cli: Cli, operator: PoolClient, di
     assert "127.0.0.1" in found["kernel/ip-addr.txt"] or "lo" in found["kernel/ip-addr.txt"]
 
 
+@pytest.mark.long
 def test_what_failed_is_in_the_manifest(cli: Cli, directory: Path) -> None:
     """ZooKeeper is away: the rest is there, and the manifest says what is not and why."""
     cli.environment["PROXYPOOL_ZOOKEEPER"] = f"127.0.0.1:{free_port()}"

@@ -116,7 +116,7 @@ def living(connect: Connect, operator: PoolClient) -> tuple[PoolClient, PoolClie
         wait_until(lambda node=node: node in operator.nodes_of(), "stands")  # type: ignore[misc]
         publish(client, node, role=role)
     host = HostSpec(id="host1", underlay=IPv4Address("192.168.80.1"), tunnel_address=IPv4Address("100.64.0.1"))
-    operator.registry.register_host(host, Alive(underlay=host.underlay, since=time.time()))
+    operator.registry.register_host(host, Alive(underlay=host.underlay, since=time.time(), version="0.1.0"))
     operator.make("subnets/s1/hosts/host1")
     for client in both:
         wait_until(lambda client=client: client.presence.is_settled, "published")  # type: ignore[misc]

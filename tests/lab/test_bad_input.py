@@ -343,6 +343,7 @@ def test_a_havip_that_cannot_be(lab: Lab) -> None:
         lab.proxypool("subnet", "remove", "more", "--yes", on="zk1")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(tunnel_kind() is Tunnel.GRE, reason="this kernel makes both kinds of tunnels")
 def test_a_kind_of_tunnel_that_the_kernel_lacks(lab: Lab, subnet: SubnetPlan) -> None:
     """Nodes and hosts name the module and the alternative, what runs goes on; after a change of mind all is well."""

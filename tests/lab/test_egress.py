@@ -273,6 +273,10 @@ def test_a_drain_comes_to_its_end(egress_lab: Lab) -> None:
     with listen(lab, subnet.database, PORT) as server, connect(lab, "pod1", (subnet.database_ip, PORT)) as client:
         accepted, _ = server.accept()
         with accepted:
+            # The members may have met a moment ago, when the egress address was set; then it is told again after a while.
+            backup = other_of(subnet, master_of(lab, subnet))
+            known = ("sh", "-c", f"conntrack -L -p tcp --dport {PORT} 2>/dev/null; true")
+            wait_until(lambda: in_namespace(lab, backup, subnet, *known).stdout, 60.0, "the other member to know it")
             lab.proxypool("pair", "switchover", subnet.id, PAIR, "--timeout", "60", timeout=60 * PATIENCE)
             wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
             lab.proxypool("pair", "drain", subnet.id, PAIR, *ACCEPT_ALL, timeout=60 * PATIENCE)

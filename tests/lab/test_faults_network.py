@@ -61,6 +61,7 @@ def test_heartbeats_are_lost_now_and_then(lab: Lab, subnet: SubnetPlan, percent:
     measured("blackout ms", trial.blackout_ms)
 
 
+@pytest.mark.long
 def test_heartbeats_are_late_and_out_of_order(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
     """By 10 to 30 ms each: the master is not missed."""
     with Trial(lab, subnet) as trial:
@@ -107,6 +108,7 @@ def test_the_backups_eni_is_lost(lab: Lab, subnet: SubnetPlan, kind: str) -> Non
     trial.assert_undisturbed()
 
 
+@pytest.mark.long
 def test_both_are_cut_off_from_the_underlay(lab: Lab, subnet: SubnetPlan) -> None:
     """Nothing can be served; when the cables are back one of them does."""
     with Trial(lab, subnet) as trial:

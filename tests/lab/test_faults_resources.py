@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.faults]
 Measured = Callable[[str, float], None]
 
 
+@pytest.mark.long
 def test_the_nodes_connection_table_is_full(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
     """Not a customer's, but the node's own: VRRP, ZooKeeper and the tunnels' packets are not tracked, so nothing happens,
     and a failover works.

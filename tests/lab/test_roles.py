@@ -191,6 +191,7 @@ def test_a_gateway_that_is_silent_for_the_master_only(lab: Lab, subnet: SubnetPl
     assert running.result()["blackout_ms"] < PROBED_LIMIT_MS
 
 
+@pytest.mark.long
 def test_a_gateway_that_is_silent_for_both_moves_nothing(lab: Lab, subnet: SubnetPlan) -> None:
     """Neither when it falls silent nor when it is back."""
     master = master_of(lab, subnet)
