@@ -16,7 +16,6 @@ import os
 import re
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from proxypool.adapters.netns_names import Mounts, Names
 from proxypool.adapters.outside import MAX_BYTES, SOCKET_VARIABLE
 from proxypool.adapters.systemd import notifier_of
 from proxypool.core.addressing import NAMESPACE_PREFIX
+from proxypool.daemons.peers import peer_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ NS_GET_NSTYPE = 0xB703
 CLONE_NEWNET = 0x40000000
 _NAME = re.compile(rf"{re.escape(NAMESPACE_PREFIX)}[a-z0-9]([a-z0-9.-]{{0,38}}[a-z0-9])?")
 """As `addressing.namespace_of` makes them of the names that the model allows."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Refused(OSError):
@@ -104,8 +103,7 @@ def serve_one(connection: socket.socket, answer: Callable[[Mapping[str, Any], li
     connection.settimeout(QUESTION_S)
     fds: list[int] = []
     try:
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, user, _ = _CREDENTIALS.unpack(peer)
+        user = peer_of(connection).user
         data, fds, _, _ = socket.recv_fds(connection, MAX_BYTES, 4)
         if user != os.geteuid():
             raise Refused("root only")

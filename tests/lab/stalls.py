@@ -14,7 +14,7 @@ import sys
 from typing import NamedTuple, Self
 
 LONG_S = 0.02
-"""What is told. A pair that hears nothing for 50 ms has lost its master; ten of them are lost before and after."""
+"""A shorter one is not told: a master is dead after 50 ms, and a few of them are the loop's own pauses."""
 _WATCH = f"""
 import json, os, signal, sys, time
 os.sched_setaffinity(0, {{int(sys.argv[1])}})
