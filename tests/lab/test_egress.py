@@ -275,7 +275,8 @@ def test_a_drain_comes_to_its_end(egress_lab: Lab) -> None:
         with accepted:
             # The members may have met a moment ago, when the egress address was set; then it is told again after a while.
             backup = other_of(subnet, master_of(lab, subnet))
-            known = ("sh", "-c", f"conntrack -L -p tcp --dport {PORT} 2>/dev/null; true")
+            mine = accepted.getpeername()[1]  # Tests before this one left connections to the same port.
+            known = ("sh", "-c", f"conntrack -L -p tcp --reply-port-dst {mine} 2>/dev/null; true")
             wait_until(lambda: in_namespace(lab, backup, subnet, *known).stdout, 60.0, "the other member to know it")
             lab.proxypool("pair", "switchover", subnet.id, PAIR, "--timeout", "60", timeout=60 * PATIENCE)
             wait_until(lambda: not unsettled(lab, subnet), 10.0, lambda: unsettled(lab, subnet))
