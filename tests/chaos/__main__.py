@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from proxypool.lab.lab import Lab, remove
+from proxypool.lab.topology import Topology
 from tests.chaos import runner
 from tests.chaos.checker import Violation, check, timeline
 from tests.chaos.history import History
@@ -23,11 +24,10 @@ def main() -> int:
     options = _options()
     if options.replay:
         return report(History.read(options.replay), options.replay)
-    topology = runner.topology_of(options.name)
     if options.show:
-        for number in range(options.schedules):
+        for number in _numbers(options):
             print(f"seed {options.seed}/{number}")
-            print(*make(f"{options.seed}/{number}", topology, options.duration), sep="\n")
+            print(*make(f"{options.seed}/{number}", _topology(options, number), options.duration), sep="\n")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -37,15 +37,18 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """All schedules in one lab; in a new one after a violation, which may have left something behind."""
+    """All schedules of a kind in one lab; in a new one after a violation, which may have left something behind."""
     options.out.mkdir(parents=True, exist_ok=True)
     bad: list[str] = []
     lab: Lab | None = None
-    for number in range(options.first, options.first + options.schedules):
-        seed = f"{options.seed}/{number}"
+    for number in _numbers(options):
+        seed, topology = f"{options.seed}/{number}", _topology(options, number)
         print(f"schedule {seed}, {options.duration:.0f} s", flush=True)
+        if lab is not None and lab.topology.egress is not topology.egress:
+            lab.down()
+            lab = None
         if lab is None:
-            lab = Lab.up(runner.topology_of(options.name))
+            lab = Lab.up(topology)
             wait_settled(lab, 30.0)
         steps = make(seed, lab.topology, options.duration)
         history = runner.run(lab, seed, steps, options.duration, lambda text: print(f"  {text}", flush=True))
@@ -61,6 +64,20 @@ def run(options: argparse.Namespace) -> int:
             first, _, which = seed.rpartition("/")
             print(f"  again: make chaos SEED={first} FIRST={which} N=1")
     return 1 if bad else 0
+
+
+def _numbers(options: argparse.Namespace) -> list[int]:
+    """Those without egress addresses first, so that a lab is made once for each kind."""
+    return sorted(range(options.first, options.first + options.schedules), key=_has_egress)
+
+
+def _has_egress(number: int) -> bool:
+    """Every other schedule."""
+    return number % 2 == 1
+
+
+def _topology(options: argparse.Namespace, number: int) -> Topology:
+    return runner.topology_of(options.name, egress=_has_egress(number))
 
 
 def report(history: History, file: Path) -> int:

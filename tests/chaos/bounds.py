@@ -39,6 +39,11 @@ OUTAGES_S: dict[Fault, float] = {
     Fault.FILL_CONNTRACK: 5.0,
     # The rules are looked at once a second and then written again.
     Fault.FLUSH_IPTABLES: 3.0,
+    # Nothing waits for these.
+    Fault.KILL_CONNTRACKD: SHORT_GAP_S,
+    Fault.STOP_CONNTRACKD: SHORT_GAP_S,
+    Fault.JUMP_CLOCK: SHORT_GAP_S,
+    Fault.SET_CLOCK: SHORT_GAP_S,
     Fault.LOSE_UNDERLAY: LOSSY_GAP_S,
     Fault.DELAY_UNDERLAY: LOSSY_GAP_S,
 }

@@ -216,7 +216,7 @@ def _excuses(history: History, world: World, pair: Pair) -> list[tuple[float, fl
 
 def connections(history: History, world: World) -> Iterator[Violation]:
     """A connection that ended, or hangs, although nothing happened to its pair and another MAC never had its HaVip."""
-    pair_of = {address: pair for pair in history.pairs for address in pair.members.values()}
+    pair_of = {address: pair for pair in history.pairs for address in (*pair.members.values(), pair.egress) if address}
     for connection in history.connections:
         if connection.source is None or connection.state in {"alive", "ended"}:
             continue

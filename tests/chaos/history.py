@@ -19,6 +19,8 @@ class Pair:
     """Node -> its ENI's address."""
     macs: dict[str, str]
     """MAC of a node's underlay card -> node."""
+    egress: str | None = None
+    """The egress address."""
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ class Connection:
 
     pod: str
     source: str | None
-    """The ENI's address by which the server knew it."""
+    """The address by which the server knew it: the ENI's, or the pair's egress address."""
     opened: float
     over: float | None
     state: str

@@ -40,6 +40,7 @@ def pairs_of(lab: Lab) -> tuple[Pair, ...]:
             pair.havip,
             {member.node: member.address.partition("/")[0] for member in pair.members},
             {mac_of(member.node, "eth0"): member.node for member in pair.members},
+            pair.egress_address,
         )
         for plan in lab.topology.subnet_plans
         for pair in plan.pairs

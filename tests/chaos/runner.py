@@ -23,9 +23,11 @@ LOG_LINES = 200
 Say = Callable[[str], None]
 
 
-def topology_of(name: str) -> Topology:
-    """Three nodes in a ring of two pairs, three ZooKeeper servers: each kind of fault has something to act on."""
-    return Topology(name, nodes=3, hosts=1, subnets=2, zk=3, tunnel=tunnel_kind())
+def topology_of(name: str, *, egress: bool = False) -> Topology:
+    """Three nodes in a ring of two pairs, three ZooKeeper servers: each kind of fault has something to act on. `egress`:
+    pairs have egress addresses, so that members tell each other of their connections.
+    """
+    return Topology(name, nodes=3, hosts=1, subnets=2, zk=3, tunnel=tunnel_kind(), egress=egress)
 
 
 def run(lab: Lab, seed: str, steps: Sequence[Step], duration_s: float, say: Say) -> History:
@@ -38,7 +40,7 @@ def run(lab: Lab, seed: str, steps: Sequence[Step], duration_s: float, say: Say)
                 time.sleep(max(0.0, began + step.at - time.monotonic()))
                 say(str(step))
                 try:
-                    recorder.fault(step.fault, step.machine, Options(step.subnet))
+                    recorder.fault(step.fault, step.machine, Options(step.subnet, seconds=step.seconds))
                 except LabError as error:
                     # The program that is to be stopped was killed just before: then this is no fault.
                     say(f"           not possible: {error}")

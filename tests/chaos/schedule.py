@@ -32,8 +32,13 @@ NODE_FAULTS: dict[Fault, float] = {
     Fault.DELETE_ENI: 1,
     Fault.FLUSH_IPTABLES: 1,
     Fault.FILL_DISK: 1,
+    Fault.JUMP_CLOCK: 1,
 }
-"""Fault -> how often, in proportion. Those that need minutes, or another program, have tests of their own."""
+"""Fault -> how often, in proportion. Those that need minutes have tests of their own."""
+STATELESS_FAULTS: dict[Fault, float] = {Fault.FILL_CONNTRACK: 1}
+"""Where members tell each other of connections, both tables are full, and nobody is left to be healthy."""
+STATEFUL_FAULTS: dict[Fault, float] = {Fault.KILL_CONNTRACKD: 2, Fault.STOP_CONNTRACKD: 1}
+"""Where pairs have egress addresses, conntrackd runs."""
 ZOOKEEPER_FAULTS: dict[Fault, float] = {
     Fault.POWER_OFF: 2,
     Fault.PAUSE: 2,
@@ -44,7 +49,10 @@ ZOOKEEPER_FAULTS: dict[Fault, float] = {
 ZOOKEEPER_SHARE = 0.25
 """Of all faults."""
 MAX_AT_ONCE = 4
+NO_JUMP = frozenset({Fault.RESUME, Fault.START_SERVICES, Fault.CONTINUE_ALL})
+"""While one of these is still to come."""
 SHORTEST_S, LONGEST_S = 0.3, 12.0
+JUMP_S = 3600.0
 PACES = (0.5, 1.0, 3.0)
 """Times the pauses: some schedules are so dense that faults meet, some so sparse that each one is seen by itself."""
 PAUSES_S = (0.0, 0.2, 1.0, 3.0, 6.0)
@@ -58,10 +66,13 @@ class Step:
     fault: Fault
     machine: str
     subnet: str | None = None
+    seconds: float = 0.0
+    """By how much a clock jumps."""
 
     def __str__(self) -> str:
         limit = f" of {self.subnet}" if self.subnet else ""
-        return f"{self.at:7.2f} s  {self.fault.value} {self.machine}{limit}"
+        jump = f" by {self.seconds:+.0f} s" if self.seconds else ""
+        return f"{self.at:7.2f} s  {self.fault.value} {self.machine}{limit}{jump}"
 
 
 def make(seed: str, topology: Topology, duration_s: float) -> tuple[Step, ...]:
@@ -112,7 +123,8 @@ def _choose(
 ) -> Step | None:
     """None when the dice fell on something that is not possible now."""
     is_zookeeper = dice.random() < ZOOKEEPER_SHARE
-    faults = ZOOKEEPER_FAULTS if is_zookeeper else NODE_FAULTS
+    of_nodes = NODE_FAULTS | (STATEFUL_FAULTS if topology.egress else STATELESS_FAULTS)
+    faults = ZOOKEEPER_FAULTS if is_zookeeper else of_nodes
     machine = dice.choice(list(zookeepers if is_zookeeper else nodes))
     fault = dice.choices(list(faults), list(faults.values()))[0]
     subnet = None
@@ -123,4 +135,7 @@ def _choose(
     # Nothing more can be done to a machine that is off; and what heals one thing would heal another.
     if Fault.POWER_ON in there or HEALS.get(fault) in there:
         return None
-    return Step(round(now, 3), fault, machine, subnet)
+    if fault is not Fault.JUMP_CLOCK:
+        return Step(round(now, 3), fault, machine, subnet)
+    # The lab starts the daemon anew for it: not one that is dead or stopped.
+    return None if there & NO_JUMP else Step(round(now, 3), fault, machine, None, dice.choice((JUMP_S, -JUMP_S)))

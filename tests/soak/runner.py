@@ -28,7 +28,16 @@ TALKS = 60
 RATE = 30.0
 """New connections a second."""
 ENDING = frozenset(
-    {Fault.POWER_OFF, Fault.KILL_DAEMON, Fault.KILL_KEEPALIVED, Fault.STORM_KEEPALIVED, Fault.DELETE_ENI}
+    {
+        Fault.POWER_OFF,
+        Fault.KILL_DAEMON,
+        Fault.KILL_KEEPALIVED,
+        Fault.KILL_CONNTRACKD,
+        Fault.STOP_CONNTRACKD,
+        Fault.STORM_KEEPALIVED,
+        Fault.DELETE_ENI,
+        Fault.JUMP_CLOCK,
+    }
 )
 """Faults that end what is measured: only the last node has them, so that the others' daemons live through the run."""
 QUIET_WITHIN_S = 60.0
@@ -128,7 +137,7 @@ def _break(lab: Lab, steps: tuple[Step, ...]) -> int:
             continue
         time.sleep(max(0.0, began + step.at - time.monotonic()))
         try:
-            lab.fault(step.fault, step.machine, options=Options(step.subnet))
+            lab.fault(step.fault, step.machine, options=Options(step.subnet, seconds=step.seconds))
             count += 1
         except LabError:
             # What it is about is gone just then.

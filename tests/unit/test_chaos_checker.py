@@ -203,6 +203,14 @@ def test_3_a_connection_ends_although_nothing_happened_to_its_pair(state: str) -
     assert invariants(replace(connection(state), faults=(fault(FAULT_AT, "power-off", A),))) == []
 
 
+def test_3_servers_know_a_connection_by_the_egress_address() -> None:
+    history = connection(source="172.16.101.100")
+    assert "which is no member's" in check(history)[0].text
+    history = replace(history, pairs=(replace(PAIR, egress="172.16.101.100"),))
+    assert "its pair was undisturbed" in check(history)[0].text
+    assert invariants(replace(history, faults=(fault(FAULT_AT, "power-off", A),))) == []
+
+
 @pytest.mark.parametrize("state", ["alive", "ended"])
 def test_3_a_connection_that_lives_or_was_ended_is_well(state: str) -> None:
     assert invariants(connection(state)) == []

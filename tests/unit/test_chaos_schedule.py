@@ -1,11 +1,20 @@
 """Schedules come from their seed alone, and cover what they should."""
 
 from collections import Counter
+from dataclasses import replace
 
 from proxypool.lab.fault_kinds import HEALS, Fault
 from proxypool.lab.topology import Topology
 from tests.chaos.history import FaultEvent
-from tests.chaos.schedule import LONGEST_S, NODE_FAULTS, ZOOKEEPER_FAULTS, make
+from tests.chaos.schedule import (
+    LONGEST_S,
+    NO_JUMP,
+    NODE_FAULTS,
+    STATEFUL_FAULTS,
+    STATELESS_FAULTS,
+    ZOOKEEPER_FAULTS,
+    make,
+)
 from tests.chaos.world import NONE, Active, after
 
 TOPOLOGY = Topology("chaos", nodes=3, hosts=1, subnets=2, zk=3)
@@ -24,7 +33,30 @@ def test_every_kind_of_fault_occurs_and_steps_are_in_order() -> None:
         assert [step.at for step in steps] == sorted(step.at for step in steps)
         assert all(0 < step.at <= 40.0 for step in steps)
         seen.update(step.fault for step in steps)
-    assert set(NODE_FAULTS) | set(ZOOKEEPER_FAULTS) <= set(seen)
+    assert set(NODE_FAULTS | STATELESS_FAULTS | ZOOKEEPER_FAULTS) <= set(seen)
+    assert not set(STATEFUL_FAULTS) & set(seen)
+
+
+def test_conntrackd_is_killed_where_it_runs() -> None:
+    seen = {step.fault for seed in SEEDS for step in make(seed, replace(TOPOLOGY, egress=True), 40.0)}
+    assert set(NODE_FAULTS | STATEFUL_FAULTS | ZOOKEEPER_FAULTS) <= seen
+    assert not set(STATELESS_FAULTS) & seen
+
+
+def test_clocks_jump_both_ways_and_only_where_a_daemon_runs() -> None:
+    jumps = set()
+    for seed in SEEDS:
+        waiting: dict[str, set[Fault]] = {}
+        for step in make(seed, TOPOLOGY, 40.0):
+            there = waiting.setdefault(step.machine, set())
+            there.discard(step.fault)
+            if step.fault is Fault.JUMP_CLOCK:
+                jumps.add(step.seconds)
+                assert not there & (NO_JUMP | {Fault.POWER_ON})
+            else:
+                assert not step.seconds
+            there |= {HEALS[step.fault]} if step.fault in HEALS else set()
+    assert jumps == {3600.0, -3600.0}
 
 
 def test_some_schedules_spare_a_member_of_each_pair_and_some_do_not() -> None:
