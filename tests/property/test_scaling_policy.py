@@ -91,7 +91,9 @@ def test_what_is_not_known_never_drains(
 
 @effort(60)
 @given(parameters, st.lists(LOADS, max_size=60), st.integers(1, 24), KNOWN)
-def test_one_drain_at_a_time(given_parameters: Parameters, past: list[float | None], active: int, load: float) -> None:
+def test_no_drain_begins_beside_another(
+    given_parameters: Parameters, past: list[float | None], active: int, load: float
+) -> None:
     """While a pair drains none is taken away."""
     history, active = histories(given_parameters, past, active)
     assert answer(given_parameters, history, len(past) * ROUND_S, active, load, draining=1).wanted >= active

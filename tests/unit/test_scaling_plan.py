@@ -161,9 +161,26 @@ def test_what_an_operator_made_goes_last() -> None:
     assert found.begin[0].pair == "p2"
 
 
-def test_one_pair_drains_at_a_time() -> None:
+def test_what_is_too_much_drains_together() -> None:
+    """The newest first; and while a pair drains none begins to."""
+    found = planned(subject(scaled(), P1, P2, of_nodes("p3", "n5", "n6"), wanted=1))
+    assert [(one.kind, one.pair) for one in found.begin] == [(ActionKind.DRAIN, "p3"), (ActionKind.DRAIN, "p2")]
     draining = of_nodes("p3", "n5", "n6", PairState.DRAINING, provider="")
     assert begun(planned(subject(scaled(), P1, P2, draining, wanted=1))) == []
+
+
+def test_every_subnet_drains_its_first_pair_before_any_drains_its_second() -> None:
+    first = subject(scaled("s1"), P1, P2, of_nodes("p3", "n5", "n6"), wanted=1)
+    second = subject(scaled("s2"), P1, P2, wanted=1)
+    found = planned(first, second, limits=Limits(max_actions=2))
+    assert [(one.subnet, one.pair) for one in found.begin] == [("s1", "p3"), ("s2", "p2")]
+    assert "its turn comes" in found.waits["s1"]
+
+
+def test_no_drain_begins_with_a_replacement() -> None:
+    nodes = Nodes(dead=frozenset({"n1"}))
+    found = planned(subject(scaled(), P1, P2, of_nodes("p3", "n5", "n6"), wanted=2), nodes=nodes)
+    assert [one.kind for one in found.begin] == [ActionKind.REPLACE]
 
 
 def test_never_fewer_than_there_must_be() -> None:

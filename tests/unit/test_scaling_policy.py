@@ -116,14 +116,25 @@ def test_a_peak_within_the_window_holds_the_pairs() -> None:
     assert subnet.active == 6
 
 
-def test_one_drain_at_a_time() -> None:
-    """While a pair drains, no other begins to."""
-    subnet = Subnet(6)
+def test_half_of_what_is_too_much_drains_at_once() -> None:
+    """While pairs drain, no others begin to."""
+    subnet = Subnet(12)
     subnet.run(302, 1.0)
-    subnet.active, subnet.draining = 5, 1
-    assert (subnet.look(1.0).wanted, subnet.look(1.0).held) == (5, (Hold.DRAINING,))
+    assert subnet.wanted == [12, 8]
+    subnet.active, subnet.draining = 8, 4
+    assert (subnet.look(1.0).wanted, subnet.look(1.0).held) == (8, (Hold.DRAINING,))
     subnet.draining = 0
-    assert subnet.look(1.0).wanted == 4
+    assert subnet.look(1.0).wanted == 6
+
+
+def test_what_the_last_windows_needed_stays() -> None:
+    """However little the load is now: 6 is carried by nine pairs, 1 by three."""
+    subnet = Subnet(13)
+    subnet.run(200, 6.0)
+    subnet.run(290, 1.0)
+    assert subnet.wanted == [13, 11, 10, 9]
+    subnet.run(12, 1.0)
+    assert subnet.wanted[4:] == [6]
 
 
 def test_tolerance_keeps_a_pair_that_a_little_more_load_would_call_back() -> None:
@@ -177,7 +188,7 @@ def test_a_new_leader_drains_nothing_before_a_stable_window_has_passed() -> None
     subnet.run(298, 0.5)
     assert subnet.wanted == [9]
     subnet.run(4, 0.5)
-    assert subnet.wanted == [9, 8]
+    assert subnet.wanted == [9, 6]
 
 
 @pytest.mark.parametrize(

@@ -292,9 +292,9 @@ def test_targets_on_real_traces(name: str) -> None:
     assert ours.pair_hours <= kpa.pair_hours
     if name == EC2:
         # One pair and one in reserve carry 0.15 pairs of load: no whole number of pairs has less slack than 85 %. And
-        # after its one spike of 63 pairs they are drained one by one, where the HPA cuts 3,000 flows to be rid of them.
+        # after its one spike of 63 pairs they are drained, where the HPA cuts 3,000 flows to be rid of them.
         assert ours.mean_slack_fraction <= 1.02 * 0.858
-        assert ours.pair_hours <= 1.03 * hpa.pair_hours
+        assert ours.pair_hours <= 1.015 * hpa.pair_hours
     else:
         assert ours.mean_slack_fraction <= 0.3
         assert ours.pair_hours <= hpa.pair_hours

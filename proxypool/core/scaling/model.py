@@ -96,7 +96,7 @@ class Hold(StrEnum):
     RATE_LIMIT = "rate-limit"
     MISSING_DATA = "missing-data"
     DRAINING = "draining"
-    """One drain at a time."""
+    """Pairs drain: when they are gone, one sees how many are still too many."""
     FLAPPING = "flapping"
 
 

@@ -1,9 +1,9 @@
 """Which actions begin now. Pure.
 
 What is most urgent first, so many at a time in the pool, and replacements at a limited pace. Pairs are added beside
-whatever else is done to their subnet, all that are missing together; a drain or a replacement begins only where nothing
-is under way that still is about a pair: what only gives cards and addresses back, to a provider that may not take them
-for hours, is in nobody's way. Nothing begins in a subnet that is paused or whose mode is off; what has begun is
+whatever else is done to their subnet, all that are missing together; drains, together too, or a replacement begin only
+where nothing is under way that still is about a pair: what only gives cards and addresses back, to a provider that may
+not take them for hours, is in nobody's way. Nothing begins in a subnet that is paused or whose mode is off; what has begun is
 finished all the same.
 """
 
@@ -157,9 +157,14 @@ def _chosen(subject: Subject, under_way: Sequence[Action], nodes: Nodes) -> tupl
             why_not = why_not or wish
         elif wish.kind in subject.waits:
             why_not = why_not or subject.waits[wish.kind]
-        elif wish.kind is ActionKind.ADD or not (is_busy or chosen or _is_named(wish, under_way)):
+        elif wish.kind is ActionKind.ADD or not (is_busy or _is_named(wish, under_way) or _is_other(wish, chosen)):
             chosen.append(wish)
     return chosen, why_not
+
+
+def _is_other(wish: _Wish, chosen: Sequence[_Wish]) -> bool:
+    """Whether something else is done to the subnet: only drains begin together."""
+    return bool(chosen) and (wish.kind, chosen[-1].kind) != (ActionKind.DRAIN, ActionKind.DRAIN)
 
 
 def _is_named(wish: _Wish, under_way: Iterable[Action]) -> bool:
@@ -193,9 +198,7 @@ def _wishes(subject: Subject, under_way: Sequence[Action], nodes: Nodes) -> Iter
     if nodes.doubt and any(_on(pair, nodes.dead) for pair in active):
         yield nodes.doubt
     wanted = len(active) if decision is None else max(1, scaling.min_pairs, decision.wanted)
-    fewer = _shrink(active, subject.pairs, wanted, decision.cause if decision else "", nodes)
-    if fewer is not None:
-        yield fewer
+    yield from _shrink(active, subject.pairs, wanted, decision.cause if decision else "", nodes)
 
 
 def _left_over(subject: Subject, under_way: Sequence[Action]) -> Sequence[PairSpec]:
@@ -227,16 +230,17 @@ def _leaving(active: Iterable[PairSpec], nodes: Nodes) -> _Wish | None:
 
 def _shrink(
     active: list[PairSpec], pairs: Mapping[str, PairSpec], wanted: int, cause: str, nodes: Nodes
-) -> _Wish | None:
-    """One drain at a time; what the controller made goes before what an operator made."""
+) -> Iterator[_Wish]:
+    """None while others drain; what the controller made goes before what an operator made."""
     draining = [pair for _, pair in sorted(pairs.items()) if pair.state is PairState.DRAINING]
     left_over = next((pair for pair in draining if pair.provider), None)
     if left_over is not None:
-        return _Wish(Urgency.DRAIN, ActionKind.DRAIN, Reason.LEFT_OVER, left_over)
-    if draining or len(active) <= wanted:
-        return None
-    victim = max(active, key=lambda pair: (_on(pair, nodes.dead), bool(pair.provider), -pair.weight, pair.id))
-    return _Wish(Urgency.DRAIN, ActionKind.DRAIN, cause, victim)
+        yield _Wish(Urgency.DRAIN, ActionKind.DRAIN, Reason.LEFT_OVER, left_over)
+    if draining:
+        return
+    first = sorted(active, key=lambda pair: (_on(pair, nodes.dead), bool(pair.provider), -pair.weight, pair.id))
+    for victim in reversed(first[min(wanted, len(first)) :]):
+        yield _Wish(Urgency.DRAIN, ActionKind.DRAIN, cause, victim)
 
 
 def _action(wish: _Wish, subject: Subject, rivals: Iterable[Action], provider: str, now: float) -> Action:

@@ -48,7 +48,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
     confirm_s: Seconds = 30.0
     """The load asks for more pairs for so long before any are added, unless it is panic."""
     stable_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] = 300.0
-    """The load asks for fewer pairs for so long before one is drained."""
+    """The load asks for fewer pairs for so long before any are drained."""
     flap_s: Seconds = 3600.0
     """Where pairs were added soon after a drain several times in this span, the wait is as many stable windows long."""
     step_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 32
@@ -180,12 +180,15 @@ def _grown(parameters: Parameters, history: History, have: int, goal: int) -> tu
 def _shrunk(
     parameters: Parameters, history: History, observation: Observation, ask: _Ask
 ) -> tuple[int, tuple[Hold, ...]]:
-    """One pair less, or why not."""
+    """Half of the pairs that are too many, one at least; or why not."""
     active, have = observation.active, observation.active + observation.coming
     if active <= parameters.min_pairs or (ask.pairs and ask.pairs >= have):
         return have, ()
     hold = _hold(parameters, history, observation, ask)
-    return (have, (hold,)) if hold else (active - 1, ())
+    if hold:
+        return have, (hold,)
+    needed = extreme(history.needs, observation.now, _patience_s(parameters, history))
+    return active - max(1, (active - max(needed, parameters.min_pairs)) // 2), ()
 
 
 def _hold(parameters: Parameters, history: History, observation: Observation, ask: _Ask) -> Hold | None:
