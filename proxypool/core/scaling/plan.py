@@ -3,8 +3,8 @@
 What is most urgent first, so many at a time in the pool, and replacements at a limited pace. Pairs are added beside
 whatever else is done to their subnet, all that are missing together; drains, together too, or a replacement begin only
 where nothing is under way that still is about a pair: what only gives cards and addresses back, to a provider that may
-not take them for hours, is in nobody's way. Nothing begins in a subnet that is paused or whose mode is off; what has begun is
-finished all the same.
+not take them for hours, is in nobody's way. Nothing begins in a subnet that is paused or whose mode is off; what has
+begun is finished all the same.
 """
 
 from __future__ import annotations
