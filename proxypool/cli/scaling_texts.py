@@ -160,7 +160,7 @@ HOLDS: Mapping[str, str] = {
     Hold.STABLE_WINDOW: "it asked for more within the stable window",
     Hold.RATE_LIMIT: "so many actions in so short a time are not allowed",
     Hold.MISSING_DATA: "what is not known is no reason to shrink",
-    Hold.DRAINING: "one pair drains at a time",
+    Hold.DRAINING: "pairs are draining: others do when these are gone",
     Hold.FLAPPING: "it grew and shrank in turn lately",
 }
 
