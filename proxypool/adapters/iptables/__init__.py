@@ -4,6 +4,7 @@ python-iptables swaps the process' standard output while it reads parameters and
 process, so all of it runs on one thread (the dataplane's), one table at a time, and nobody may log to standard output.
 """
 
+from proxypool.adapters.iptables import environment  # noqa: F401 - must come before iptc
 from proxypool.adapters.iptables.blocked import BlockedCounts
 from proxypool.adapters.iptables.fingerprint import TableProbe
 from proxypool.adapters.iptables.new_flows import NewFlows

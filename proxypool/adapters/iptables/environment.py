@@ -1,11 +1,12 @@
 """Imports python-iptables with what it looks for at import: 0.05 s instead of 0.5 s and a compiler run.
 
-Import this module before any other imports `iptc`.
+The package imports this module before any other of its own.
 """
 
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from contextlib import contextmanager
 
 
 def prepare() -> None:
-    """Say where iptables' libraries are, unless the user has."""
+    """Say where iptables' libraries are, and python-iptables' own, unless the user has."""
     os.environ.setdefault("PYTHON_IPTABLES_XTABLES_VERSION", "12")
+    spec = importlib.util.find_spec("iptc")
+    own = [os.path.dirname(os.path.dirname(spec.origin))] if spec is not None and spec.origin else []
     for directory in sorted(glob.glob("/usr/lib/*-linux-gnu*/xtables")) or ["/usr/lib/xtables"]:
         os.environ.setdefault("XTABLES_LIBDIR", directory)
-        os.environ.setdefault("IPTABLES_LIBDIR", os.path.dirname(directory))
+        os.environ.setdefault("IPTABLES_LIBDIR", ":".join((os.path.dirname(directory), *own)))
 
 
 @contextmanager

@@ -11,9 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from proxypool.adapters.iptables import environment  # noqa: F401 - must come before iptc
-
-import iptc  # isort: skip
+import iptc
 
 from proxypool.adapters.iptables import stamps
 from proxypool.adapters.iptables.fingerprint import Contents, TableProbe, read_table
