@@ -40,9 +40,7 @@ LIMITS: dict[str, Limit] = {
     "rules": Limit(0, why="rules go with what they are about"),
     "sets": Limit(0, why="sets go with what they are about"),
     "files": Limit(0, why="of keepalived and in the run directory: one for each pair"),
-    "conntrack": Limit(
-        400, 0.25, "entries of connections that have ended stay for their timeouts, at the same traffic"
-    ),
+    "conntrack": Limit(100, 0.25, "of those that stay for over two minutes: what a power-off broke, nobody ended"),
     "znodes": Limit(2, why="without the history, which has a bound of its own"),
     "watches": Limit(30, 0.1, "watches of sessions that are being replaced"),
 }

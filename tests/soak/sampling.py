@@ -21,7 +21,7 @@ rules=0; links=0; conntrack=0
 look() {
     rules=$((rules + $($1 iptables-legacy-save 2>/dev/null | grep -c ^-A)))
     links=$((links + $($1 ip -o link | wc -l)))
-    conntrack=$((conntrack + $($1 cat /proc/sys/net/netfilter/nf_conntrack_count)))
+    conntrack=$((conntrack + $($1 conntrack -L 2>/dev/null | awk '$3 > 120' | wc -l)))
 }
 look ''
 for name in $(ls /run/netns 2>/dev/null); do look "ip netns exec $name"; done
