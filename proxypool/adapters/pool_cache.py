@@ -14,7 +14,8 @@ from pathlib import Path
 
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.model import Document, PairSpec, PoolSpec, Snapshot, SubnetSpec, require_two_nodes
+from proxypool.core.model import Document, PairSpec, PoolSpec, Snapshot, SubnetSpec
+from proxypool.core.validation import require_two_nodes
 
 log = logging.getLogger(__name__)
 

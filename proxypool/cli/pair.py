@@ -29,10 +29,11 @@ from proxypool.cli.views import last_change, member_table, pair_table
 from proxypool.core.documents import to_builtins
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState, require_weight
+from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState
 from proxypool.core.pausing import said
 from proxypool.core.requests import PairRequest, PairSettings, parse_member
 from proxypool.core.units import ago
+from proxypool.core.validation import require_weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,9 +28,10 @@ from proxypool.core.draining import (
     removal_refusals,
     require_accepted,
 )
-from proxypool.core.model import PairState, validate_pair
+from proxypool.core.model import PairState
 from proxypool.core.requests import PairSettings
 from proxypool.core.sync_supervision import SyncState
+from proxypool.core.validation import validate_pair
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore

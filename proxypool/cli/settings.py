@@ -19,7 +19,7 @@ from proxypool.core import config as configuration
 from proxypool.core.access import AccessRole
 from proxypool.core.config import Config
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import NAME_PATTERN, NAME_RULE
+from proxypool.core.validation import NAME_PATTERN, NAME_RULE
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolSession, PoolStore

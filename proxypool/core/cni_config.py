@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from proxypool.core.errors import InvalidInput, PermanentError
-from proxypool.core.model import require_name
+from proxypool.core.validation import require_name
 
 T = TypeVar("T")
 

@@ -29,10 +29,10 @@ from proxypool.core.model import (
     Snapshot,
     SubnetSpec,
     TunnelKind,
-    require_weight,
 )
 from proxypool.core.scaling.documents import Spares
 from proxypool.core.scaling.requests import ScalingRequest, SparesRequest
+from proxypool.core.validation import require_weight
 
 _Key = Annotated[int, Meta(ge=KEY_RANGE.start, lt=KEY_RANGE.stop)]
 _Vrid = Annotated[int, Meta(ge=VRID_RANGE.start, lt=VRID_RANGE.stop)]

@@ -14,17 +14,9 @@ from proxypool.core.config import parse, parse_endpoint
 from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.keepalived import instance_name, parse_notification
-from proxypool.core.model import (
-    Document,
-    HostSpec,
-    MemberStatus,
-    NodeSpec,
-    PairSpec,
-    PoolSpec,
-    SubnetSpec,
-    require_name,
-)
+from proxypool.core.model import Document, HostSpec, MemberStatus, NodeSpec, PairSpec, PoolSpec, SubnetSpec
 from proxypool.core.role import Vrrp
+from proxypool.core.validation import require_name
 from tests.property.effort import effort
 
 KINDS = (PoolSpec, SubnetSpec, PairSpec, NodeSpec, HostSpec, MemberStatus)

@@ -11,10 +11,11 @@ from proxypool.core.addressing import namespace_of, sync_device_of, tunnel_devic
 from proxypool.core.attachments import Rules
 from proxypool.core.detection import PROFILES, Profile
 from proxypool.core.keepalived import KeepalivedFacts, render
-from proxypool.core.model import PairSpec, Snapshot, SubnetSpec, validate_pair, validate_subnet
+from proxypool.core.model import PairSpec, Snapshot, SubnetSpec
 from proxypool.core.node_scene import NodeFacts, root_scene, subnet_scene
 from proxypool.core.scene import Address, Chain, Eni, Rule, Scene, SourceGuard, Table, Tunnel
 from proxypool.core.sync_link import SYNC_NETWORK
+from proxypool.core.validation import validate_pair, validate_subnet
 from tests.property.effort import effort
 from tests.property.pools import FACTS, HOST_FACTS, NODES, groups_of, pools
 from tests.unit.builders import host_scene_of

@@ -37,11 +37,12 @@ from proxypool.adapters.zookeeper.writing import Create, Delete, SetData, Write,
 from proxypool.core.documents import decode, encode, require_known
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.history import Record, name_of
-from proxypool.core.model import MemberStatus, PairSpec, PairState, Snapshot, validate_pair
+from proxypool.core.model import MemberStatus, PairSpec, PairState, Snapshot
 from proxypool.core.scaling.documents import Action, Key, Report, Step
 from proxypool.core.scaling.pairs import in_state, new_pair, require_others
 from proxypool.core.scaling.turns import PutPair, RemovePair, SetState, Turn
 from proxypool.core.scaling.turns import Write as PairWrite
+from proxypool.core.validation import validate_pair
 
 ATTEMPTS = 5
 

@@ -15,15 +15,7 @@ from proxypool.core.access import HELD
 from proxypool.core.documents import encode
 from proxypool.core.draining import Refusal, change_refusals
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import (
-    PairSpec,
-    PoolSpec,
-    Snapshot,
-    SubnetSpec,
-    validate_pair,
-    validate_pool,
-    validate_subnet,
-)
+from proxypool.core.model import PairSpec, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.requests import (
     PoolRequest,
     SubnetRequest,
@@ -34,6 +26,7 @@ from proxypool.core.requests import (
 )
 from proxypool.core.scaling.documents import NodeOrders, Spares
 from proxypool.core.scaling.requests import validate_spares
+from proxypool.core.validation import validate_pair, validate_pool, validate_subnet
 
 UNCHANGED = "unchanged"
 PAIR_CONTAINERS = ("election", "status")

@@ -10,17 +10,9 @@ import msgspec
 from proxypool.adapters.zookeeper.layout import ACTIONS, LAYOUT_VERSION, Parts, action_suffix
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import (
-    Alive,
-    HostSpec,
-    MemberStatus,
-    NodeSpec,
-    PairSpec,
-    PoolSpec,
-    SubnetSpec,
-    require_two_nodes,
-)
+from proxypool.core.model import Alive, HostSpec, MemberStatus, NodeSpec, PairSpec, PoolSpec, SubnetSpec
 from proxypool.core.scaling.documents import Action, ControllerAlive, NodeOrders, Report, Spares
+from proxypool.core.validation import require_two_nodes
 
 T = TypeVar("T", bound=msgspec.Struct)
 _MAJOR = re.compile(r"[0-9]{1,9}")

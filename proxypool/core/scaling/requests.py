@@ -10,9 +10,10 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MemberSpec, PairSpec, Snapshot, SubnetSpec, require_name
+from proxypool.core.model import MemberSpec, PairSpec, Snapshot, SubnetSpec
 from proxypool.core.scaling.documents import Action, Spares
 from proxypool.core.scaling.model import MAX_PAIRS, ScalingMode, ScalingSpec
+from proxypool.core.validation import require_name
 
 _Count = Annotated[int, Meta(ge=1, le=MAX_PAIRS)]
 
