@@ -19,8 +19,8 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from proxypool.core.kinds import KINDS, Form, Kind  # noqa: E402 - the checkout must be found first
-from proxypool.core.status import API_VERSION  # noqa: E402
+from proxypool.core.documents import API_VERSION  # noqa: E402 - the checkout must be found first
+from proxypool.core.kinds import KINDS, Form, Kind  # noqa: E402
 
 TARGET = ROOT / "docs" / "reference" / "schemas"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

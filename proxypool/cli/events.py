@@ -22,7 +22,7 @@ from proxypool.core.history import name_of, newest
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolFollower, PoolSession
-    from proxypool.core.status import PoolView
+    from proxypool.core.pool_view import PoolView
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 

@@ -16,13 +16,15 @@ from proxypool.cli.health_texts import LEVEL_COLOURS, check_lines
 from proxypool.cli.output import Format, OutputOption, paint, show, terminal_width, wants_colour, wrap
 from proxypool.cli.settings import Settings
 from proxypool.core import checks
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import Level, worst
 from proxypool.core.doctor import report
 from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.explanation import Explanation, changes_since, checks_about_node, heir_of
 from proxypool.core.history import last_of_each
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.orders import stays_on
-from proxypool.core.status import PairReport, PoolStatus, PoolView, SubnetReport, assemble
+from proxypool.core.status import PairReport, PoolStatus, SubnetReport
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolSession

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from proxypool.cli.output import Colour, paint, wrap
-from proxypool.core.status import Check, Level, PoolStatus, all_checks
+from proxypool.core.checks import Check, Level
+from proxypool.core.status import PoolStatus, all_checks
 
 LEVEL_COLOURS = {Level.OK: Colour.GOOD, Level.DEGRADED: Colour.WARN, Level.CRITICAL: Colour.BAD}
 

@@ -21,7 +21,7 @@ from proxypool.core.doctor.facts import DaemonRole, QuotaFacts, ZooKeeperFacts
 from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput, ProxypoolError
 from proxypool.core.model import Alive, NodeSpec, Snapshot, SubnetSpec
-from proxypool.core.status import PoolView
+from proxypool.core.pool_view import PoolView
 from proxypool.providers import registry
 from proxypool.providers.contract import PoolView as ProviderView
 from proxypool.providers.contract import Provider, ProviderError

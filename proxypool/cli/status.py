@@ -14,8 +14,10 @@ from proxypool.cli.health_texts import brief_health
 from proxypool.cli.output import Format, OutputOption, WatchOption, render, terminal_width, to_json, wants_colour
 from proxypool.cli.progress import ProgressLine
 from proxypool.cli.settings import Settings
+from proxypool.core.assembly import assemble
+from proxypool.core.checks import Level
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.status import Level, PairReport, PoolStatus, SubnetReport, assemble, of_subnet
+from proxypool.core.status import PairReport, PoolStatus, SubnetReport, of_subnet
 
 if TYPE_CHECKING:
     from proxypool.adapters.zookeeper import PoolStore

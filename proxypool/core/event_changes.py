@@ -7,12 +7,14 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import Check, Level
 from proxypool.core.documents import to_builtins
 from proxypool.core.events import Event, EventType, of_action, of_pair, order_events, paused_text
 from proxypool.core.model import PairSpec, PairState
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import NodeOrders
-from proxypool.core.status import PoolView, all_checks, assemble
+from proxypool.core.status import all_checks
 
 T = TypeVar("T", bound=Struct)
 

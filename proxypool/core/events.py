@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from proxypool.core.checks import Level
+from proxypool.core.documents import API_VERSION
 from proxypool.core.history import Phase, Record
 from proxypool.core.model import PairSpec, PairState
 from proxypool.core.pausing import said
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, NodeOrders
-from proxypool.core.status import API_VERSION, PoolView
 
 T = TypeVar("T", bound=Struct)
 

@@ -11,19 +11,12 @@ from enum import StrEnum
 from msgspec import Struct
 
 from proxypool.core.checks import Check, Level
+from proxypool.core.documents import API_VERSION
 from proxypool.core.history import Record, parse_name
 from proxypool.core.model import PairState
 from proxypool.core.scaling.overview import ControllerState, SubnetScale
 from proxypool.core.states import Role, SyncState
-from proxypool.core.status import (
-    API_VERSION,
-    MemberReport,
-    NodeReport,
-    PairReport,
-    PoolStatus,
-    SubnetReport,
-    all_checks,
-)
+from proxypool.core.status import MemberReport, NodeReport, PairReport, PoolStatus, SubnetReport, all_checks
 
 
 class Obstacle(StrEnum):

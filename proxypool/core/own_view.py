@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from proxypool.core.model import Alive, MemberStatus, PairSpec, Snapshot
-from proxypool.core.status import PoolView
+from proxypool.core.pool_view import PoolView
 
 
 class Heard(Struct, frozen=True, kw_only=True):

@@ -10,15 +10,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from msgspec import Struct
 
 from proxypool.core.checks import Level
-from proxypool.core.status import (
-    API_VERSION,
-    HostReport,
-    MemberReport,
-    NodeReport,
-    PairReport,
-    PoolStatus,
-    SubnetReport,
-)
+from proxypool.core.documents import API_VERSION
+from proxypool.core.status import HostReport, MemberReport, NodeReport, PairReport, PoolStatus, SubnetReport
 
 
 class HostEnd(Struct, frozen=True, kw_only=True):

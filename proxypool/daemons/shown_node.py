@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.adapters.zookeeper.members import read_members
+from proxypool.core.assembly import assemble
 from proxypool.core.discovery import Group
 from proxypool.core.history import Name, RecordList
 from proxypool.core.model import Alive, MemberStatus, PairSpec, Snapshot
 from proxypool.core.own_view import Heard, own_view
-from proxypool.core.status import assemble
 from proxypool.core.topology import topology
 from proxypool.daemons.on_demand import OnDemand, require_connected
 from proxypool.daemons.pulse import DEAD_S, Pulse

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxypool.adapters.zookeeper import PoolSession, PoolStore
+from proxypool.core.assembly import assemble
 from proxypool.core.config import parse_endpoint
 from proxypool.core.discovery import Group, targets
 from proxypool.core.history import RecordList
 from proxypool.core.model import Snapshot
+from proxypool.core.pool_view import PoolView
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.overview import ScalingView, scale_status
-from proxypool.core.status import PoolView, assemble
 from proxypool.core.topology import topology
 from proxypool.daemons.on_demand import OnDemand, Reading, require_connected
 from proxypool.daemons.pulse import DEAD_S, Pulse

@@ -23,7 +23,7 @@ from proxypool.adapters.zookeeper import PoolStore, member_status_suffix
 from proxypool.cli.main import app
 from proxypool.core.documents import encode
 from proxypool.core.model import Alive, HostSpec, MemberStatus, NodeSpec
-from proxypool.core.status import PoolView
+from proxypool.core.pool_view import PoolView
 from tests.contract.conftest import Connect
 from tests.contract.zk import PoolClient, ZooKeeperServer, free_port, pool_request, wait_until
 

@@ -11,13 +11,13 @@ import pytest
 
 from proxypool import __version__
 from proxypool.adapters.zookeeper.leadership import Leadership
+from proxypool.core.assembly import assemble
 from proxypool.core.documents import DocumentTooNew, encode
 from proxypool.core.draining import Risk
 from proxypool.core.model import Alive, NodeSpec
 from proxypool.core.requests import PairSettings, SubnetRequest
 from proxypool.core.scaling.documents import Report, Spares
 from proxypool.core.scaling.requests import ScalingRequest, SparesRequest
-from proxypool.core.status import assemble
 from tests.contract.conftest import Connect
 from tests.contract.test_zookeeper_cli import Cli, cli, living
 from tests.contract.zk import PoolClient, pair_request, pool_request, subnet_request, wait_until

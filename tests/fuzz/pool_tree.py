@@ -22,6 +22,7 @@ from proxypool.cli.history import record_table, scale_record_table
 from proxypool.cli.output import Format, render, to_json, to_yaml
 from proxypool.cli.topology_texts import tree_text
 from proxypool.cli.views import host_table, node_table, pair_table, status_text, subnet_table
+from proxypool.core.assembly import assemble
 from proxypool.core.discovery import targets
 from proxypool.core.documents import decode, encode, to_builtins
 from proxypool.core.errors import InvalidInput
@@ -39,12 +40,12 @@ from proxypool.core.model import (
 )
 from proxypool.core.node_scene import root_scene, subnet_scene
 from proxypool.core.planner import plan
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Spares, Step, SubnetVerdict
 from proxypool.core.scaling.model import ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import ScalingView, outlook, scale_status
 from proxypool.core.scaling.rooms import rooms
 from proxypool.core.scene import Scene
-from proxypool.core.status import PoolView, assemble
 from proxypool.core.topology import topology
 from proxypool.web.page import Documents
 from tests.unit import builders

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import msgspec
 
+from proxypool.core.assembly import assemble
 from proxypool.core.discovery import Group
 from proxypool.core.history import Record, RecordList
 from proxypool.core.model import (
@@ -23,10 +24,10 @@ from proxypool.core.model import (
     SubnetSpec,
     TunnelKind,
 )
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Step, SubnetVerdict
 from proxypool.core.scaling.model import ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import ScalingView, scale_status
-from proxypool.core.status import PoolView, assemble
 from proxypool.core.topology import topology
 from proxypool.web.page import Documents
 from proxypool.web.site import Sight

@@ -18,9 +18,11 @@ from proxypool.cli.drain_texts import (
     timed_out_text,
 )
 from proxypool.cli.progress import CLEAR_LINE, EVERY_S, ProgressLine
+from proxypool.core.assembly import assemble
 from proxypool.core.draining import Left, Pace, Unknown
 from proxypool.core.model import MemberStatus, PairSpec, PairState
-from proxypool.core.status import PairReport, PoolView, SubnetReport, assemble
+from proxypool.core.pool_view import PoolView
+from proxypool.core.status import PairReport, SubnetReport
 from tests.unit.builders import host, pair, snapshot
 
 NOW = 10_000.0

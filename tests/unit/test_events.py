@@ -14,9 +14,9 @@ from proxypool.core.event_changes import events_between, moment
 from proxypool.core.events import Event, events_of, last, standing
 from proxypool.core.history import Kind, Record, pausing_record
 from proxypool.core.model import FailoverMode, PairState
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Step
 from proxypool.core.scaling.model import ScalingSpec
-from proxypool.core.status import PoolView
 from tests.unit.builders import candidates, host, node, pair, snapshot, subnet
 from tests.unit.test_status import BACKUP, MASTER, NOW, alive, member, view
 

@@ -11,6 +11,7 @@ import pytest
 from proxypool.cli.explain_node_texts import node_paragraphs
 from proxypool.cli.explain_pair_texts import REASONS, pair_paragraphs
 from proxypool.cli.explain_texts import serving
+from proxypool.core.assembly import assemble
 from proxypool.core.explanation import (
     Heir,
     Obstacle,
@@ -22,8 +23,9 @@ from proxypool.core.explanation import (
 )
 from proxypool.core.history import Name, Reason, Record
 from proxypool.core.model import FailoverMode, PairSpec, PairState
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.orders import Stay
-from proxypool.core.status import PairReport, PoolStatus, PoolView, SubnetReport, assemble
+from proxypool.core.status import PairReport, PoolStatus, SubnetReport
 from tests.unit.builders import candidates, host, pair, snapshot
 from tests.unit.test_status import BACKUP, MASTER, NOW, alive, member, view
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from proxypool.core.assembly import assemble
 from proxypool.core.model import Alive
 from proxypool.core.own_view import Heard, own_view
-from proxypool.core.status import all_checks, assemble
+from proxypool.core.status import all_checks
 from tests.unit.builders import N2, candidates, host, member, node, pair, snapshot, subnet
 from tests.unit.shown_pools import NOW, status_of
 

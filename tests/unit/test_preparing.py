@@ -8,11 +8,13 @@ import pytest
 
 from proxypool.cli.drain_texts import addition_steps, drain_steps, removal_steps
 from proxypool.cli.views import pair_table, status_text
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import Level
 from proxypool.core.draining import Left, drain_refusals, egress_refusals, removal_refusals, undrained
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, ActionKind, Step
-from proxypool.core.status import PoolStatus, PoolView, all_checks, assemble
+from proxypool.core.status import PoolStatus, all_checks
 from proxypool.core.steering import usable
 from proxypool.daemons.steerer import Steerer
 from tests.unit.builders import N1, N2, candidates, host, member, pair, snapshot

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import Check, Level
 from proxypool.core.model import Alive, MemberStatus, Snapshot
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.checks import LONG_S, STUCK_S
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Step, SubnetVerdict
 from proxypool.core.scaling.model import ScalingMode, ScalingSpec
 from proxypool.core.scaling.overview import OLD_S
-from proxypool.core.status import PoolView, all_checks, assemble
+from proxypool.core.status import all_checks
 from tests.unit.builders import candidates, host, pair, snapshot, subnet
 
 NOW = 10_000.0

@@ -6,8 +6,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from proxypool.cli.output import single
+from proxypool.core.assembly import assemble
+from proxypool.core.documents import API_VERSION
 from proxypool.core.kinds import KINDS, AttachmentItem, Kind
-from proxypool.core.status import API_VERSION, assemble
 from proxypool.core.topology import topology
 from tests.unit.documents import SCHEMAS, printed, read_schema, require_valid
 from tests.unit.test_status import BACKUP, MASTER, NOW, view

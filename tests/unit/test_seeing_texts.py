@@ -14,8 +14,9 @@ from proxypool.cli.main import app
 from proxypool.cli.output import table, wrap
 from proxypool.cli.topology_texts import PLAIN, tree_text
 from proxypool.cli.views import status_text
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import Check, Code
-from proxypool.core.status import PoolStatus, all_checks, assemble
+from proxypool.core.status import PoolStatus, all_checks
 from proxypool.core.topology import topology
 from tests.unit.builders import candidates, host, pair, snapshot
 from tests.unit.test_status import BACKUP, MASTER, NOW, member, view

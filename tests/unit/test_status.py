@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from proxypool.cli.views import pair_table, status_text
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import CONNTRACK_HIGH, STALE_AFTER_S, Code, Level, worst
 from proxypool.core.documents import to_builtins
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState, Snapshot
-from proxypool.core.status import PoolStatus, PoolView, all_checks, assemble
+from proxypool.core.pool_view import PoolView
+from proxypool.core.status import PoolStatus, all_checks
 from tests.unit.builders import candidates, host, pair, snapshot, subnet
 
 NOW = 10_000.0

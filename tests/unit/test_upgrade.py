@@ -11,9 +11,10 @@ from typer.main import get_command
 
 from proxypool.cli.main import app
 from proxypool.cli.upgrade_check import readiness_text
+from proxypool.core.assembly import assemble
 from proxypool.core.model import PairState
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import ControllerAlive
-from proxypool.core.status import PoolView, assemble
 from proxypool.core.upgrade import Code, Readiness, Stage, Weight, judge
 from proxypool.core.versions import release_of
 from tests.unit import shown_pools as pools

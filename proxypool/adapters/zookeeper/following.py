@@ -15,8 +15,8 @@ from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.view import view_of
 from proxypool.core.history import Record
+from proxypool.core.pool_view import PoolView
 from proxypool.core.states import Coordinator
-from proxypool.core.status import PoolView
 
 
 class PoolFollower:

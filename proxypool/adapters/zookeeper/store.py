@@ -51,9 +51,9 @@ from proxypool.core.draining import (
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot, SubnetSpec
 from proxypool.core.pausing import paused, resumed
+from proxypool.core.pool_view import PoolView
 from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair, resolve_subnet
 from proxypool.core.scaling.overview import ScalingView
-from proxypool.core.status import PoolView
 from proxypool.core.validation import require_weight, validate_pair
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxypool.adapters.zookeeper.tree import PoolTree
-from proxypool.core.status import PoolView
+from proxypool.core.pool_view import PoolView
 
 
 def view_of(tree: PoolTree) -> PoolView:
