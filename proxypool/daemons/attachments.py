@@ -22,32 +22,15 @@ from proxypool.adapters.attachment_log import AttachmentLog
 from proxypool.core.attachment_plans import Outcome, Plan, Present, plan_attach, plan_detach
 from proxypool.core.attachments import Attachment, AttachRequest, DetachRequest, Rules, Unwanted
 from proxypool.core.errors import ProxypoolError, TransientError
-from proxypool.core.steering import Group, MarkLayout, number_of_group
+from proxypool.core.roster import Roster
+from proxypool.core.steering import Group, MarkLayout
+from proxypool.daemons.attached_set import AttachedSet, MarkedNetworks
 from proxypool.daemons.cutting import LetGo
 
 log = logging.getLogger(__name__)
 
 FIRST_USE_S = 5.0
 """How long an attach waits until a subnet is in use on this host."""
-SMALL_SET = 4096
-"""Members that are compared at every look: some 5 ms."""
-COMPARE_S = 30.0
-
-
-class AttachedSet(Protocol):
-    """The kernel's set. Entries are networks with marks."""
-
-    def put(self, entries: Mapping[IPv4Network, int]) -> None:
-        """Add entries, or change their marks."""
-
-    def remove(self, networks: Iterable[IPv4Network]) -> None:
-        """Remove entries; absent is fine."""
-
-    def read(self) -> dict[IPv4Network, int]:
-        """All entries."""
-
-    def count(self) -> int | None:
-        """How many entries there are; None: no such set."""
 
 
 class ConnectionCutter(Protocol):
@@ -66,26 +49,16 @@ class Attachments:
 
     def __init__(self, kept: AttachmentLog, marks: MarkLayout, on_wanted: Callable[[], None]) -> None:
         """`on_wanted` is called when the groups that are wanted change; it must only pass that on."""
-        self._log, self._marks, self._on_wanted = kept, marks, on_wanted
+        self._log, self._on_wanted = kept, on_wanted
         self._changed = threading.Condition()
-        self._present: dict[IPv4Address, Present] = {}
-        self._groups: dict[IPv4Address, Group] = {}
-        """Of everybody present, by the rules in force."""
-        self._rules: Rules | None = None
-        self._entries: Mapping[Group, int] = {}
-        self._everyone: Group | None = None
+        self._roster = Roster(marks)
         self._set: AttachedSet | None = None
-        self._written: dict[IPv4Network, int] = {}
-        """What the set should hold, as far as it was told."""
-        self._is_behind = False
-        """Whether the set could not be brought up to date."""
         self._awaited: Counter[Group] = Counter()
         self._used_at: dict[Group, float] = {}
         self._cutter: ConnectionCutter | None = None
         self._let_go: set[tuple[IPv4Address, str]] = set()
         """Whose connections are looked at once more."""
         self._why_not_ready = ""
-        self._compare_due = 0.0
         self._coming: dict[str, set[object]] = {}
         """Owners whose attachments are being made."""
 
@@ -105,13 +78,13 @@ class Attachments:
             for (address, subnet), item in found.items():
                 if address not in strangers:
                     present.setdefault(address, {})[subnet] = item
-            self._present = dict(present)
+            self._roster.present = dict(present)
         return problems
 
-    def use(self, attached: AttachedSet) -> None:
+    def use(self, kernel: MarkedNetworks) -> None:
         """The kernel's set, as soon as it is there. Nothing is written before `publish`."""
         with self._changed:
-            self._set = attached
+            self._set = AttachedSet(kernel)
 
     def cut_with(self, cutter: ConnectionCutter) -> None:
         """What ends the connections of instances that are detached."""
@@ -129,27 +102,21 @@ class Attachments:
             TransientError: the set could not be brought up to date; `repair` does later.
         """
         with self._changed:
-            is_same = self._rules is not None and self._rules.subnets.keys() == rules.subnets.keys()
-            is_news = not is_same or (entries, everyone) != (self._entries, self._everyone)
-            self._rules, self._entries, self._everyone, self._why_not_ready = rules, entries, everyone, why_not_ready
-            if not is_same:
-                self._groups = {address: rules.group_of(present) for address, present in self._present.items()}
-            if not is_news:
+            self._why_not_ready = why_not_ready
+            if not self._roster.follow(rules, entries, everyone):
                 return
-            # Until it is done: what fails here is for `repair`.
-            self._is_behind = True
             try:
-                self._update(self._wanted_entries())
-                self._is_behind = False
+                if self._set is not None:
+                    self._set.bring(self._roster.wanted_entries())
             finally:
                 self._changed.notify_all()
 
     def groups(self, now: float, linger_s: float) -> frozenset[Group]:
         """Groups that must be programmed: in use, waited for, or in use a short while ago."""
         with self._changed:
-            if self._rules is None:
+            if self._roster.rules is None:
                 return frozenset()
-            used = {*self._groups.values(), *self._awaited}
+            used = {*self._roster.groups(), *self._awaited}
             for group in used:
                 self._used_at[group] = now
             self._used_at = {group: at for group, at in self._used_at.items() if now - at <= linger_s}
@@ -168,14 +135,9 @@ class Attachments:
             TransientError: the kernel refused.
         """
         with self._changed:
-            if self._set is None or self._rules is None:
+            if self._set is None or self._roster.rules is None:
                 return True
-            if self._is_behind or self._set.count() != len(self._written):
-                return False
-            if len(self._written) > SMALL_SET and now < self._compare_due:
-                return True
-            self._compare_due = now + COMPARE_S
-            return self._set.read() == self._written
+            return self._set.is_intact(now)
 
     def repair(self) -> int:
         """Compare the set with what it should hold, and put it right; how many entries were wrong.
@@ -184,15 +146,9 @@ class Attachments:
             TransientError: the kernel refused.
         """
         with self._changed:
-            if self._set is None or self._rules is None:
+            if self._set is None or self._roster.rules is None:
                 return 0
-            found, wanted = self._set.read(), self._wanted_entries()
-            wrong = {network: mark for network, mark in wanted.items() if found.get(network) != mark}
-            strange = [network for network in found if network not in wanted]
-            self._set.put(wrong)
-            self._set.remove(strange)
-            self._written, self._is_behind = wanted, False
-            return len(wrong) + len(strange)
+            return self._set.repair(self._roster.wanted_entries())
 
     def cut_again(self) -> None:
         """End what a packet that was under way when an attachment ended may have brought up since the answer."""
@@ -208,14 +164,12 @@ class Attachments:
             TransientError: it cannot be written now.
         """
         with self._changed:
-            self._log.sync(item for present in self._present.values() for item in present.values())
+            self._log.sync(self._roster.all())
 
     def unknown_subnets(self) -> frozenset[str]:
         """Subnets that somebody is attached to and the pool does not have."""
         with self._changed:
-            known = self._rules.subnets if self._rules is not None else {}
-            named = {subnet for present in self._present.values() for subnet in present}
-            return frozenset(named - set(known)) if self._rules is not None else frozenset()
+            return self._roster.unknown_subnets()
 
     def close(self) -> None:
         """Close the file."""
@@ -225,25 +179,20 @@ class Attachments:
     def reach(self) -> dict[IPv4Address, tuple[IPv4Network, ...]]:
         """The CIDRs that each attached instance may reach."""
         with self._changed:
-            known = self._rules.subnets if self._rules is not None else {}
-            return {
-                address: tuple(cidr for name in present if name in known for cidr in known[name].cidrs)
-                for address, present in self._present.items()
-            }
+            return self._roster.reach()
 
     # ---- anybody -------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Attachment]:
         """Every attachment, by address."""
         with self._changed:
-            return [
-                self._present[address][name] for address in sorted(self._present) for name in self._present[address]
-            ]
+            present = self._roster.present
+            return [item for address in sorted(present) for item in present[address].values()]
 
     def count(self) -> int:
         """How many there are."""
         with self._changed:
-            return sum(map(len, self._present.values()))
+            return sum(map(len, self._roster.present.values()))
 
     def attach(self, request: AttachRequest, timeout_s: float) -> list[Outcome]:
         """Attach instances; returns when their packets can pass. All of the request, or nothing.
@@ -266,7 +215,9 @@ class Attachments:
         Raises:
             TransientError: kernel or disk refused.
         """
-        return self._change(lambda _: plan_detach(self._present, request.attachments), timeout_s, is_closing=True)
+        return self._change(
+            lambda _: plan_detach(self._roster.present, request.attachments), timeout_s, is_closing=True
+        )
 
     # ---- for a CNI plug-in ---------------------------------------------------------------------------------------
 
@@ -305,12 +256,9 @@ class Attachments:
         def plan(_rules: Rules) -> Plan:
             self._coming.pop(owner, None)
             owned = [
-                Unwanted(address=address, subnet=name)
-                for address, present in self._present.items()
-                for name, item in present.items()
-                if item.owner == owner
+                Unwanted(address=item.address, subnet=item.subnet) for item in self._roster.all() if item.owner == owner
             ]
-            return plan_detach(self._present, owned)
+            return plan_detach(self._roster.present, owned)
 
         self._change(plan, FIRST_USE_S, is_closing=True)
 
@@ -331,7 +279,7 @@ class Attachments:
     # ---- under the lock ------------------------------------------------------------------------------------------
 
     def _attach(self, rules: Rules, wanted: Mapping[IPv4Address, Iterable[str]], owner: str, *, replaces: bool) -> Plan:
-        return plan_attach(rules, self._present, wanted, owner, time.time(), replaces=replaces)
+        return plan_attach(rules, self._roster.present, wanted, owner, time.time(), replaces=replaces)
 
     def _change(
         self, make_plan: Callable[[Rules], Plan], timeout_s: float, *, is_closing: bool = False
@@ -342,11 +290,12 @@ class Attachments:
         deadline, asked = time.monotonic() + timeout_s, frozenset[Group]()
         with self._changed:
             while True:
-                if self._rules is None or self._set is None:
+                rules = self._roster.rules
+                if rules is None or self._set is None:
                     raise TransientError("the agent does not know the pool yet: is ZooKeeper there? Try again")
-                plan = make_plan(self._rules)
-                missing = {self._rules.group_of(present) for present in plan.after.values()}
-                missing -= {*self._entries, ()}
+                plan = make_plan(rules)
+                missing = {rules.group_of(present) for present in plan.after.values()}
+                missing -= {*self._roster.entries, ()}
                 if not missing or (is_closing and time.monotonic() >= deadline):
                     break
                 self._await(missing, deadline, is_asked=missing <= asked)
@@ -378,19 +327,17 @@ class Attachments:
         """Make it so; the attachments that ended, by address and subnet."""
         if not plan.begun and not plan.ended:
             return frozenset()
-        before = {address: self._present.get(address, {}) for address in plan.after}
-        self._replace(plan.after)
+        before = {address: self._roster.present.get(address, {}) for address in plan.after}
         try:
-            self._update(self._wanted_entries(plan.after), only=plan.after)
+            self._put(plan.after)
             self._log.append(plan.begun, plan.ended)
         except ProxypoolError:
-            self._replace(before)
-            self._update(self._wanted_entries(before), only=before)
+            self._put(before)
             raise
         now = time.monotonic()
-        if self._rules is not None:
+        if self._roster.rules is not None:
             for present in before.values():
-                self._used_at[self._rules.group_of(present)] = now
+                self._used_at[self._roster.rules.group_of(present)] = now
         ended = frozenset((item.address, item.subnet) for item in plan.ended)
         self._let_go |= ended
         self._let_go -= {(item.address, item.subnet) for item in plan.begun}
@@ -398,52 +345,11 @@ class Attachments:
 
     def _what_to_cut(self, ended: Iterable[tuple[IPv4Address, str]]) -> dict[IPv4Address, LetGo]:
         """What instances may no longer reach."""
-        if self._rules is None:
-            return {}
-        cidrs: dict[IPv4Address, tuple[IPv4Network, ...]] = {}
-        for address, name in ended:
-            spec = self._rules.subnets.get(name)
-            if spec is not None:
-                cidrs[address] = (*cidrs.get(address, ()), *spec.cidrs)
-        return {address: LetGo(each, self._number_of(address)) for address, each in cidrs.items()}
+        cidrs = self._roster.cidrs_of(ended)
+        return {address: LetGo(each, self._roster.number_of(address)) for address, each in cidrs.items()}
 
-    def _number_of(self, address: IPv4Address) -> int | None:
-        """Of the group that an instance is in, with or without attachments."""
-        group = self._rules.group_of(self._present.get(address, {})) if self._rules is not None else ()
-        entry = self._entries.get(group or self._everyone or ())
-        return number_of_group(entry) if entry is not None else None
-
-    def _replace(self, after: Mapping[IPv4Address, Present]) -> None:
-        for address, present in after.items():
-            if present and self._rules is not None:
-                self._present[address], self._groups[address] = present, self._rules.group_of(present)
-            else:
-                self._present.pop(address, None)
-                self._groups.pop(address, None)
-
-    def _wanted_entries(self, only: Iterable[IPv4Address] | None = None) -> dict[IPv4Network, int]:
-        """What the set must hold: of everybody, or of some addresses."""
-        wanted: dict[IPv4Network, int] = {}
-        if self._rules is None:
-            return wanted
-        for address in self._present if only is None else only:
-            entry = self._entries.get(self._groups.get(address, ()))
-            if entry is not None:
-                wanted[IPv4Network(address)] = self._marks.of_path(entry)
-        everyone = self._entries.get(self._everyone) if self._everyone and only is None else None
-        if everyone is not None:
-            wanted |= dict.fromkeys(self._rules.instance_cidrs, self._marks.of_path(everyone))
-        return wanted
-
-    def _update(self, wanted: dict[IPv4Network, int], only: Iterable[IPv4Address] | None = None) -> None:
-        """Write what differs from what was written last."""
-        if self._set is None:
-            return
-        known = self._written if only is None else {IPv4Network(address) for address in only} & self._written.keys()
-        gone = [network for network in known if network not in wanted]
-        new = {network: mark for network, mark in wanted.items() if self._written.get(network) != mark}
-        self._set.put(new)
-        self._set.remove(gone)
-        self._written |= new
-        for network in gone:
-            del self._written[network]
+    def _put(self, after: Mapping[IPv4Address, Present]) -> None:
+        """Have roster and set hold this of its addresses."""
+        self._roster.replace(after)
+        if self._set is not None:
+            self._set.update(self._roster.wanted_entries(after), after)
