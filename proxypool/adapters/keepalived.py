@@ -31,7 +31,7 @@ class Keepalived:
 
     def __init__(self, config_dir: Path, process: KeepalivedProcess | None = None) -> None:
         """`config_dir` is usually /etc/keepalived. `process`: who sees it run; None: we do, in /proc."""
-        self._process = process or ProcView()
+        self.process: KeepalivedProcess = process or ProcView()
         self._config_dir = config_dir
         self._conf_d = config_dir / "conf.d"
 
@@ -155,36 +155,13 @@ class Keepalived:
         lines = [line for line in (answer.stderr + answer.stdout).splitlines() if line.strip()]
         return "; ".join(lines[-3:]) or f"exit status {answer.returncode}"
 
-    def pid(self) -> int | None:
-        """Process id of the running keepalived, None if it does not run."""
-        return self._process.pid()
-
-    def age_s(self) -> float | None:
-        """How long ago the youngest of the running keepalived's processes began, in seconds; None if it does not run.
-
-        The one that does VRRP begins when there is something for it to do, which may be long after keepalived itself.
-        """
-        return self._process.age_s()
-
-    def vrrp_process(self, fifo: str) -> int | None:
-        """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
-
-        After a reboot keepalived may start before the directory of the fifo and the track files is there; then it
-        drops both until its next reload, and there is none.
-        """
-        return self._process.vrrp_process(fifo)
-
-    def is_stopped(self) -> bool:
-        """Whether the running keepalived was stopped (SIGSTOP, a debugger): it does nothing and keeps all it has."""
-        return self._process.is_stopped()
-
     def reload(self) -> None:
         """Tell keepalived to read its files (SIGHUP): instances that did not change keep their state.
 
         Raises:
             TransientError: it does not run; it will read the files when it starts.
         """
-        pid = self.pid()
+        pid = self.process.pid()
         if pid is None:
             raise TransientError("keepalived is not running: start it with `systemctl start keepalived`")
         try:

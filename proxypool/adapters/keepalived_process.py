@@ -22,20 +22,27 @@ class KeepalivedProcess(Protocol):
         """Of its parent process."""
 
     def age_s(self) -> float | None:
-        """Of the youngest of its processes, in seconds."""
+        """How long ago the youngest of its processes began, in seconds.
+
+        The one that does VRRP begins when there is something for it to do, which may be long after keepalived itself.
+        """
 
     def vrrp_process(self, fifo: str) -> int | None:
-        """The process that has the notify fifo open."""
+        """The process that does VRRP: the one that has the notify fifo open.
+
+        After a reboot keepalived may start before the directory of the fifo and the track files is there; then it
+        drops both until its next reload, and there is none.
+        """
 
     def is_stopped(self) -> bool:
-        """Whether one of them was stopped by a signal."""
+        """Whether one of them was stopped (SIGSTOP, a debugger): it does nothing and keeps all it has."""
 
 
 class ProcView:
     """In /proc."""
 
     def pid(self) -> int | None:
-        """See `KeepalivedProcess`; so for all that follow."""
+        """See `KeepalivedProcess`."""
         for path in PID_FILES:
             try:
                 pid = int(Path(path).read_text())
@@ -46,10 +53,7 @@ class ProcView:
         return None
 
     def age_s(self) -> float | None:
-        """How long ago the youngest of the running keepalived's processes began, in seconds; None if it does not run.
-
-        The one that does VRRP begins when there is something for it to do, which may be long after keepalived itself.
-        """
+        """See `KeepalivedProcess`."""
         pid = self.pid()
         if pid is None:
             return None
@@ -60,18 +64,14 @@ class ProcView:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
     def vrrp_process(self, fifo: str) -> int | None:
-        """Process id of the running keepalived's VRRP process: the one that has the notify fifo open.
-
-        After a reboot keepalived may start before the directory of the fifo and the track files is there; then it
-        drops both until its next reload, and there is none.
-        """
+        """See `KeepalivedProcess`."""
         pid = self.pid()
         if pid is None:
             return None
         return next((process for process in (*_children(pid), pid) if _has_open(process, fifo)), None)
 
     def is_stopped(self) -> bool:
-        """Whether the running keepalived was stopped (SIGSTOP, a debugger): it does nothing and keeps all it has."""
+        """See `KeepalivedProcess`."""
         pid = self.pid()
         return pid is not None and any(_is_stopped(process) for process in (pid, *_children(pid)))
 

@@ -112,7 +112,7 @@ def _probes(config: Config, role: DaemonRole, path: str) -> Probes:
     if role is DaemonRole.NODE:
         keepalived = Keepalived(Path(config.node.keepalived_dir if config.node else "/etc/keepalived"))
         probes["keepalived's configuration"] = keepalived.includes_ours
-        probes["keepalived's process"] = lambda: keepalived.pid() is not None
+        probes["keepalived's process"] = lambda: keepalived.process.pid() is not None
     return probes
 
 

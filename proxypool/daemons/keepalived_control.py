@@ -90,7 +90,7 @@ class KeepalivedControl:
     def _reload_if_due(self) -> bool:
         if not self._needs_reload:
             return False
-        if self._keepalived.pid() is None:
+        if self._keepalived.process.pid() is None:
             # It reads the files when it starts.
             self._needs_reload = False
             raise TransientError("keepalived is not running: start it with `systemctl start keepalived`")
@@ -104,5 +104,5 @@ class KeepalivedControl:
 
     def _has_just_started(self) -> bool:
         """A reload ends the time in which a keepalived that has just started claims nothing."""
-        age_s = self._keepalived.age_s()
+        age_s = self._keepalived.process.age_s()
         return age_s is not None and age_s < STARTUP_DELAY_S + MARGIN_S

@@ -144,8 +144,9 @@ class NodeWatch:
             log.warning("%s", error)
 
     def _see_keepalived(self) -> None:
-        pid, is_stopped = self._keepalived.pid(), self._keepalived.is_stopped()
-        vrrp = self._keepalived.vrrp_process(self._fifo_path)
+        process = self._keepalived.process
+        pid, is_stopped = process.pid(), process.is_stopped()
+        vrrp = process.vrrp_process(self._fifo_path)
         is_on_time = not self._needs_real_time or vrrp is None or make_real_time(vrrp)
         seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time, is_stopped)
         if seen != self._seen:
@@ -154,7 +155,8 @@ class NodeWatch:
 
     def _has_keepalived_changed(self, seen: KeepalivedSeen) -> bool:
         """Whether it ended, began, or was stopped: some 0.1 ms, because a dead one must not keep a HaVip for long."""
-        return (self._keepalived.pid(), self._keepalived.is_stopped()) != (seen.pid, seen.is_stopped)
+        process = self._keepalived.process
+        return (process.pid(), process.is_stopped()) != (seen.pid, seen.is_stopped)
 
     def listen_for_peers(self, is_wanted: bool) -> None:  # noqa: FBT001 - says what is wanted
         """Hear the other members' advertisements, only while somebody waits for them: they are many."""

@@ -32,6 +32,10 @@ class _Program:
     def installed(self) -> dict[str, str]:
         return self.files
 
+    @property
+    def process(self) -> _Program:
+        return self
+
     def pid(self) -> int | None:
         return 4711 if self.age is not None else None
 
