@@ -18,11 +18,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from ctypes import CDLL, get_errno
 from errno import EINVAL, ENOENT
 from pathlib import Path
 from typing import TypeVar
 
+from proxypool.adapters import netns
 from proxypool.lab.configs import COMMAND_DIR, OWNED, PACKAGE_ROOT
 from proxypool.lab.errors import LabError
 from proxypool.lab.processes import INIT, environment, find, wait_until
@@ -30,10 +30,8 @@ from proxypool.lab.topology import FABRIC
 
 T = TypeVar("T")
 START_TIMEOUT_S = 10.0
-CLONE_NEWNET = 0x40000000
 OVERLAYS = ("/etc", "/var/lib")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_libc = CDLL(None, use_errno=True)
 
 # Run by a shell whose first child is pid 1 of a new PID namespace; standard output closes when all is done.
 _BECOME_INIT = "echo ready; exec env --ignore-signal=CHLD sleep infinity </dev/null >/dev/null 2>&1"
@@ -163,10 +161,14 @@ def has_address(pid: int, address: str) -> bool:
 
 def _enter_network(path: str) -> None:
     with Path(path).open("rb") as file:
-        if _libc.setns(file.fileno(), CLONE_NEWNET):
-            # EINVAL is a plain file: its namespace was never mounted on it, or was removed.
-            code = ENOENT if get_errno() == EINVAL else get_errno()
-            raise OSError(code, os.strerror(code), path)
+        try:
+            netns.enter(file.fileno())
+        except OSError as error:
+            error.filename = path
+            if error.errno == EINVAL:
+                # A plain file: its namespace was never mounted on it, or was removed.
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), path) from error
+            raise
 
 
 def _layer(disk: Path, overlay: str, kind: str = "upper") -> Path:

@@ -26,9 +26,10 @@ from proxypool.adapters.netlink.encode import (
     encode_tunnel,
 )
 from proxypool.adapters.netlink.inventory import index_of, link_by_name
-from proxypool.adapters.netlink.namespaces import Home, enter
+from proxypool.adapters.netlink.namespaces import Home
 from proxypool.adapters.netlink.observe import ALIAS_PREFIX, RTM_GETLINK, RTM_GETROUTE
 from proxypool.adapters.netlink.raw import HEADER, RawSocket, attribute
+from proxypool.adapters.netns import enter
 from proxypool.adapters.netns_names import namespace_path
 from proxypool.core.addressing import ENI_DEVICE
 from proxypool.core.errors import PermanentError, TransientError

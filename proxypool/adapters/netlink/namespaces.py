@@ -5,7 +5,6 @@ A namespace is ours if its name has our prefix. `Home` is the namespace the daem
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from proxypool.adapters.netlink.encode import encode_link
 from proxypool.adapters.netlink.errors import translated
 from proxypool.adapters.netlink.raw import RawSocket
+from proxypool.adapters.netns import enter, enter_new
 from proxypool.adapters.netns_names import NAMESPACE_DIR, Mounts, Names, namespace_path
 from proxypool.core.addressing import NAMESPACE_PREFIX
 from proxypool.core.errors import PermanentError
@@ -21,21 +21,8 @@ NAMESPACE_MARK = "proxypool"
 """Alias of the loopback in a namespace of ours: the proof that we made it."""
 
 IPV6_DEFAULTS = "/proc/sys/net/ipv6/conf/default"
-CLONE_NEWNET = 0x40000000
 LOOPBACK = 1
 """Index of the loopback in every namespace."""
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def enter(fd: int) -> None:
-    """Bring the calling thread into the namespace of an open descriptor.
-
-    Raises:
-        OSError: it is none, or we may not.
-    """
-    if _libc.setns(fd, CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 class Home:
@@ -104,8 +91,7 @@ def create_namespace(home: Home, name: str) -> None:
     with translated(f"create namespace {name}"):
         if not namespace_exists(name):
             try:
-                if _libc.unshare(CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+                enter_new()
                 _name_own(name, home.names)
             finally:
                 enter(home.fd)

@@ -5,7 +5,6 @@ A host agent in a hardened unit may make none: it makes the tunnel where it is, 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import threading
@@ -15,13 +14,13 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from proxypool.adapters.netlink.source_guard import put_guard
+from proxypool.adapters.netns import enter_new
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.errors import PermanentError
 from proxypool.core.model import TunnelKind
 from proxypool.core.scene import SourceGuard
 from proxypool.core.tunnels import KERNEL_MODULE
 
-CLONE_NEWNET = 0x40000000
 DEVICE = f"{TUNNEL_DEVICE_PREFIX}probe"
 NUMBER = (1 << 24) - 1
 """Of the VXLAN network: the last that anybody is given."""
@@ -58,12 +57,8 @@ def _attempt(act: Callable[[bool], None]) -> Exception | None:
     failure: list[Exception] = []
 
     def attempt() -> None:
-        is_alone = ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
-        if not is_alone and ctypes.get_errno() != errno.EPERM:
-            failure.append(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())))
-            return
         try:
-            act(is_alone)
+            act(_is_alone())
         except (OSError, NetlinkError) as error:
             failure.append(error)
 
@@ -71,6 +66,17 @@ def _attempt(act: Callable[[bool], None]) -> Exception | None:
     thread.start()
     thread.join()
     return failure[0] if failure else None
+
+
+def _is_alone() -> bool:
+    """Whether the thread is in a namespace of its own now; False: this process may make none."""
+    try:
+        enter_new()
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        return False
+    return True
 
 
 def _try(kind: TunnelKind, *, is_alone: bool) -> None:
