@@ -17,12 +17,8 @@ from msgspec import Struct
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from proxypool.core.config import (  # noqa: E402 - the checkout must be found first
-    DEFAULT_PATH,
-    PATH_VARIABLE,
-    PER_SUBNET,
-    Config,
-)
+from proxypool.core.config import DEFAULT_PATH, PATH_VARIABLE, Config  # noqa: E402 - the checkout must be found first
+from proxypool.core.config_file import PER_SUBNET  # noqa: E402
 from proxypool.core.reloading import is_reloaded  # noqa: E402
 from tools.struct_docs import Field, attribute_docs, cell, fields, one_line  # noqa: E402
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from urllib.parse import urlencode
 
-from proxypool.core.config import parse_endpoint
 from proxypool.core.discovery import has_reachable_metrics
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.exposition import NoSeries, parse
 from proxypool.core.scaling.series import Answer, NodeSample, NodeSeries, Series, Unread

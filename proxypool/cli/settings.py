@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxypool.cli.reading import MAX_CONFIG, read_text
-from proxypool.core import config as configuration
+from proxypool.core import config_file
 from proxypool.core.access import AccessRole
-from proxypool.core.config import Config
+from proxypool.core.config import DEFAULT_PATH, PATH_VARIABLE, Config
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.errors import InvalidInput
 from proxypool.core.validation import NAME_PATTERN, NAME_RULE
 
@@ -39,12 +40,12 @@ def read_config(path: str | Path) -> Config:
     Raises:
         InvalidInput: it cannot be read, or is not valid.
     """
-    return configuration.parse(read_text(str(path), MAX_CONFIG, "the configuration "), what=str(path))
+    return config_file.parse(read_text(str(path), MAX_CONFIG, "the configuration "), what=str(path))
 
 
 def default_path() -> str:
     """Where the configuration is unless an option says otherwise."""
-    return os.environ.get(configuration.PATH_VARIABLE) or configuration.DEFAULT_PATH
+    return os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
 
 
 def operator() -> str:
@@ -94,15 +95,12 @@ class Settings:
         Raises:
             InvalidInput: a file that was named cannot be read, or a value is not valid.
         """
-        named = path or self.config or os.environ.get(configuration.PATH_VARIABLE)
-        if named or Path(configuration.DEFAULT_PATH).exists():
-            config = read_config(named or configuration.DEFAULT_PATH)
-        else:
-            config = Config()
+        named = path or self.config or os.environ.get(PATH_VARIABLE)
+        config = read_config(named or DEFAULT_PATH) if named or Path(DEFAULT_PATH).exists() else Config()
         if self.zookeeper:
             hosts = tuple(server.strip() for server in self.zookeeper.split(",") if server.strip())
             for server in hosts:
-                configuration.parse_endpoint(server, what="--zookeeper")
+                parse_endpoint(server, what="--zookeeper")
             zookeeper = msgspec.structs.replace(config.zookeeper, hosts=hosts)
             config = msgspec.structs.replace(config, zookeeper=zookeeper)
         config = _as_user(config)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
+
+from proxypool.core.errors import InvalidInput
 
 Place = Callable[[str], str]
 """Dotted key -> the beginning of a message about it: the file and the line."""
@@ -35,6 +37,21 @@ def explained(error: Exception, kind: type[Struct], place: Place) -> str:
     chosen = _CHOICE.match(text)
     hint = nearest(chosen[1], choices(kind, key)) if chosen is not None else ""
     return f"{place(key)}{text}{f': {hint}' if hint else ''}"
+
+
+def require_known_keys(values: Mapping[str, Any], kind: type[Struct], where: str, place: Place) -> None:
+    """Refuse a key of a table that is none of its type's. `where`: what its names begin with.
+
+    Raises:
+        InvalidInput: with the nearest known one, or all of them.
+    """
+    known = list(kind.__struct_fields__)
+    for key in values:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f": did you mean {where}{near[0]!s}?" if near else f"; known keys: {', '.join(known)}"
+        raise InvalidInput(f"{place(where + key)}unknown key {where}{key}{hint}")
 
 
 def nearest(word: str, known: list[str]) -> str:

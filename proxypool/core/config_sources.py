@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from proxypool.core.config import PER_SUBNET, Config
+from proxypool.core.config import Config
+from proxypool.core.config_file import PER_SUBNET
 from proxypool.core.config_lines import line_of, lines_of
 from proxypool.core.documents import to_builtins
 from proxypool.core.redaction import redacted

@@ -12,7 +12,7 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import TypedDict
 
-from proxypool.core.config import parse_endpoint
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import HostSpec, NodeSpec
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from proxypool.adapters.zookeeper import PoolSession, PoolStore
 from proxypool.core.assembly import assemble
-from proxypool.core.config import parse_endpoint
 from proxypool.core.discovery import Group, targets
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.history import RecordList
 from proxypool.core.model import Snapshot
 from proxypool.core.pool_view import PoolView

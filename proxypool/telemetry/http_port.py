@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
-from proxypool.core.config import parse_endpoint
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.errors import TransientError
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from proxypool.core.bearer import CHALLENGE, knows_token
-from proxypool.core.config import is_loopback
+from proxypool.core.endpoints import is_loopback
 from proxypool.web.answers import Answer, Request, problem
 
 

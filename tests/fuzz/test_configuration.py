@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from proxypool.adapters.ip_masq_agent import KEY, read_non_masquerade_cidrs
 from proxypool.cli.reading import read_bytes, read_text
-from proxypool.core.config import MAX_SECONDS, Config, parse, parse_endpoint
+from proxypool.core.config import MAX_SECONDS, Config
+from proxypool.core.config_file import parse
 from proxypool.core.config_lines import lines_of
 from proxypool.core.config_sources import settings_of
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.errors import InvalidInput, ProxypoolError, TransientError
 from proxypool.core.requests import parse_member, parse_pool_request
 from proxypool.core.scaling.fleet import World

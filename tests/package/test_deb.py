@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxypool import __version__
-from proxypool.core import config
+from proxypool.core import config, config_file
 from proxypool.core.doctor.codes import PROGRAMS, Severity
 from tests.package.clean_root import Machine
 from tests.package.conftest import NEXT, ROOT, build
@@ -221,12 +221,12 @@ def test_it_depends_on_what_the_doctor_looks_for(deb: Path) -> None:
 def test_the_configuration_that_it_ships_is_valid_with_and_without_its_comments() -> None:
     """Somebody takes the comment signs away."""
     text = (ROOT / "packaging/deb/proxypool.toml").read_text()
-    assert config.parse(text, what="as shipped") == config.Config()
+    assert config_file.parse(text, what="as shipped") == config.Config()
     active = "\n".join(
         line[1:] if line[:1] == "#" and line[1:2] not in {" ", ""} else line for line in text.splitlines()
     )
     assert len(tomllib.loads(active)) == 5
-    parsed = config.parse(active, what="without comment signs")
+    parsed = config_file.parse(active, what="without comment signs")
     assert parsed.node is not None
     assert parsed.host is not None
     assert parsed.controller is not None

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxypool.core.config import parse, parse_endpoint
+from proxypool.core.config_file import parse
 from proxypool.core.documents import decode, encode
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.errors import InvalidInput
 from proxypool.core.keepalived import instance_name, parse_notification
 from proxypool.core.model import Document, HostSpec, MemberStatus, NodeSpec, PairSpec, PoolSpec, SubnetSpec

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxypool.core import config
+from proxypool.core import config_file
 from proxypool.core.cni_config import ANNOTATION, ANNOTATIONS_CAPABILITY, VERSIONS
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_every_object_has_what_kubernetes_asks_of_all(path: Path) -> None:
 
 
 def test_the_agents_configuration_is_valid() -> None:
-    parsed = config.parse(HOST["ConfigMap"]["data"]["proxypool.toml"], what="ConfigMap")
+    parsed = config_file.parse(HOST["ConfigMap"]["data"]["proxypool.toml"], what="ConfigMap")
     assert parsed.host is not None
     assert parsed.run_dir == "/run/proxypool", "the plug-in looks for the socket there"
     for probe in ("readinessProbe", "livenessProbe"):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from proxypool.core import config
+from proxypool.core import config_file
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -11,7 +11,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 def test_the_configuration_in_the_readme_is_valid() -> None:
     """Both roles in one file, as shown."""
     (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    parsed = config.parse(block, what="README")
+    parsed = config_file.parse(block, what="README")
     assert parsed.node is not None
     assert parsed.host is not None
 

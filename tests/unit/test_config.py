@@ -7,7 +7,9 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from proxypool.core.config import CONTROLLER_WEB, NODE_WEB, Config, is_loopback, parse, parse_endpoint
+from proxypool.core.config import CONTROLLER_WEB, NODE_WEB, Config
+from proxypool.core.config_file import parse
+from proxypool.core.endpoints import is_loopback, parse_endpoint
 from proxypool.core.errors import InvalidInput
 
 NODE = '[node]\nunderlay = "eth0"\n'

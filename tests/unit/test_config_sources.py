@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxypool.core.config import parse
+from proxypool.core.config_file import parse
 from proxypool.core.config_lines import line_of, lines_of
 from proxypool.core.config_sources import schema, settings_of
 from proxypool.core.redaction import REMOVED

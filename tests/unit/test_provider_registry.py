@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxypool.core.config import Config, ProviderConfig, parse
+from proxypool.core.config import Config, ProviderConfig
+from proxypool.core.config_file import parse
 from proxypool.core.errors import InvalidInput
 from proxypool.providers import registry
 from proxypool.providers.baidu.settings import BaiduConfig

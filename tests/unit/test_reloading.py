@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from proxypool.core.config import Config, parse
+from proxypool.core.config import Config
+from proxypool.core.config_file import parse
 from proxypool.core.discovery import Daemon
 from proxypool.core.errors import InvalidInput
 from proxypool.core.reloading import RELOADED, NeedsRestart, changed_keys, is_reloaded, require_reloadable

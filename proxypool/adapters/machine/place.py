@@ -11,8 +11,8 @@ import stat
 import struct
 from pathlib import Path
 
-from proxypool.core.config import parse_endpoint
 from proxypool.core.doctor.facts import ClockFacts, FileFacts, UnderlayFacts
+from proxypool.core.endpoints import parse_endpoint
 
 CONNECT_WITHIN_S = 2.0
 _SIOCGIFADDR = 0x8915

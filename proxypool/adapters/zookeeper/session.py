@@ -25,7 +25,8 @@ from proxypool.adapters.zookeeper.credentials import read_credentials, redact, t
 from proxypool.adapters.zookeeper.errors import ZooKeeperUnreachable, translated
 from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.adapters.zookeeper.layout import Layout
-from proxypool.core.config import ZooKeeperConfig, parse_endpoint
+from proxypool.core.config import ZooKeeperConfig
+from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.errors import AccessDenied, InvalidInput, TransientError
 from proxypool.core.states import Coordinator
 
