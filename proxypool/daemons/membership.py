@@ -8,41 +8,32 @@ from __future__ import annotations
 import logging
 import operator
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
-from itertools import islice
 from pathlib import Path
 
-from proxypool.adapters import netlink
-from proxypool.adapters.gate import remove_locks
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.zookeeper import Presence
-from proxypool.core.addressing import namespace_of
-from proxypool.core.blocking import Blocked
 from proxypool.core.breaker import Breaker
-from proxypool.core.errors import ProxypoolError
-from proxypool.core.keepalived import KeepalivedFacts, gate_lock
-from proxypool.core.model import Candidate, PairSpec, Snapshot, TunnelKind
+from proxypool.core.keepalived import KeepalivedFacts
+from proxypool.core.model import Candidate, PairSpec, Snapshot
 from proxypool.core.node_scene import HostChanges, NodeFacts, RootScenes, SubnetScenes
 from proxypool.core.role import (
     ClaimAllowed,
     Coordinator,
     CoordinatorChanged,
     ElectionSeen,
-    HeartbeatHeard,
     LeaseSeen,
     Timers,
     UnderlaySeen,
 )
-from proxypool.core.scaling.series import Sample, Where
-from proxypool.core.scene import Scene
 from proxypool.daemons.bare import cut_bare
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.forgetting import Forgetting
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.leasing import Leasing
+from proxypool.daemons.left_over import remove_left_over
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import (
     ConnectionsCounted,
@@ -60,22 +51,20 @@ from proxypool.daemons.messages import (
     SyncSeen,
     UnderlayHeard,
 )
+from proxypool.daemons.neighbourhood import Neighbourhood
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.port_sampling import PortSampling
 from proxypool.daemons.probing import Probing, Target
 from proxypool.daemons.publisher import Publisher
 from proxypool.daemons.state_sync import StateSync
 from proxypool.daemons.table_reader import TableReader
+from proxypool.daemons.tunnel_check import TunnelCheck
 from proxypool.daemons.vrrp_side import VrrpSide
 from proxypool.daemons.wishes import Wishes
 from proxypool.telemetry.failovers import FailoverClock
-from proxypool.telemetry.member_metrics import MemberView
 from proxypool.telemetry.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)
-
-NODES_ASKED, HOSTS_ASKED = 5, 3
-"""When the underlay is silent."""
 
 
 @dataclass
@@ -107,10 +96,9 @@ class Membership:
     state_sync: StateSync = field(init=False)
     probing: Probing = field(init=False)
     leasing: Leasing = field(init=False)
+    neighbourhood: Neighbourhood = field(init=False)
     breaker: Breaker = field(default_factory=Breaker)
-    tunnel_problem: str | None = None
-    is_deaf: bool = False
-    """Whether the underlay is silent."""
+    tunnel: TunnelCheck = field(default_factory=TunnelCheck)
     is_machine_known: bool = False
     """Whether the machine's own namespace was looked at since the start."""
     _changes: HostChanges = field(default_factory=HostChanges)
@@ -118,13 +106,13 @@ class Membership:
     """What each member was last served by: our session, and what is the same object while it is unchanged."""
     _pool: tuple[object, ...] = ()
     """What keepalived's files depend on."""
-    _probed: TunnelKind | None = None
 
     def __post_init__(self) -> None:
         """The sides that work on the same members."""
         self.vrrp = VrrpSide(
             self.keepalived, self.members, self.dataplane, self.control, self.clock, self._look_at_health
         )
+        self.neighbourhood = Neighbourhood(self.facts.name, self.members, self.watch, self.vrrp)
         self.publisher = Publisher(self.facts.name, self.presence)
         self.tables = TableReader(self.dataplane, self.post)
         self.counting = Counting(self.members, self.tables)
@@ -143,7 +131,10 @@ class Membership:
         self.snapshot = snapshot
         if snapshot.spec is None:
             return
-        self._probe_tunnel(snapshot.spec.tunnel)
+        if self.tunnel.look(snapshot.spec.tunnel):
+            # What was wanted before the pool's mistake is wanted again; only a look tells that it is there.
+            for subnet in self.members:
+                self.dataplane.touch(subnet)
         self.watch.tunnel_range = snapshot.spec.tunnel_range
         wanted = {pair.subnet: pair for pair in snapshot.pairs_on(self.facts.name)}
         for subnet in [name for name, member in self.members.items() if not _same(wanted.get(name), member.pair)]:
@@ -152,46 +143,24 @@ class Membership:
         for subnet in changed:
             self._serve(subnet, wanted[subnet], now)
         self._follow_sync()
-        self._remove_left_over(wanted)
+        remove_left_over(self.dataplane, self.run_dir, (*wanted, *snapshot.unread_subnets))
         strict = (member.pair for member in self.members.values() if member.state.is_strict)
         self.leasing.want(frozenset((pair.subnet, pair.id) for pair in strict))
-        if self.tunnel_problem is None:
+        if self.tunnel.problem is None:
             self.wishes.want(NODE_SCOPE, self._root.next(snapshot.spec, snapshot))
             self.wishes.list_hosts(self.members.values(), snapshot, now)
-        self.watch.neighbours = self._neighbours()
+        self.neighbourhood.follow(snapshot)
         pool = (snapshot.spec, snapshot.subnets, snapshot.pairs, snapshot.nodes)
         if pool != self._pool:
             self._pool = pool
             self.vrrp.sync(snapshot)
-
-    def _neighbours(self) -> tuple[IPv4Address, ...]:
-        """Some that would answer on the underlay, the other members of our pairs first."""
-        peers = {peer.node for member in self.members.values() if (peer := member.pair.peer_of(self.facts.name))}
-        nodes = [self.snapshot.nodes[name].underlay for name in sorted(peers) if name in self.snapshot.nodes]
-        hosts = [host.underlay for host in islice(self.snapshot.hosts.values(), HOSTS_ASKED)]
-        return (*nodes[:NODES_ASKED], *hosts)
-
-    def _probe_tunnel(self, kind: TunnelKind) -> None:
-        if self._probed is kind:
-            return
-        self._probed = kind
-        try:
-            netlink.probe_tunnel(kind)
-            if self.tunnel_problem is not None:
-                self.tunnel_problem = None
-                # What was wanted before the pool's mistake is wanted again; only a look tells that it is there.
-                for subnet in self.members:
-                    self.dataplane.touch(subnet)
-        except ProxypoolError as error:
-            self.tunnel_problem = str(error)
-            log.error("%s", error)
 
     def _concerns(self, subnet: str, pair: PairSpec) -> bool:
         """Whether something of what a member is served by is new: most snapshots are about other subnets."""
         snapshot = self.snapshot
         inputs = (
             *(pair, snapshot.spec, snapshot.subnets[subnet], snapshot.nodes, snapshot.hosts),
-            *(snapshot.subnet_hosts.get(subnet), snapshot.elections.get(f"{subnet}/{pair.id}"), self.tunnel_problem),
+            *(snapshot.subnet_hosts.get(subnet), snapshot.elections.get(f"{subnet}/{pair.id}"), self.tunnel.problem),
         )
         session = self.own_session()
         before = self._served.get(subnet)
@@ -204,8 +173,8 @@ class Membership:
             member = self._new_member(pair, now)
         member.obey(pair, now)
         self._probe(member)
-        if self.tunnel_problem is not None:
-            member.problems = (self.tunnel_problem,)
+        if self.tunnel.problem is not None:
+            member.problems = (self.tunnel.problem,)
             member.is_programmed = False
             self._look_at_health(member, now)
         else:
@@ -243,7 +212,7 @@ class Membership:
         self.members[pair.subnet] = member
         member.obey(pair, now)
         member.handle(CoordinatorChanged(Coordinator.CONNECTED), now)
-        member.handle(UnderlaySeen(self.is_deaf), now)
+        member.handle(UnderlaySeen(self.neighbourhood.is_silent), now)
         member.has_havip = pair.havip in self.vrrp.addresses
         member.see_priority(now)
         self.vrrp.adopt(member, now)
@@ -268,21 +237,6 @@ class Membership:
             # All that was below the pair went with it: there is nothing to leave.
             self.presence.forget(subnet, member.pair.id, self.facts.name)
         self.metrics.forget(subnet)
-
-    def _remove_left_over(self, wanted: dict[str, PairSpec]) -> None:
-        """Namespaces of ours that no document asks for; whether they are ours the executor proves before it removes.
-
-        A subnet whose documents cannot be read may be served by a predecessor, who could read them: it stays.
-        """
-        kept = {namespace_of(subnet) for subnet in (*wanted, *self.snapshot.unread_subnets)}
-        found = netlink.list_namespaces()
-        for name in found:
-            if name not in kept:
-                self.dataplane.want(name.removeprefix(namespace_of("")), Scene.absent(name))
-        # With the change after that in which a namespace went: whoever has its lock has no gate any more.
-        remove_locks(
-            gate_lock(str(self.run_dir), ""), {name.removeprefix(namespace_of("")) for name in (*kept, *found)}
-        )
 
     # ---- the kernel ----------------------------------------------------------------------------------------------
 
@@ -335,34 +289,14 @@ class Membership:
             case KeepalivedFilesTouched():
                 self.vrrp.sync()
             case UnderlayHeard(is_silent):
-                self._underlay_heard(now, is_silent=is_silent)
+                self.neighbourhood.heard(now, is_silent=is_silent)
             case PeerHeard():
-                self._peers_heard(message, now)
+                self.neighbourhood.peers_heard(message, self.snapshot, now)
             case MasterRecorded(record):
                 if (member := self.members.get(record.subnet)) is not None:
                     member.see_record(record)
             case _:
                 return
-
-    def _underlay_heard(self, now: float, *, is_silent: bool) -> None:
-        self.is_deaf = is_silent
-        what = "nothing arrives any more: standing aside for all pairs" if is_silent else "packets arrive again"
-        log.warning("underlay: %s", what)
-        for member in self.members.values():
-            member.handle(UnderlaySeen(is_silent), now)
-
-    def _peers_heard(self, message: PeerHeard, now: float) -> None:
-        for member in self.members.values():
-            peer = member.pair.peer_of(self.facts.name)
-            spec = self.snapshot.nodes.get(peer.node) if peer else None
-            if spec is None:
-                continue
-            is_master = (spec.underlay, member.pair.vrid) in message.masters
-            waits_for_it = member.state.is_aside and spec.underlay in message.peers
-            if waits_for_it or (member.state.claimed_at is not None and is_master):
-                member.handle(HeartbeatHeard(), now)
-            if self.vrrp.is_orphaned(member) and is_master:
-                self.vrrp.fence(member, now)
 
     def _reconciled(self, result: Reconciled, now: float) -> None:
         self.metrics.reconciled(
@@ -412,15 +346,7 @@ class Membership:
     def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
         """It started, ended or was stopped (then `pid` is None too)."""
         self.vrrp.seen(pid, now, is_connected=is_connected)
-        self.listen_for_peers()
-
-    def listen_for_peers(self) -> None:
-        """Only while somebody waits for an advertisement: they are many."""
-        self.watch.listen_for_peers(any(map(self._is_waiting_for_peer, self.members.values())))
-
-    def _is_waiting_for_peer(self, member: Member) -> bool:
-        state = member.state
-        return state.is_aside or state.claimed_at is not None or self.vrrp.is_orphaned(member)
+        self.neighbourhood.listen()
 
     def second_passed(self, now: float) -> None:
         """Repair what sends no notification, and let time pass for the machines."""
@@ -438,7 +364,7 @@ class Membership:
             if member.is_programmed and member.handles is None:
                 # They could not be opened the first time.
                 self.watch.reconciled(member.pair.subnet, needs_handles=True)
-        self.listen_for_peers()
+        self.neighbourhood.listen()
         self.wishes.second_passed(self.members.values(), now)
         self.vrrp.second_passed(now)
         self.counting.second_passed(now)
@@ -451,7 +377,7 @@ class Membership:
         for member in self.members.values():
             if member.scenes.link is None:
                 member.sync = None
-        if self.snapshot.spec is not None and self.tunnel_problem is None:
+        if self.snapshot.spec is not None and self.tunnel.problem is None:
             self.state_sync.follow(self.members, self.wishes.is_fulfilled)
 
     def _let_claim(self, member: Member, now: float) -> None:
@@ -470,7 +396,7 @@ class Membership:
     @property
     def is_adopted(self) -> bool:
         """Whether keepalived's files and every namespace to be served were looked at since the start."""
-        if self.snapshot.spec is None or self.tunnel_problem is not None:
+        if self.snapshot.spec is None or self.tunnel.problem is not None:
             return True
         return (
             self.is_machine_known
@@ -480,25 +406,9 @@ class Membership:
 
     # ---- what others see -----------------------------------------------------------------------------------------
 
-    def views(self) -> tuple[MemberView, ...]:
-        """For the metrics; called on another thread, so it works on a copy."""
-        return tuple(
-            MemberView(member.pair, member.status(), member.state.is_elected, member.sync)
-            for member in list(self.members.values())
-        )
-
-    def blocked(self) -> dict[str, Mapping[Blocked, int]]:
-        """Packets blocked in each subnet's namespace, as last read; for the metrics."""
-        usages = ((subnet, member.usage.counters) for subnet, member in tuple(self.members.items()))
-        return {subnet: counters.blocked for subnet, counters in usages if counters is not None}
-
-    def samples(self) -> dict[Where, Sample]:
-        """What each member uses, for the metrics; called on another thread as `views`."""
-        return {(member.pair.subnet, member.pair.id): member.sample() for member in list(self.members.values())}
-
     def problems(self) -> list[str]:
         """What is wrong with the whole node as far as tunnels and announcements go."""
-        found = [self.tunnel_problem] if self.tunnel_problem else []
+        found = [self.tunnel.problem] if self.tunnel.problem else []
         has_egress = any(member.pair.egress_address for member in self.members.values())
         if has_egress and not Path(self.keepalived.arping).exists():
             found.append(

@@ -37,7 +37,7 @@ from proxypool.core.keepalived import KeepalivedFacts
 from proxypool.core.model import NodeSpec, Snapshot
 from proxypool.core.node_scene import NodeFacts
 from proxypool.core.role import Coordinator, Timers, Vrrp
-from proxypool.daemons import singleton
+from proxypool.daemons import member_views, singleton
 from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.doors import metrics_server
@@ -286,7 +286,7 @@ class NodeDaemon:
                 self.membership.vrrp.fifo_spoke(lines, at, now)
             case AddressMoved(address, is_here, at):
                 self.membership.vrrp.address_moved(address, at, now, is_here=is_here)
-                self.membership.listen_for_peers()
+                self.membership.neighbourhood.listen()
             case AddressesSeen(addresses):
                 self.membership.vrrp.addresses_seen(addresses, now)
 
@@ -365,26 +365,27 @@ class NodeDaemon:
     def _view(self) -> NodeView:
         """For the metrics, on the server's thread: reads values the loop replaces whole."""
         return NodeView(
-            members=self.membership.views(),
+            members=member_views.views(self.membership.members),
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
             zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_at),
             is_keepalived_up=self.keepalived_pid is not None,
             is_keepalived_config_valid="keepalived-config" not in self.problems,
             malformed_documents=len(self.snapshot.malformed),
             problems=self.problems.topics,
-            blocked={"": self.blocked, **self.membership.blocked()},
+            blocked={"": self.blocked, **member_views.blocked(self.membership.members)},
         )
 
     def _now(self) -> NodeNow | None:
         """For the status page, on its threads, as `_view`."""
         if self.snapshot.spec is None:
             return None
-        own = [(view.pair, view.status) for view in self.membership.views()]
+        own = [(view.pair, view.status) for view in member_views.views(self.membership.members)]
         return NodeNow(snapshot=self.snapshot, own=own, alive=msgspec.structs.replace(self.beat.last, at=time.time()))
 
     def _use(self) -> NodeUse:
         """What is used of it, and how much there is; for the metrics."""
-        return NodeUse(self.limits, self.membership.port_sampling.interval_s, self.membership.samples())
+        samples = member_views.samples(self.membership.members)
+        return NodeUse(self.limits, self.membership.port_sampling.interval_s, samples)
 
     def _close(self) -> None:
         log.info("node %s: stopping; traffic goes on", self.name)
