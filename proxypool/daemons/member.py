@@ -6,7 +6,6 @@ Owns the gate and the track file of the pair. Runs on the main loop; everything 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +14,11 @@ from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
-from proxypool.core.history import Phase, Record
+from proxypool.core.history import Record
 from proxypool.core.keepalived import permit_file, track_file
-from proxypool.core.model import FailoverMode, MemberStatus, PairSpec, PairState
+from proxypool.core.model import FailoverMode, PairSpec, PairState
 from proxypool.core.node_scene import SubnetScenes
 from proxypool.core.role import (
-    Caution,
     Effect,
     Elected,
     Event,
@@ -43,6 +41,7 @@ from proxypool.core.scaling.series import Sample
 from proxypool.core.sync_supervision import SyncReport
 from proxypool.daemons.condition import Condition
 from proxypool.daemons.messages import Handles
+from proxypool.daemons.permission import Permission
 from proxypool.daemons.usage import Beginning, Usage
 from proxypool.telemetry.failovers import FailoverClock
 
@@ -92,8 +91,6 @@ class Member:
     repairs: int = 0
     on_repair: Callable[[], None] = lambda: None
     """Called when the gate was put right."""
-    _is_ungranted: bool = True
-    """Whether the kernel's lease is not known to be as it must be."""
     mismatch_since: float | None = None
     gate: bool | None = None
     """The gate as the kernel had it when last looked at: every second, and when it was touched. None: there is no
@@ -109,8 +106,9 @@ class Member:
     def __post_init__(self) -> None:
         """The machine begins knowing nothing."""
         self.state = MemberState(self.node, self.timers)
-        self._permit = TrackFile(permit_file(str(self.run_dir), self.pair.subnet, self.pair.id))
-        self.state = replace(self.state, permitted_epoch=self._permit.read() or 0)
+        permit = TrackFile(permit_file(str(self.run_dir), self.pair.subnet, self.pair.id))
+        self._permission = Permission(permit, self.label)
+        self.state = replace(self.state, permitted_epoch=self._permission.remembered())
         self._track = TrackFile(track_file(str(self.run_dir), self.pair.subnet, self.pair.id))
         self.role_since_wall = self.wall()
         self.next_deadline = self.state.next_deadline
@@ -128,40 +126,10 @@ class Member:
         if self.state != before:
             self.is_touched, self.next_deadline = True, self.state.next_deadline
         if self.state.is_strict or before.is_strict:
-            self._fence(before, now)
+            self._permission.follow(before, self.state, self.handles.lease if self.handles else None, now)
         for effect in effects:
             self._do(effect, now)
         return effects
-
-    def _fence(self, before: MemberState, now: float) -> None:
-        """Mode strict: let the kernel forward for as long as the lease allows. Before anything else is done: whoever
-        leaves the election has closed its kernel first.
-        """
-        state = self.state
-        if state.permitted_epoch != before.permitted_epoch:
-            self._remember(state.permitted_epoch)
-        if self.handles is None or state.lease is None or not state.is_strict:
-            return
-        left_s = math.floor(state.lease.until - now) if state.is_permitted and not state.must_yield else 0
-        is_new = state.lease is not before.lease or not before.is_permitted or self._is_ungranted
-        if left_s >= 1 and not is_new:
-            return
-        if left_s < 1 and not (before.is_permitted or self._is_ungranted):
-            return
-        try:
-            self.handles.lease.grant(left_s) if left_s >= 1 else self.handles.lease.end()
-            self._is_ungranted = False
-        except TransientError as error:
-            # What was granted runs out by itself.
-            self._is_ungranted = True
-            log.error("%s: %s", self.label, error)
-
-    def _remember(self, epoch: int) -> None:
-        try:
-            self._permit.write(epoch)
-        except TransientError as error:
-            # It waits for a predecessor after a restart that is not there.
-            log.error("%s: %s", self.label, error)
 
     def _do(self, effect: Effect, now: float) -> None:
         match effect:
@@ -379,54 +347,13 @@ class Member:
         if self.connections is not None and (not self.is_counted or now - self.connections_at > COUNT_HOLDS_S):
             self.saw_connections(None, now)
 
-    def status(self) -> MemberStatus:
-        """What this member observes of itself, for the others to read."""
-        counters, damping = self.usage.counters, self.condition.damping
-        tunnel, rates = counters.tunnel if counters else None, self.usage.rates
-        until, rtt_s = damping.until(), self.probe_rtt_s()
-        change = self.last_change if self.state.role is Role.MASTER else None
-        reasons = tuple(sorted(self.state.health)) if self.state.health is not None else ("starting",)
-        return MemberStatus(
-            node=self.node,
-            role=(Role.BACKUP if self.state.is_standing_by else self.state.role).value,
-            vrrp=self.state.vrrp.value,
-            gate=self.gate,
-            has_havip=self.has_havip,
-            epoch=self.state.epoch,
-            health=reasons + (self.problems or ()),
-            conntrack=counters.conntrack if counters else None,
-            conntrack_limit=counters.conntrack_limit if counters else None,
-            rx_bytes=tunnel.rx_bytes if tunnel else 0,
-            tx_bytes=tunnel.tx_bytes if tunnel else 0,
-            rx_packets=tunnel.rx_packets if tunnel else 0,
-            tx_packets=tunnel.tx_packets if tunnel else 0,
-            rx_bytes_per_s=round(rates[0], 1),
-            tx_bytes_per_s=round(rates[1], 1),
-            packets_per_s=round(rates[2], 1),
-            since=self.role_since_wall,
-            at=self.wall(),
-            repairs=self.repairs,
-            connections=self.connections,
-            hosts_seen=self.acknowledgement.seen,
-            sync=self.sync.state.value if self.sync is not None else None,
-            answers_egress=self.answers_egress,
-            change_reason=change.reason if change else "",
-            blackout_s=change.phases.get(Phase.BLACKOUT.value) if change else None,
-            probe=self.condition.probe.value,
-            probe_ms=None if rtt_s is None else round(rtt_s * 1e3, 3),
-            damped_until=self._wall_of(until) if self.state.caution is Caution.DAMPED else None,
-        )
-
-    def _wall_of(self, moment: float | None) -> float | None:
-        return None if moment is None else round(self.wall() + moment - self.monotonic(), 1)
-
     def forget(self) -> None:
         """The pair is no longer served here: close what is open, remove the track file."""
         self._borrow(is_wanted=False)
         self.drop_handles()
         self._track.remove()
         self.clock.forget(self.pair)
-        self._permit.remove()
+        self._permission.forget()
         self.set_contending(self.pair, False)
 
     def take_handles(self, handles: Handles, now: float) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from proxypool.core.blocking import Blocked
 from proxypool.core.scaling.series import Sample, Where
 from proxypool.daemons.member import Member
+from proxypool.daemons.member_status import status_of
 from proxypool.telemetry.member_metrics import MemberView
 
 
 def views(members: Mapping[str, Member]) -> tuple[MemberView, ...]:
     """What each is, and what it observes of itself."""
     return tuple(
-        MemberView(member.pair, member.status(), member.state.is_elected, member.sync)
+        MemberView(member.pair, status_of(member), member.state.is_elected, member.sync)
         for member in list(members.values())
     )
 

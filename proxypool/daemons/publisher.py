@@ -9,6 +9,7 @@ from proxypool.adapters.zookeeper import Presence, member_status_suffix
 from proxypool.core.documents import encode
 from proxypool.core.model import MemberStatus
 from proxypool.daemons.member import Member
+from proxypool.daemons.member_status import status_of
 
 HOSTS_INTERVAL_S = 0.05
 """Which hosts are programmed is published at once, but not more often: many may join at the same time."""
@@ -38,7 +39,7 @@ class Publisher:
 
     def _is_put_off(self, subnet: str, member: Member, now: float) -> bool:
         """Publish what changed; True: something has to wait for `next_deadline`."""
-        status, last = member.status(), self._published.get(subnet)
+        status, last = status_of(member), self._published.get(subnet)
         if last is None or _essence(status) != _essence(last[0]):
             self._publish(subnet, member, status, now)
             return False
@@ -61,7 +62,7 @@ class Publisher:
             interval_s = DRAINING_INTERVAL_S if member.is_counted else NUMBERS_INTERVAL_S
             if not has_gate_moved and now < last[1] + interval_s:
                 continue
-            status = member.status()
+            status = status_of(member)
             if has_gate_moved or member.is_counted or _numbers(status) != _numbers(last[0]):
                 self._publish(subnet, member, status, now)
 

@@ -23,6 +23,7 @@ from proxypool.core.role import Role, Timers
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.member import COUNT_HOLDS_S, Member
+from proxypool.daemons.member_status import status_of
 from proxypool.daemons.messages import ConnectionsCounted, Message
 from proxypool.daemons.publisher import DRAINING_INTERVAL_S, NUMBERS_INTERVAL_S, Publisher
 from proxypool.daemons.table_reader import TableReader
@@ -109,11 +110,11 @@ def test_a_master_whose_pair_drains_is_counted(node: Node) -> None:
     """Every time it is asked for, in the subnet's namespace; what is over does not count."""
     node.counting.second_passed(1.0)
     assert node.next_count().count == 0
-    assert node.member.status().connections == 0
+    assert status_of(node.member).connections == 0
     fill(30)
     node.counting.second_passed(2.0)
     assert node.next_count().count == 30
-    assert node.member.status().connections == 30
+    assert status_of(node.member).connections == 30
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_what_cannot_be_counted_is_not_known(node: Node, caplog: pytest.LogCaptu
         for second in (2.0, 3.0):
             node.counting.second_passed(second)
             assert node.next_count().count is None
-    assert node.member.status().connections is None
+    assert status_of(node.member).connections is None
     assert len([record for record in caplog.records if "cannot count" in record.message]) == 1
     netlink.create_namespace(netlink.Home(), namespace_of(SUBNET))
     node.counting.second_passed(4.0)
