@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from proxypool.core.addressing import tunnel_device_of
+from proxypool.core.composite import Composite, Part
 from proxypool.core.host_firewall import (
     ATTACHED_SET,
     DEAD_REALM,
@@ -30,9 +31,7 @@ from proxypool.core.scene import (
     Address,
     AddressSet,
     AnyObject,
-    Composite,
     MarkedSet,
-    Part,
     PolicyRule,
     Route,
     RouteKind,

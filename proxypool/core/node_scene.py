@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from msgspec.structs import replace
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
+from proxypool.core.composite import Composite, Part
 from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET, node_guard, subnet_tables
 from proxypool.core.model import FailoverMode, HostSpec, MemberSpec, PairSpec, PairState, PoolSpec, Snapshot, SubnetSpec
 from proxypool.core.pausing import resumed
@@ -19,10 +20,8 @@ from proxypool.core.scene import (
     Address,
     AddressSet,
     AnyObject,
-    Composite,
     Eni,
     LeaseSet,
-    Part,
     ProxyNeighbour,
     Route,
     RouteKind,

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
+from proxypool.core.composite import Composite, flat
 from proxypool.core.scene import (
     Address,
     AddressSet,
     AnyObject,
-    Composite,
     Eni,
     ForwardingEntry,
     Key,
@@ -40,7 +40,6 @@ from proxypool.core.scene import (
     SourceGuard,
     Sysctl,
     Tunnel,
-    flat,
 )
 
 

@@ -16,10 +16,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.attachments import Rules
+from proxypool.core.composite import Part
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.host_scene import HostFacts, guard_of, havips_of, host_scene, path_legs, platform_of, steering_of
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
-from proxypool.core.scene import Part, Scene
+from proxypool.core.scene import Scene
 from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
 from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proxypool.core.composite import Composite
 from proxypool.core.model import HostSpec, Snapshot
 from proxypool.core.node_scene import HostChanges, RootScenes, SubnetScenes, root_scene, subnet_scene
 from proxypool.core.planner import plan
-from proxypool.core.scene import Composite, Scene
+from proxypool.core.scene import Scene
 from tests.property.effort import effort
 from tests.property.kernel import Kernel
 from tests.property.pools import FACTS, hosts, pools

@@ -22,7 +22,8 @@ from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.adapters.netlink.sets import observe_sets
 from proxypool.adapters.netlink.source_guard import observe_guard
 from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX
-from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, SourceGuard, Tunnel, flat
+from proxypool.core.composite import flat
+from proxypool.core.scene import ROUTE_PROTOCOL, AnyObject, Eni, Key, Scene, SourceGuard, Tunnel
 
 ALIAS_PREFIX = "proxypool:"
 """Alias of a moved card: the prefix, then the name it had in the root namespace."""
