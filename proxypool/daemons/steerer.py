@@ -21,7 +21,8 @@ from proxypool.core.errors import ProxypoolError
 from proxypool.core.host_scene import HostFacts, guard_of, havips_of, host_scene, path_legs, platform_of, steering_of
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scene import Scene
-from proxypool.core.steering import Book, Group, adopt, advance, ready_entries, wanted_shares
+from proxypool.core.shares import wanted_shares
+from proxypool.core.steering import Book, Group, adopt, advance, ready_entries
 from proxypool.daemons.attachments import Attachments
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.pair_watch import PairWatch

@@ -15,7 +15,8 @@ from proxypool.core.host_firewall import HostRules, host_tables
 from proxypool.core.host_scene import guard_of, havips_of, host_scene, path_legs, platform_of, steering_of
 from proxypool.core.model import PairState, TunnelKind
 from proxypool.core.scene import Scene
-from proxypool.core.steering import Book, MarkLayout, Weights, adopt, advance, wanted_shares
+from proxypool.core.shares import wanted_shares
+from proxypool.core.steering import Book, MarkLayout, Weights, adopt, advance
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.executor import KernelDriver
 from tests.contract.netns import own_namespace, run

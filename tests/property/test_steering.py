@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxypool.core.model import PairSpec, PairState
+from proxypool.core.shares import shares_of, usable, wanted_shares
 from proxypool.core.steering import (
     CHOOSE,
     INDEX_BITS,
@@ -20,10 +21,7 @@ from proxypool.core.steering import (
     adopt,
     advance,
     ready_entries,
-    shares_of,
     slots_of,
-    usable,
-    wanted_shares,
 )
 from tests.property.effort import effort
 from tests.unit.builders import pair

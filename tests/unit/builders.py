@@ -22,7 +22,8 @@ from proxypool.core.model import (
 )
 from proxypool.core.node_scene import NodeFacts
 from proxypool.core.scene import Scene
-from proxypool.core.steering import Book, Group, MarkLayout, advance, wanted_shares
+from proxypool.core.shares import wanted_shares
+from proxypool.core.steering import Book, Group, MarkLayout, advance
 
 GRE = PoolSpec()
 VXLAN = PoolSpec(tunnel=TunnelKind.VXLAN)

@@ -14,8 +14,8 @@ from proxypool.core.draining import Left, drain_refusals, egress_refusals, remov
 from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState
 from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, ActionKind, Step
+from proxypool.core.shares import usable
 from proxypool.core.status import PoolStatus, all_checks
-from proxypool.core.steering import usable
 from proxypool.daemons.steerer import Steerer
 from tests.unit.builders import N1, N2, candidates, host, member, pair, snapshot
 

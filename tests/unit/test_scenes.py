@@ -35,7 +35,8 @@ from proxypool.core.scene import (
     Table,
     Tunnel,
 )
-from proxypool.core.steering import Book, Group, advance, wanted_shares
+from proxypool.core.shares import wanted_shares
+from proxypool.core.steering import Book, Group, advance
 from tests.unit import builders as make
 
 HAVIP = IPv4Address("192.168.4.100")

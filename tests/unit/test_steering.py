@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from proxypool.core.model import PairState
+from proxypool.core.shares import shares_of, usable
 from proxypool.core.steering import (
     CHOOSE,
     INDEX_BITS,
@@ -19,9 +20,7 @@ from proxypool.core.steering import (
     adopt,
     advance,
     ready_entries,
-    shares_of,
     slots_of,
-    usable,
 )
 from tests.unit.builders import pair
 
