@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from msgspec import UNSET
 
 from proxypool.cli import drain as draining
 from proxypool.cli import pausing, rehearsal
 from proxypool.cli.arguments import PairArgument, SubnetArgument
-from proxypool.cli.confirm import YesOption, ask_if_somebody_is_there, require_confirmation
+from proxypool.cli.confirm import YesOption, require_confirmation
 from proxypool.cli.drain import DEFAULT_WAIT_S, RiskOption
 from proxypool.cli.drain_texts import numbers_text
-from proxypool.cli.exits import ExitCode, fail
-from proxypool.cli.health_texts import check_lines
-from proxypool.cli.output import Format, OutputOption, fields, listing, show, single, terminal_width
+from proxypool.cli.output import Format, OutputOption, listing, show, single, terminal_width
+from proxypool.cli.pair_texts import pair_document, pair_text
 from proxypool.cli.rehearsal import DryRunOption
-from proxypool.cli.settings import MAX_REASON, Settings, operator
+from proxypool.cli.serving import TimeoutOption, told_if_interrupted, wait_until_served
+from proxypool.cli.settings import Settings
 from proxypool.cli.status import find_pair, read_status
-from proxypool.cli.views import draining as draining_since
-from proxypool.cli.views import last_change, member_table, pair_table
-from proxypool.core.documents import to_builtins
+from proxypool.cli.switchover import switchover
+from proxypool.cli.views import pair_table
 from proxypool.core.draining import Risk
 from proxypool.core.errors import InvalidInput
-from proxypool.core.model import MAX_WEIGHT, FailoverMode, PairState
-from proxypool.core.pausing import said
+from proxypool.core.model import MAX_WEIGHT, FailoverMode
 from proxypool.core.requests import PairRequest, PairSettings, parse_member
-from proxypool.core.units import ago
 from proxypool.core.validation import require_weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxypool.adapters.zookeeper import PoolStore
-    from proxypool.core.status import PairReport, PoolStatus, SubnetReport
+    from proxypool.core.status import PoolStatus
 
 app = typer.Typer(
     help="Pairs of nodes that serve a subnet behind a HaVip.",
@@ -49,13 +43,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
-TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")]
 WeightOption = Annotated[
     int | None,
     typer.Option("--weight", help=f"Share of new connections, relative to other pairs, 1-{MAX_WEIGHT}. Default: 1."),
 ]
-
-
 ModeOption = Annotated[
     FailoverMode | None,
     typer.Option(
@@ -116,11 +107,11 @@ def add(
             _warn_of_unknown_nodes(store, (place.node for place in request.members))
             return
         spec = store.add_pair(subnet, request)
-        with _told_if_interrupted(subnet, pair):
+        with told_if_interrupted(subnet, pair):
             typer.echo(f"pair {subnet}/{spec.id}: {numbers_text(spec)}")
             _warn_of_unknown_nodes(store, (place.node for place in spec.members))
             if wait:
-                _wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
+                wait_until_served(store, subnet, pair, None, timeout, f"pair {subnet}/{pair}")
 
 
 def _address(text: str | None, option: str) -> IPv4Address:
@@ -139,24 +130,6 @@ def _warn_of_unknown_nodes(store: PoolStore, nodes: Iterable[str]) -> None:
             typer.echo(f"note: no daemon has registered as {node} yet{hint}", err=True)
 
 
-@contextmanager
-def _told_if_interrupted(subnet: str, pair: str) -> Iterator[None]:
-    """Ctrl-C ends the wait, not what is waited for."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        what = f"pair {subnet}/{pair} comes into service without us: see `proxypool status {subnet}`"
-        typer.echo(f"interrupted: {what}", err=True)
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-
-
-def _wait_until_served(store: PoolStore, subnet: str, pair: str, node: str | None, timeout_s: float, what: str) -> None:
-    served = store.elections.wait_for_master(subnet, pair, node, timeout_s)
-    if served is None:
-        raise fail(f"{what} is not served after {timeout_s:g} s: see `proxypool status {subnet}`", ExitCode.TIMED_OUT)
-    typer.echo(f"{what} is served by {served.node} after {served.took_s:.3f} s")
-
-
 @app.command("list")
 def list_pairs(
     context: typer.Context,
@@ -167,7 +140,7 @@ def list_pairs(
     status = _status(context.obj, subnet)
     found = [(one, pair) for one in status.subnets for pair in one.pairs]
     show(
-        listing("Pair", [_document(*item) for item in found]),
+        listing("Pair", [pair_document(*item) for item in found]),
         output,
         lambda wide: pair_table(found, status.at, wide=wide, width=terminal_width()),
     )
@@ -180,55 +153,12 @@ def show_pair(
     """Show a pair and its members."""
     status = _status(context.obj, subnet)
     one, found = find_pair(status, pair)
-    show(single("Pair", _document(one, found)), output, lambda wide: _text(status, one, found, wide=wide))
+    show(single("Pair", pair_document(one, found)), output, lambda wide: pair_text(status, one, found, wide=wide))
 
 
 def _status(settings: Settings, subnet: str | None) -> PoolStatus:
     with settings.store() as store:
         return read_status(store, subnet)
-
-
-def _document(subnet: SubnetReport, pair: PairReport) -> dict[str, object]:
-    return {"subnet": subnet.id, **to_builtins(pair)}
-
-
-def _text(status: PoolStatus, subnet: SubnetReport, pair: PairReport, *, wide: bool) -> str:
-    about = fields(
-        (
-            ("pair", f"{subnet.id}/{pair.id}"),
-            ("level", pair.level.value),
-            ("HaVip", str(pair.havip)),
-            ("held by", ", ".join(pair.havip_holders)),
-            ("VRRP id", str(pair.vrid)),
-            ("egress address", str(pair.egress_address or "")),
-            *((("answered by", ", ".join(pair.egress_holders)),) if pair.egress_address else ()),
-            *((("state sync", _sync(pair)),) if pair.egress_address else ()),
-            ("state", pair.state),
-            *((("provider", pair.provider),) if pair.provider else ()),
-            ("weight", str(pair.weight)),
-            ("mode", pair.mode),
-            ("probe", str(pair.probe or "")),
-            *((("paused", _paused(pair, status.at)),) if pair.paused_since is not None else ()),
-            *((("draining", draining_since(pair, status.at)),) if pair.state == PairState.DRAINING else ()),
-            ("elected", pair.elected or ""),
-            ("epoch", str(pair.epoch or "")),
-            ("last change", last_change(pair, status.at)),
-        )
-    )
-    only = msgspec.structs.replace(status, subnets=(msgspec.structs.replace(subnet, pairs=(pair,)),))
-    width = terminal_width()
-    parts = (about, check_lines(pair.checks, width=width), member_table(only, wide=wide, width=width))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _paused(pair: PairReport, now: float) -> str:
-    """For how long, who said so and why."""
-    return f"for {ago(pair.paused_since, now)}{said(pair.paused_by, pair.pause_reason)}"
-
-
-def _sync(pair: PairReport) -> str:
-    """Whether the members tell each other their connections."""
-    return ", ".join(f"{member.node} {member.sync}" for member in pair.members if member.sync)
 
 
 @app.command("set")
@@ -366,41 +296,6 @@ def remove(
     typer.echo(f"removed pair {subnet}/{pair}")
 
 
-@app.command()
-def switchover(
-    context: typer.Context,
-    subnet: SubnetArgument,
-    pair: PairArgument,
-    to: Annotated[str | None, typer.Option("--to", metavar="NODE", help="Default: the member not elected.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until the new master is observed.")] = True,
-    timeout: TimeoutOption = 10.0,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the record in the history.")] = "",
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """Make the other member the master. Connections go on where the pair has an egress address, and break elsewhere.
-
-    Where they would break it is asked for, on a terminal; a script is not asked.
-    """
-    settings: Settings = context.obj
-    with settings.store() as store:
-        plan = rehearsal.switchover(store, subnet, pair, to)
-        if dry_run:
-            typer.echo(plan.text)
-            return
-        if plan.breaks:
-            ask_if_somebody_is_there(f"{plan.text.removeprefix('would ')}. Do it?", yes=yes)
-        done = store.elections.switchover(
-            store.read_snapshot(), subnet, pair, to, who=operator(), note=reason[:MAX_REASON]
-        )
-        with _told_if_interrupted(subnet, pair):
-            if not done.is_needed:
-                typer.echo(f"{done.new} is the elected member of {subnet}/{pair} already")
-            else:
-                typer.echo(f"{subnet}/{pair}: {done.old} -> {done.new}")
-            if wait:
-                _wait_until_served(store, subnet, pair, done.new, timeout, f"pair {subnet}/{pair}")
-
-
+app.command()(switchover)
 app.command()(pausing.pause)
 app.command()(pausing.resume)
