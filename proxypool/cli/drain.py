@@ -45,7 +45,7 @@ def begin(store: PoolStore, subnet: str, pair: str, accepted: Collection[Risk]) 
         NotFound: there is no such pair.
         RiskNotAccepted: it is the last active one.
     """
-    change = store.drain_pair(subnet, pair, time.time(), accepted)
+    change = store.pairs.drain(subnet, pair, time.time(), accepted)
     pairs = store.read_snapshot().pairs.get(subnet, {})
     if pair in pairs:
         typer.echo(drain_text(pairs[pair], pairs.values(), time.time(), is_changed=change.what == "changed"))
@@ -79,7 +79,7 @@ def _watch(store: PoolStore, subnet: str, pair: str, timeout_s: float, line: Pro
     while True:
         trouble = ""
         try:
-            spec, statuses = store.read_pair(subnet, pair)
+            spec, statuses = store.pairs.read(subnet, pair)
             if spec.state is not PairState.DRAINING:
                 line.end()
                 raise fail(f"pair {subnet}/{pair} was undrained meanwhile: it takes new connections again")

@@ -106,7 +106,7 @@ def add(
             rehearsal.addition(store, subnet, request)
             _warn_of_unknown_nodes(store, (place.node for place in request.members))
             return
-        spec = store.add_pair(subnet, request)
+        spec = store.pairs.add(subnet, request)
         with told_if_interrupted(subnet, pair):
             typer.echo(f"pair {subnet}/{spec.id}: {numbers_text(spec)}")
             _warn_of_unknown_nodes(store, (place.node for place in spec.members))
@@ -204,10 +204,10 @@ def set_pair(
             rehearsal.setting(store, subnet, pair, chosen, wanted, accept_risk or ())
             return
         if egress_address is not None:
-            is_changed = store.set_egress(subnet, pair, egress, accept_risk or ()).what == "changed"
+            is_changed = store.pairs.set_egress(subnet, pair, egress, accept_risk or ()).what == "changed"
             _say_set(f"{subnet}/{pair}", f"egress address {egress or 'none'}", is_changed=is_changed)
         if what:
-            is_changed = store.set_pair(subnet, pair, chosen).what == "changed"
+            is_changed = store.pairs.set(subnet, pair, chosen).what == "changed"
             _say_set(f"{subnet}/{pair}", what, is_changed=is_changed)
 
 
@@ -250,7 +250,7 @@ def undrain(context: typer.Context, subnet: SubnetArgument, pair: PairArgument, 
         if dry_run:
             rehearsal.undrain(store, subnet, pair)
             return
-        is_changed = store.undrain_pair(subnet, pair).what == "changed"
+        is_changed = store.pairs.undrain(subnet, pair).what == "changed"
     now = "takes new connections again" if is_changed else "is not draining"
     typer.echo(f"pair {subnet}/{pair} {now}")
 
@@ -278,7 +278,7 @@ def remove(
     settings: Settings = context.obj
     accepted = frozenset(accept_risk or ())
     with settings.store() as store:
-        store.require_pair(subnet, pair)
+        store.pairs.require(subnet, pair)
         if dry_run:
             rehearsal.removal(store, subnet, pair, timeout if drain_first else None)
         rehearsal.require_removable(store, subnet, pair, accepted, will_drain=drain_first)
@@ -292,7 +292,7 @@ def remove(
             left = draining.wait(store, subnet, pair, timeout)
             if left.count != 0 and Risk.DROP_CONNECTIONS not in accepted:
                 raise draining.give_up(subnet, pair, left, timeout)
-        store.remove_pair(subnet, pair, accepted)
+        store.pairs.remove(subnet, pair, accepted)
     typer.echo(f"removed pair {subnet}/{pair}")
 
 

@@ -40,7 +40,7 @@ def pause(
         if dry_run:
             _rehearse_pause(store, subnet, pair)
             return
-        before, after = store.pause_pair(subnet, pair, now, who, reason)
+        before, after = store.pairs.pause(subnet, pair, now, who, reason)
         if before.paused_since is None:
             _record(session, pausing_record(Kind.PAUSE, after, now, who, reason))
     said_now = said("", after.pause_reason)
@@ -78,7 +78,7 @@ def resume(
             is_paused = found.paused_since is not None
             typer.echo(f"would resume pair {subnet}/{pair}" if is_paused else f"pair {subnet}/{pair} is not paused")
             return
-        before = store.resume_pair(subnet, pair)
+        before = store.pairs.resume(subnet, pair)
         if before.paused_since is not None:
             took_s = max(0.0, now - before.paused_since)
             _record(session, pausing_record(Kind.RESUME, before, now, operator(), reason[:MAX_REASON], took_s))

@@ -46,7 +46,7 @@ def addition(store: PoolStore, subnet: str, request: PairRequest) -> None:
     Raises:
         NotFound, InvalidInput: it would fail.
     """
-    spec, change = store.plan_pair(subnet, request)
+    spec, change = store.pairs.plan(subnet, request)
     name = f"{subnet}/{spec.id}"
     if change.what == "unchanged":
         typer.echo(f"pair {name} is there already: {numbers_text(spec)}")

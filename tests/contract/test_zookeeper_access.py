@@ -249,7 +249,7 @@ def test_a_viewer_sees_all_and_changes_nothing(admin: PoolClient, as_role: Membe
     viewer = as_role(VIEWER)
     view = viewer.store.read_view()
     assert (list(view.snapshot.subnets), sorted(view.nodes_alive)) == (["s1"], ["node-a", "node-b"])
-    refused(lambda: viewer.store.pause_pair("s1", "p1", 1.0))
+    refused(lambda: viewer.store.pairs.pause("s1", "p1", 1.0))
     refused(lambda: viewer.put("history", b""))
 
 
@@ -285,11 +285,11 @@ def test_the_controller_makes_pairs_and_no_subnets(admin: PoolClient, as_role: M
         MemberSpec(node=name, eni="eni2", address=IPv4Interface(f"172.16.1.{at}/24"))
         for at, name in enumerate(("node-c", "node-d"), 21)
     )
-    controller.store.add_pair("s1", PairRequest(id="p2", havip=IPv4Address("192.168.4.2"), members=members))
+    controller.store.pairs.add("s1", PairRequest(id="p2", havip=IPv4Address("192.168.4.2"), members=members))
     node = as_role(NODE)
     node.presence.contend("s1", "p2", "node-c")
     wait_until(lambda: admin.elected("s1/p2") == "node-c", "a node stands in a pair that the controller made")
-    controller.store.remove_pair("s1", "p2")
+    controller.store.pairs.remove("s1", "p2")
     assert not admin.exists("subnets/s1/pairs/p2")
 
 
@@ -403,7 +403,7 @@ def test_a_controller_with_its_own_secret_makes_and_removes_pairs(
         wait_until(lambda: pairs() == [PairState.ACTIVE] * 2, "two pairs", 60.0)
         size(1)
         leaving = next(iter(admin.mirror.snapshot.pairs["s7"]))
-        admin.store.drain_pair("s7", leaving, time.time())
+        admin.store.pairs.drain("s7", leaving, time.time())
         wait_until(lambda: pairs() == [PairState.ACTIVE], "one pair", 60.0)
         wait_until(lambda: admin.store.read_scaling().report is not None, "it reports", 20.0)
         history = PoolHistory(admin.session)

@@ -124,8 +124,8 @@ def test_a_pair_is_removed_only_in_the_state_that_it_should_have(controller: Con
     controller.store.begin(controller.leader, ADD)
     with pytest.raises(Conflict, match="no longer draining"):
         controller.store.advance(controller.leader, Turn(ADD, RemovePair("p1", PairState.DRAINING)))
-    operator.store.add_pair("s1", other_pair("192.168.4.50"))
-    operator.store.drain_pair("s1", "p1", time.time())
+    operator.store.pairs.add("s1", other_pair("192.168.4.50"))
+    operator.store.pairs.drain("s1", "p1", time.time())
     controller.store.advance(controller.leader, Turn(ADD, RemovePair("p1", PairState.DRAINING)))
     assert state(operator, "p1") is None
 
@@ -141,7 +141,7 @@ def test_an_edit_of_the_pool_between_look_and_write_is_seen(
     """An operator takes the HaVip after the controller has looked: the second look sees it."""
     controller.store.begin(controller.leader, ADD)
     look = controller.client.mirror.current
-    rivals = [lambda: operator.store.add_pair("s1", other_pair(str(ADD.havip)))]
+    rivals = [lambda: operator.store.pairs.add("s1", other_pair(str(ADD.havip)))]
 
     def current(within_s: float) -> Snapshot:
         snapshot = look(within_s)
@@ -157,7 +157,7 @@ def test_an_edit_of_the_pool_between_look_and_write_is_seen(
 def test_the_mirror_is_current_when_it_says_so(controller: Controller, operator: PoolClient) -> None:
     """Whatever was written before an answer was got is in it."""
     for number in range(30):
-        operator.store.set_weight("s1", "p1", 1 + number % 2)
+        operator.store.pairs.set_weight("s1", "p1", 1 + number % 2)
         controller.client.get("version")
         assert controller.client.mirror.current(5.0).pairs["s1"]["p1"].weight == 1 + number % 2
 

@@ -176,7 +176,7 @@ def test_pairs_come_while_another_one_drains(empty: PoolClient, nodes: Nodes, st
     wait_until(is_settled(empty, 2), "two pairs", 30.0)
     leaving, _ = pairs(empty)
     size(empty, 1)
-    empty.store.drain_pair("s1", leaving.id, time.time())
+    empty.store.pairs.drain("s1", leaving.id, time.time())
     wait_until(lambda: actions(empty) == (f"s1_{leaving.id}",), "its removal is under way")
     size(empty, 2)
     wait_until(lambda: active(empty) == 2 and len(actions(empty)) == 1, "another one has come", 20.0)

@@ -105,25 +105,25 @@ class Counting:
 def test_draining_twice_is_draining_once(two_pairs: PoolClient) -> None:
     """The first moment stays; undoing it leaves nothing."""
     store = two_pairs.store
-    assert store.drain_pair("s1", "p1", 100.0).what == "changed"
-    assert store.drain_pair("s1", "p1", 200.0).what == "unchanged"
+    assert store.pairs.drain("s1", "p1", 100.0).what == "changed"
+    assert store.pairs.drain("s1", "p1", 200.0).what == "unchanged"
     assert state(two_pairs) == (PairState.DRAINING, 100.0)
-    assert store.undrain_pair("s1", "p1").what == "changed"
-    assert store.undrain_pair("s1", "p1").what == "unchanged"
+    assert store.pairs.undrain("s1", "p1").what == "changed"
+    assert store.pairs.undrain("s1", "p1").what == "unchanged"
     assert state(two_pairs) == (PairState.ACTIVE, None)
 
 
 def test_the_last_active_pair_drains_only_when_the_risk_is_accepted(two_pairs: PoolClient) -> None:
     """Draining what drains already asks for nothing."""
     store = two_pairs.store
-    store.drain_pair("s1", "p1", 100.0)
+    store.pairs.drain("s1", "p1", 100.0)
     with pytest.raises(RiskNotAccepted, match="--accept-risk=stop-new-connections"):
-        store.drain_pair("s1", "p2", 100.0)
+        store.pairs.drain("s1", "p2", 100.0)
     with pytest.raises(RiskNotAccepted):
-        store.drain_pair("s1", "p2", 100.0, (Risk.DROP_CONNECTIONS,))
+        store.pairs.drain("s1", "p2", 100.0, (Risk.DROP_CONNECTIONS,))
     assert state(two_pairs, "p2") == (PairState.ACTIVE, None)
-    store.drain_pair("s1", "p2", 100.0, (Risk.STOP_NEW_CONNECTIONS,))
-    store.drain_pair("s1", "p2", 200.0)
+    store.pairs.drain("s1", "p2", 100.0, (Risk.STOP_NEW_CONNECTIONS,))
+    store.pairs.drain("s1", "p2", 200.0)
     assert state(two_pairs, "p2") == (PairState.DRAINING, 100.0)
 
 
@@ -137,7 +137,7 @@ def test_two_operators_cannot_drain_the_last_two_pairs(connect: Connect, two_pai
         def drain(client: PoolClient, pair: str) -> None:
             barrier.wait()  # noqa: B023 - the threads end with the round
             try:
-                client.store.drain_pair("s1", pair, 1.0)
+                client.store.pairs.drain("s1", pair, 1.0)
                 outcomes.append("drained")  # noqa: B023
             except RiskNotAccepted:
                 outcomes.append("refused")  # noqa: B023
@@ -152,16 +152,16 @@ def test_two_operators_cannot_drain_the_last_two_pairs(connect: Connect, two_pai
             thread.join()
         assert sorted(outcomes) == ["drained", "refused"], round_number
         for pair in ("p1", "p2"):
-            two_pairs.store.undrain_pair("s1", pair)
+            two_pairs.store.pairs.undrain("s1", pair)
 
 
 def test_edits_of_different_kinds_at_the_same_time_are_all_there(connect: Connect, two_pairs: PoolClient) -> None:
     """Draining, weighing and applying each keep what the others wrote."""
     acts: tuple[Callable[[PoolClient], object], ...] = (
-        lambda client: client.store.drain_pair("s1", "p1", 7.0),
-        lambda client: client.store.set_weight("s1", "p1", 9),
+        lambda client: client.store.pairs.drain("s1", "p1", 7.0),
+        lambda client: client.store.pairs.set_weight("s1", "p1", 9),
         lambda client: client.store.apply(second_request()),
-        lambda client: client.store.set_weight("s1", "p2", 3),
+        lambda client: client.store.pairs.set_weight("s1", "p2", 3),
     )
     clients = [connect() for _ in acts]
     threads = [threading.Thread(target=act, args=(client,)) for act, client in zip(acts, clients, strict=True)]
@@ -177,35 +177,35 @@ def test_edits_of_different_kinds_at_the_same_time_are_all_there(connect: Connec
 def test_apply_and_add_do_not_undo_a_drain(two_pairs: PoolClient) -> None:
     """Nor a weight that they do not name; one that they name is set."""
     store = two_pairs.store
-    store.drain_pair("s1", "p1", 100.0)
-    store.set_weight("s1", "p1", 5)
+    store.pairs.drain("s1", "p1", 100.0)
+    store.pairs.set_weight("s1", "p1", 5)
     assert {change.what for change in store.apply(second_request())} == {"unchanged"}
-    assert store.add_pair("s1", pair_request()).state is PairState.DRAINING
+    assert store.pairs.add("s1", pair_request()).state is PairState.DRAINING
     (subnet,) = second_request().subnets
     heavier = replace(subnet, pairs=(replace(subnet.pairs[0], weight=8), *subnet.pairs[1:]))
     store.apply(PoolRequest(subnets=(heavier,)))
     assert state(two_pairs) == (PairState.DRAINING, 100.0)
     assert store.read_snapshot().pairs["s1"]["p1"].weight == 8
     with pytest.raises(InvalidInput, match="other settings"):
-        store.add_pair("s1", replace(pair_request(), weight=2))
+        store.pairs.add("s1", replace(pair_request(), weight=2))
 
 
 def test_edits_keep_fields_that_they_do_not_know(two_pairs: PoolClient) -> None:
     """A later version wrote them."""
     path = "subnets/s1/pairs/p1"
     two_pairs.put(path, json.dumps({**json.loads(two_pairs.get(path)), "colour": "green"}).encode())
-    two_pairs.store.drain_pair("s1", "p1", 100.0)
+    two_pairs.store.pairs.drain("s1", "p1", 100.0)
     assert json.loads(two_pairs.get(path))["colour"] == "green"
 
 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda store, subnet, pair: store.drain_pair(subnet, pair, 1.0),
-        lambda store, subnet, pair: store.undrain_pair(subnet, pair),
-        lambda store, subnet, pair: store.set_weight(subnet, pair, 2),
-        lambda store, subnet, pair: store.remove_pair(subnet, pair),
-        lambda store, subnet, pair: store.read_pair(subnet, pair),
+        lambda store, subnet, pair: store.pairs.drain(subnet, pair, 1.0),
+        lambda store, subnet, pair: store.pairs.undrain(subnet, pair),
+        lambda store, subnet, pair: store.pairs.set_weight(subnet, pair, 2),
+        lambda store, subnet, pair: store.pairs.remove(subnet, pair),
+        lambda store, subnet, pair: store.pairs.read(subnet, pair),
     ],
 )
 def test_what_is_not_there_is_suggested(operator: PoolClient, act: Callable[..., object]) -> None:
@@ -220,7 +220,7 @@ def test_a_pair_that_cannot_be_read_is_not_edited(operator: PoolClient) -> None:
     """Most of it would be lost. It can be removed."""
     operator.put("subnets/s1/pairs/p1", b"garbage")
     with pytest.raises(InvalidInput, match="pool apply"):
-        operator.store.drain_pair("s1", "p1", 1.0)
+        operator.store.pairs.drain("s1", "p1", 1.0)
     assert operator.get("subnets/s1/pairs/p1") == b"garbage"
 
 
@@ -229,22 +229,22 @@ def test_a_pair_is_removed_when_it_is_drained_and_empty(two_pairs: PoolClient) -
     store = two_pairs.store
     count(two_pairs, None)
     with pytest.raises(RiskNotAccepted, match="is not draining"):
-        store.remove_pair("s1", "p1")
-    store.drain_pair("s1", "p1", time.time() - 60)
+        store.pairs.remove("s1", "p1")
+    store.pairs.drain("s1", "p1", time.time() - 60)
     with pytest.raises(RiskNotAccepted, match="nobody can say"):
-        store.remove_pair("s1", "p1")
+        store.pairs.remove("s1", "p1")
     count(two_pairs, 3)
     with pytest.raises(RiskNotAccepted, match="still has 3 connections"):
-        store.remove_pair("s1", "p1")
+        store.pairs.remove("s1", "p1")
     count(two_pairs, 0, age_s=11)
     with pytest.raises(RiskNotAccepted, match="not reported"):
-        store.remove_pair("s1", "p1")
+        store.pairs.remove("s1", "p1")
     count(two_pairs, 0)
-    store.remove_pair("s1", "p1")
+    store.pairs.remove("s1", "p1")
     with pytest.raises(RiskNotAccepted, match="last pair") as caught:
-        store.remove_pair("s1", "p2", (Risk.DROP_CONNECTIONS,))
+        store.pairs.remove("s1", "p2", (Risk.DROP_CONNECTIONS,))
     assert [refusal.risk for refusal in caught.value.refusals] == [Risk.STOP_NEW_CONNECTIONS]
-    store.remove_pair("s1", "p2", tuple(Risk))
+    store.pairs.remove("s1", "p2", tuple(Risk))
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_an_egress_address_is_set_and_another_one_needs_the_name_of_the_risk(cli
         assert (refused.code, refused.out) == (7, "")
         assert "--accept-risk=drop-connections" in refused.err
         assert egress() == first
-    assert operator.store.add_pair("s1", pair_request()).egress_address == members[0].address.network[200]
+    assert operator.store.pairs.add("s1", pair_request()).egress_address == members[0].address.network[200]
     assert cli.ok(*words, second, "--accept-risk=drop-connections") == f"pair s1/p1: egress address {second}\n"
     assert cli(*words, str(members[1].address.ip), "--accept-risk=drop-connections").code == 1
     assert cli.ok(*words, "none", "--accept-risk=drop-connections") == "pair s1/p1: egress address none\n"
@@ -342,7 +342,7 @@ def test_commands_suggest_what_was_meant(cli: Cli, operator: PoolClient, command
 
 def test_what_is_left_shows_in_lists_and_documents(cli: Cli, two_pairs: PoolClient) -> None:
     """State and since, what is left, and the weight where there is room."""
-    two_pairs.store.drain_pair("s1", "p1", time.time() - 182)
+    two_pairs.store.pairs.drain("s1", "p1", time.time() - 182)
     count(two_pairs, 118)
     row = cli.ok("pair", "list", "s1").splitlines()[1]
     assert re.search(r"  draining 3m\d+s, 118 left  ", row)
@@ -394,7 +394,7 @@ def test_a_wait_ends_when_somebody_undrains_or_removes(cli: Cli, connect: Connec
         wait_until(lambda: state(two_pairs)[0] is PairState.DRAINING, "draining")
         assert process.stdout is not None
         process.stdout.readline()
-        two_pairs.store.undrain_pair("s1", "p1")
+        two_pairs.store.pairs.undrain("s1", "p1")
         _, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (
             1,
@@ -403,7 +403,7 @@ def test_a_wait_ends_when_somebody_undrains_or_removes(cli: Cli, connect: Connec
         process = cli.start("pair", "drain", "s1", "p1", "--wait")
         assert process.stdout is not None
         process.stdout.readline()
-        two_pairs.store.remove_pair("s1", "p1", tuple(Risk))
+        two_pairs.store.pairs.remove("s1", "p1", tuple(Risk))
         _, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (1, "error: there is no pair 'p1' in subnet s1: did you mean p2?\n")
 

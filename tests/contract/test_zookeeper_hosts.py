@@ -125,7 +125,7 @@ def test_a_nodes_mirror_follows_the_hosts_of_subnets_that_it_serves(connect: Con
         wait_until(lambda: "s2" in mirror.snapshot.subnets, "one that it does not serve")
         assert mirror.snapshot.subnet_hosts["s2"] == frozenset()
         for number in range(2):
-            operator.store.add_pair("s2", pair_request(2))
+            operator.store.pairs.add("s2", pair_request(2))
             wait_until(lambda: "h1" in mirror.snapshot.subnet_hosts["s2"], "a member now")
             assert mirror.snapshot.hosts_zxid["s2"] > 0
             join_subnet(operator.session, f"h{number + 2}", "s2")
@@ -180,7 +180,7 @@ def test_every_pair_is_waited_for(connect: Connect, operator: PoolClient) -> Non
         MemberSpec(node=node, eni="eni1", address=IPv4Interface(f"172.16.1.{at}/24"))
         for at, node in ((21, "node-c"), (22, "node-d"))
     )
-    operator.store.add_pair("s1", PairRequest(id="p2", havip=IPv4Address("192.168.4.200"), members=members))
+    operator.store.pairs.add("s1", PairRequest(id="p2", havip=IPv4Address("192.168.4.200"), members=members))
     zxid = join_subnet(operator.session, "h1", "s1") or 0
     say(connect(), "node-a", zxid)
     assert wait_until_seen(operator.session, "s1", ("p1",), zxid, PATIENT_S)

@@ -23,11 +23,11 @@ def test_the_mirror_sees_what_is_added_and_removed(connect: Connect, operator: P
     assert watcher.mirror.snapshot.spec.tunnel is TunnelKind.VXLAN
     operator.store.add_subnet(subnet_request(2))
     wait_until(lambda: "s2" in watcher.mirror.snapshot.subnets, "a new subnet")
-    operator.store.add_pair("s2", pair_request(2))
+    operator.store.pairs.add("s2", pair_request(2))
     wait_until(lambda: "p1" in watcher.mirror.snapshot.pairs.get("s2", {}), "a new pair")
     operator.make("subnets/s2/hosts/host1")
     wait_until(lambda: watcher.mirror.snapshot.subnet_hosts["s2"] == {"host1"}, "a host of the subnet")
-    operator.store.remove_pair("s2", "p1", tuple(Risk))
+    operator.store.pairs.remove("s2", "p1", tuple(Risk))
     wait_until(lambda: "s2" not in watcher.mirror.snapshot.pairs, "the pair is gone")
     assert "s2/p1" not in watcher.mirror.snapshot.elections
     operator.store.remove_subnet("s2")
@@ -40,7 +40,7 @@ def test_every_change_ends_in_the_same_snapshot_as_reading_anew(connect: Connect
     for number in range(2, 12):
         operator.store.apply(pool_request(number))
         if number % 3 == 0:
-            operator.store.remove_pair(f"s{number - 1}", "p1")
+            operator.store.pairs.remove(f"s{number - 1}", "p1")
         watcher.presence.contend(f"s{number}", "p1", "node-a")
     wait_until(lambda: watcher.presence.is_settled, "settled")
     wait_until(lambda: watcher.mirror.snapshot == operator.store.read_snapshot(), "equal")
@@ -52,8 +52,8 @@ def test_a_pair_that_is_removed_and_added_at_once_is_seen_anew(connect: Connect,
     watcher.presence.contend("s1", "p1", "node-a")
     wait_until(lambda: operator.elected() == "node-a", "elected")
     first = operator.mirror.snapshot.elections["s1/p1"][0].epoch
-    operator.store.remove_pair("s1", "p1")
-    operator.store.add_pair("s1", pair_request())
+    operator.store.pairs.remove("s1", "p1")
+    operator.store.pairs.add("s1", pair_request())
     wait_until(lambda: operator.elected() == "node-a", "stands in the new election")
     # In between the mirror may still show the old election, or the new one before anybody stands in it.
     wait_until(

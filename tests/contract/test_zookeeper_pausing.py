@@ -77,7 +77,7 @@ def test_settings_of_a_pair_that_serves(cli: Cli, operator: PoolClient) -> None:
 
 def test_a_paused_pair_is_not_switched_over(operator: PoolClient, two: tuple[PoolClient, PoolClient]) -> None:
     """The error says what to do first."""
-    operator.store.pause_pair("s1", "p1", 1000.0)
+    operator.store.pairs.pause("s1", "p1", 1000.0)
     with pytest.raises(PairPaused, match="proxypool pair resume s1 p1"):
         Elections(operator.session).switchover(operator.store.read_snapshot(), "s1", "p1", None)
     assert operator.nodes_of() == ["node-a", "node-b"]
@@ -112,7 +112,7 @@ def test_strict_leaves_it_to_the_elected_one_to_go(operator: PoolClient, two: tu
     """Its gate must be closed before its candidate is gone."""
     operator.store.apply(pool_request())
     spec = operator.store.read_snapshot().pairs["s1"]["p1"]
-    operator.store.set_pair("s1", "p1", PairSettings(mode=FailoverMode.STRICT))
+    operator.store.pairs.set("s1", "p1", PairSettings(mode=FailoverMode.STRICT))
     assert spec.mode is FailoverMode.FAST
     Elections(operator.session).switchover(operator.store.read_snapshot(), "s1", "p1", "node-b")
     wait_until(lambda: operator.mirror.snapshot.elections["s1/p1"][1].is_chosen, "the choice is seen")

@@ -161,16 +161,16 @@ def test_a_removed_pair_does_not_come_back_as_a_shell(operator: PoolClient, two:
     """A daemon that has not noticed yet goes on publishing."""
     two[0].presence.want(STATUS_A, status("node-a"))
     wait_until(lambda: operator.exists(STATUS_A), "published")
-    operator.store.remove_pair("s1", "p1")
+    operator.store.pairs.remove("s1", "p1")
     two[0].presence.want(STATUS_A, status("node-a", epoch=7))
     wait_until(lambda: "s1" not in operator.mirror.snapshot.pairs, "gone")
     assert operator.store.read_snapshot().pairs == {}
-    operator.store.add_pair("s1", pair_request())
+    operator.store.pairs.add("s1", pair_request())
     wait_until(lambda: sorted(operator.nodes_of()) == ["node-a", "node-b"], "a new pair is joined by those that wait")
     wait_until(lambda: operator.exists(STATUS_A), "published again")
     two[0].presence.forget("s1", "p1", "node-a")
-    operator.store.remove_pair("s1", "p1")
-    operator.store.add_pair("s1", pair_request())
+    operator.store.pairs.remove("s1", "p1")
+    operator.store.pairs.add("s1", pair_request())
     wait_until(lambda: operator.nodes_of() == ["node-b"], "the one that forgot stays away")
 
 

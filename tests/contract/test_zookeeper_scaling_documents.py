@@ -108,7 +108,7 @@ def test_a_size_is_set_kept_and_changed(operator: PoolClient) -> None:
     assert planned.mode is ScalingMode.ENFORCE
     assert operator.store.read_snapshot().subnets["s1"].scaling == spec, "a plan writes nothing"
     operator.store.apply(PoolRequest(subnets=(subnet_request(1),)))
-    operator.store.add_pair("s1", pair_request())
+    operator.store.pairs.add("s1", pair_request())
     assert operator.store.read_snapshot().subnets["s1"].scaling == spec
     with pytest.raises(InvalidInput, match="at least 9 pairs and at most 8: raise the maximum"):
         edits.set("s1", ScalingRequest(min_pairs=9))
@@ -279,7 +279,7 @@ def test_a_controller_follows_orders_and_spares(nodes: PoolClient, follow: Follo
     assert len(seen) > count
     nodes.delete("nodes/node-b/alive")
     wait_until(lambda: mirror.placing.nodes_alive == {"node-a"}, "a node is gone")
-    nodes.store.remove_pair("s1", "p1")
+    nodes.store.pairs.remove("s1", "p1")
     nodes.store.remove_subnet("s1")
     wait_until(lambda: not mirror.placing.spares, "spares go with their subnet")
 
@@ -533,7 +533,7 @@ def test_history_shows_changes_of_size_and_of_masters(operator: PoolClient, cli:
 def test_a_subnet_stays_while_something_is_done_to_it(operator: PoolClient, cli: Callable[..., str]) -> None:
     """What an action acquires would be for a subnet that is gone. Its name says enough, if it cannot be read."""
     controller(operator)
-    operator.store.remove_pair("s1", "p1", frozenset(Risk))
+    operator.store.pairs.remove("s1", "p1", frozenset(Risk))
     operator.make(action_suffix(("s1", "p2")), b"{")
     operator.make(action_suffix(("s10", "p3")), encode(an_action()))
     told = cli("subnet", "remove", "s1", "--yes", code=1)

@@ -51,7 +51,7 @@ def test_init_is_idempotent_and_keeps_what_it_is_not_told(connect: Connect) -> N
         store.init_pool(PoolRequest(tunnel=TunnelKind.GRE))
     with pytest.raises(InvalidInput, match="tunnel range"):
         store.init_pool(PoolRequest(tunnel_range=IPv4Network("100.64.0.0/16")))
-    store.remove_pair("s1", "p1")
+    store.pairs.remove("s1", "p1")
     assert whats(store.init_pool(PoolRequest(tunnel=TunnelKind.GRE))) == ["changed"]
 
 
@@ -118,22 +118,22 @@ def test_a_document_too_large_for_one_transaction_is_written_in_parts(
 def test_adding_what_is_there_is_fine_and_something_else_of_that_name_is_not(operator: PoolClient) -> None:
     """Commands can be repeated."""
     operator.store.add_subnet(subnet_request())
-    operator.store.add_pair("s1", pair_request())
+    operator.store.pairs.add("s1", pair_request())
     with pytest.raises(InvalidInput, match="subnet s1 exists with other settings"):
         operator.store.add_subnet(replace(subnet_request(), cidrs=(IPv4Network("10.1.0.0/24"),)))
     with pytest.raises(InvalidInput, match="pair s1/p1 exists with other settings"):
-        operator.store.add_pair("s1", replace(pair_request(), havip=IPv4Address("192.168.9.9")))
+        operator.store.pairs.add("s1", replace(pair_request(), havip=IPv4Address("192.168.9.9")))
 
 
 def test_names_that_are_not_there_are_suggested(operator: PoolClient) -> None:
     """Did you mean."""
     store = operator.store
     with pytest.raises(NotFound, match="did you mean s1"):
-        store.add_pair("s11", pair_request())
+        store.pairs.add("s11", pair_request())
     with pytest.raises(NotFound, match="did you mean s1"):
         store.remove_subnet("S1")
     with pytest.raises(NotFound, match="did you mean p1"):
-        store.remove_pair("s1", "p2")
+        store.pairs.remove("s1", "p2")
 
 
 def test_a_subnet_with_pairs_is_not_removed(operator: PoolClient) -> None:
@@ -142,7 +142,7 @@ def test_a_subnet_with_pairs_is_not_removed(operator: PoolClient) -> None:
         operator.store.remove_subnet("s1")
     operator.presence.contend("s1", "p1", "node-a")
     operator.make("subnets/s1/hosts/host1")
-    operator.store.remove_pair("s1", "p1", tuple(Risk))
+    operator.store.pairs.remove("s1", "p1", tuple(Risk))
     operator.store.remove_subnet("s1")
     assert operator.store.read_snapshot().subnets == {}
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_can_be_removed_or_written_again(operator: PoolClien
     assert "changed" in whats(operator.store.apply(pool_request()))
     assert not operator.store.read_snapshot().malformed
     operator.put("subnets/s1/pairs/p1", b"garbage")
-    operator.store.remove_pair("s1", "p1")
+    operator.store.pairs.remove("s1", "p1")
     operator.put("subnets/s1", b"garbage")
     operator.store.remove_subnet("s1")
     assert not operator.store.read_snapshot().malformed
@@ -175,7 +175,7 @@ def test_a_later_layout_is_not_touched(operator: PoolClient) -> None:
     for action in (
         operator.store.read_view,
         lambda: operator.store.apply(pool_request(2)),
-        lambda: operator.store.remove_pair("s1", "p1"),
+        lambda: operator.store.pairs.remove("s1", "p1"),
     ):
         with pytest.raises(LayoutTooNew, match="upgrade"):
             action()
@@ -202,7 +202,9 @@ def test_of_rivals_for_one_havip_one_wins(connect: Connect, operator: PoolClient
     operator.store.apply(PoolRequest(subnets=tuple(subnet_request(number) for number in range(10, 14))))
     clients = [connect() for _ in range(4)]
     havip = IPv4Address("192.168.77.7")
-    errors = race(clients, lambda at, store: store.add_pair(f"s{10 + at}", replace(pair_request(10 + at), havip=havip)))
+    errors = race(
+        clients, lambda at, store: store.pairs.add(f"s{10 + at}", replace(pair_request(10 + at), havip=havip))
+    )
     assert len(errors) == 3
     assert all("HaVip 192.168.77.7 is in use by pair" in error for error in errors)
     assert [pair.havip for pair in operator.store.read_snapshot().all_pairs()].count(havip) == 1

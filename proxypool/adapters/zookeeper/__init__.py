@@ -5,7 +5,7 @@ mirror     the pool's documents in memory, following ZooKeeper
 presence   our ephemeral nodes and candidates
 history    the log of what happened to the pool; following: it and the pool, as they change
 registry   names of machines and tunnel addresses of hosts, each given once
-store      what the command line reads and writes; editing: without races; scaling: sizes, spares, orders of nodes
+store      what the command line reads and writes; editing: without races; pairs, scaling: of what
 credentials, access_lists: who we are, and who may use what we make; securing: gives a pool its access lists
 layout     paths; tree, parsing: from what was read to a snapshot; reading, writing: many requests at once
 """

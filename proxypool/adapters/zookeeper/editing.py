@@ -14,11 +14,12 @@ from proxypool.adapters.zookeeper.changes import Change
 from proxypool.adapters.zookeeper.errors import Conflict, LayoutTooNew
 from proxypool.adapters.zookeeper.layout import Extent
 from proxypool.adapters.zookeeper.mirror import load
-from proxypool.adapters.zookeeper.reading import Node, read_nodes
+from proxypool.adapters.zookeeper.reading import Node, read_nodes, read_subtree
 from proxypool.adapters.zookeeper.registry import pool_missing
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.adapters.zookeeper.tree import PoolTree
 from proxypool.adapters.zookeeper.writing import Check, Create, Delete, SetData, Write, commit
+from proxypool.core.documents import require_known
 
 ATTEMPTS = 40
 MAX_BYTES = 600_000
@@ -65,6 +66,18 @@ class PoolEditor:
                 return changes
             time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - spreads rivals, keeps no secret
         raise Conflict("others change the pool again and again: try once more")
+
+    def removal(self, kind: str, name: str, suffix: str) -> Change:
+        """What removes a node with all that is below it, as it is now. `kind` and `name` are for whoever is told of it.
+
+        Raises:
+            DocumentTooNew: a later proxypool wrote one of the documents.
+        """
+        doomed = read_subtree(self._session, self._layout.path(suffix))
+        for path, node in zip(doomed, read_nodes(self._session, doomed), strict=True):
+            if node is not None and not node.owner:
+                require_known(node.data, what=path)
+        return Change(kind, name, "removed", tuple(Delete(path) for path in doomed))
 
     def version(self) -> Node:
         """The pool's version, to be read before what an edit is made of.
