@@ -17,7 +17,7 @@ from proxypool.core.documents import decode, encode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.history import Record
 from proxypool.core.model import MemberSpec, PairState, Snapshot
-from proxypool.core.requests import PairRequest
+from proxypool.core.requests import PairRequest, PairSettings
 from proxypool.core.scaling.documents import Action, ActionKind, Report, Step
 from proxypool.core.scaling.turns import PutPair, RemovePair, SetState, Turn
 from tests.contract.conftest import Connect
@@ -157,7 +157,7 @@ def test_an_edit_of_the_pool_between_look_and_write_is_seen(
 def test_the_mirror_is_current_when_it_says_so(controller: Controller, operator: PoolClient) -> None:
     """Whatever was written before an answer was got is in it."""
     for number in range(30):
-        operator.store.pairs.set_weight("s1", "p1", 1 + number % 2)
+        operator.store.pairs.set("s1", "p1", PairSettings(weight=1 + number % 2))
         controller.client.get("version")
         assert controller.client.mirror.current(5.0).pairs["s1"]["p1"].weight == 1 + number % 2
 

@@ -23,7 +23,7 @@ from proxypool.core.documents import encode
 from proxypool.core.draining import Risk, RiskNotAccepted
 from proxypool.core.errors import InvalidInput
 from proxypool.core.model import MemberStatus, PairState
-from proxypool.core.requests import PoolRequest
+from proxypool.core.requests import PairSettings, PoolRequest
 from tests.contract.conftest import Connect
 from tests.contract.test_zookeeper_cli import Cli, cli
 from tests.contract.zk import PoolClient, pair_request, pool_request, subnet_request, wait_until
@@ -159,9 +159,9 @@ def test_edits_of_different_kinds_at_the_same_time_are_all_there(connect: Connec
     """Draining, weighing and applying each keep what the others wrote."""
     acts: tuple[Callable[[PoolClient], object], ...] = (
         lambda client: client.store.pairs.drain("s1", "p1", 7.0),
-        lambda client: client.store.pairs.set_weight("s1", "p1", 9),
+        lambda client: client.store.pairs.set("s1", "p1", PairSettings(weight=9)),
         lambda client: client.store.apply(second_request()),
-        lambda client: client.store.pairs.set_weight("s1", "p2", 3),
+        lambda client: client.store.pairs.set("s1", "p2", PairSettings(weight=3)),
     )
     clients = [connect() for _ in acts]
     threads = [threading.Thread(target=act, args=(client,)) for act, client in zip(acts, clients, strict=True)]
@@ -178,7 +178,7 @@ def test_apply_and_add_do_not_undo_a_drain(two_pairs: PoolClient) -> None:
     """Nor a weight that they do not name; one that they name is set."""
     store = two_pairs.store
     store.pairs.drain("s1", "p1", 100.0)
-    store.pairs.set_weight("s1", "p1", 5)
+    store.pairs.set("s1", "p1", PairSettings(weight=5))
     assert {change.what for change in store.apply(second_request())} == {"unchanged"}
     assert store.pairs.add("s1", pair_request()).state is PairState.DRAINING
     (subnet,) = second_request().subnets
@@ -203,7 +203,7 @@ def test_edits_keep_fields_that_they_do_not_know(two_pairs: PoolClient) -> None:
     [
         lambda store, subnet, pair: store.pairs.drain(subnet, pair, 1.0),
         lambda store, subnet, pair: store.pairs.undrain(subnet, pair),
-        lambda store, subnet, pair: store.pairs.set_weight(subnet, pair, 2),
+        lambda store, subnet, pair: store.pairs.set(subnet, pair, PairSettings(weight=2)),
         lambda store, subnet, pair: store.pairs.remove(subnet, pair),
         lambda store, subnet, pair: store.pairs.read(subnet, pair),
     ],

@@ -40,7 +40,6 @@ def later(client: PoolClient, suffix: str) -> bytes:
 
 
 EDITS: dict[str, tuple[str, Callable[[PoolClient], object]]] = {
-    "weight": (PAIR, lambda client: client.store.pairs.set_weight("s1", "p1", 3)),
     "set": (PAIR, lambda client: client.store.pairs.set("s1", "p1", PairSettings(weight=3))),
     "drain": (PAIR, lambda client: client.store.pairs.drain("s1", "p1", time.time(), ALL)),
     "pause": (PAIR, lambda client: client.store.pairs.pause("s1", "p1", time.time())),
@@ -151,7 +150,7 @@ def test_unknown_fields_at_every_level_survive_edits_by_this_version(operator: P
             if part is not None:
                 part["colour"] = "green"
         operator.put(suffix, json.dumps(document).encode())
-    operator.store.pairs.set_weight("s1", "p1", 3)
+    operator.store.pairs.set("s1", "p1", PairSettings(weight=3))
     operator.store.scaling.set("s1", ScalingRequest(max_pairs=5))
     operator.store.scaling.add_spares("s1", SparesRequest(havips=(IPv4Address("192.168.4.77"),)))
     operator.registry.register_node(NODE, Alive(underlay=NODE.underlay, version="0.1.1"))

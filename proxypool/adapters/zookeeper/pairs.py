@@ -28,7 +28,7 @@ from proxypool.core.draining import (
 from proxypool.core.model import MemberStatus, PairSpec, Snapshot
 from proxypool.core.pausing import paused, resumed
 from proxypool.core.requests import PairRequest, PairSettings, PoolRequest, SubnetRequest, resolve_pair
-from proxypool.core.validation import require_weight, validate_pair
+from proxypool.core.validation import validate_pair
 
 
 class PairEdits:
@@ -90,16 +90,6 @@ class PairEdits:
             NotFound: there is no such subnet or pair.
         """
         return self._edit(subnet, pair, lambda spec, _: undrained(spec))
-
-    def set_weight(self, subnet: str, pair: str, weight: int) -> Change:
-        """Set the pair's share of its subnet's new connections, 1 to `MAX_WEIGHT`.
-
-        Raises:
-            NotFound: there is no such subnet or pair.
-            InvalidInput: no such weight.
-        """
-        require_weight(weight)
-        return self._edit(subnet, pair, lambda spec, _: msgspec.structs.replace(spec, weight=weight))
 
     def set_egress(self, subnet: str, pair: str, egress: IPv4Address | None, accepted: Collection[Risk] = ()) -> Change:
         """Give the pair an egress address, another one, or none.
