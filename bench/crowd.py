@@ -33,7 +33,7 @@ from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.documents import decode, encode
 from proxypool.core.model import Alive, MemberStatus, PairSpec
 from proxypool.daemons.host_registration import BEAT_S as HOST_BEAT_S
-from proxypool.daemons.node import BEAT_S as NODE_BEAT_S
+from proxypool.daemons.node_registration import BEAT_S as NODE_BEAT_S
 from proxypool.daemons.publisher import NUMBERS_INTERVAL_S
 
 SESSIONS, SESSION_S = 8, 60.0

@@ -20,25 +20,22 @@ from pathlib import Path
 
 import msgspec
 
-from proxypool import __version__
 from proxypool.adapters import netlink
 from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.iptables import BlockedCounts
 from proxypool.adapters.keepalived import Keepalived
 from proxypool.adapters.outside import SOCKET_VARIABLE, OutsideKeepalived, OutsideNames
 from proxypool.adapters.zookeeper import PoolMirror, PoolSession, Presence
-from proxypool.adapters.zookeeper.registry import Registry
 from proxypool.core.blocking import Blocked
 from proxypool.core.config import NODE_METRICS, NODE_WEB, Config, NodeConfig
 from proxypool.core.detection import detection_of
 from proxypool.core.discovery import Daemon
 from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import KeepalivedFacts
-from proxypool.core.model import NodeSpec, Snapshot
+from proxypool.core.model import Snapshot
 from proxypool.core.node_scene import NodeFacts
 from proxypool.core.role import Coordinator, Timers, Vrrp
 from proxypool.daemons import member_views, singleton
-from proxypool.daemons.beat import Beat
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.keepalived_control import KeepalivedControl
@@ -58,6 +55,7 @@ from proxypool.daemons.messages import (
     SecondPassed,
     SnapshotArrived,
 )
+from proxypool.daemons.node_registration import NodeRegistration
 from proxypool.daemons.node_watch import NodeWatch
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
@@ -76,7 +74,6 @@ from proxypool.telemetry.use_metrics import NodeUse
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
 NOT_ON_TIME = (
     "keepalived's VRRP process cannot be given real-time scheduling (CAP_SYS_NICE), so a busy processor may look like "
     'a dead master: allow it, or choose node.detection = "conservative"'
@@ -92,8 +89,6 @@ NO_GUARD = (
 NOT_RUNNING = "keepalived is not running: start it with `systemctl start keepalived`"
 NOT_READY = "what was there when the daemon started has not been looked at yet"
 STOPPED = "keepalived was stopped by a signal: `systemctl restart keepalived`, or send it SIGCONT"
-BEAT_S = 5.0
-"""How often the node says that its main loop lives; what it published is true until then."""
 
 
 class NodeDaemon:
@@ -137,9 +132,10 @@ class NodeDaemon:
             identity=f"node:{self.name}",
             on_state=lambda state: self.inbox.put(CoordinatorMoved(state)),
         )
-        self.registry = Registry(self.session)
         self.presence = Presence(self.session)
-        self.beat = Beat(self.presence, f"nodes/{self.name}/alive", underlay.address, BEAT_S)
+        self.registration = NodeRegistration(
+            self.session, self.presence, self.name, underlay.address, self.config.metrics
+        )
         self.mirror = PoolMirror(
             self.session, lambda snapshot: self.inbox.put(SnapshotArrived(snapshot)), node=self.name
         )
@@ -189,9 +185,8 @@ class NodeDaemon:
             metrics=self.metrics,
             post=self.inbox.put,
         )
-        self.is_registered = self.is_ready = False
+        self.is_ready = False
         self._told_at = 0.0
-        self._registration_due = 0.0
         serve = metrics_server(self.config.metrics, NODE_METRICS, self.metrics.registry)
         self.metrics_port = Port("metrics", self.problems, serve)
         shown = ShownNode(self.name, self.session, self._now, lambda: "" if self.is_ready else NOT_READY)
@@ -212,7 +207,7 @@ class NodeDaemon:
         self.recorder.start()
         self.membership.probing.start()
         self.membership.leasing.start()
-        log.info("node %s on %s: started", self.name, self.beat.alive.underlay)
+        log.info("node %s on %s: started", self.name, self.registration.underlay)
         self._look_at_ports()
         hurry()
         run_until_stopped(self._next_message, self._dispatch)
@@ -242,13 +237,13 @@ class NodeDaemon:
             case SnapshotArrived(snapshot):
                 self.snapshot = snapshot
                 self.listening.follow(snapshot)
-                if self.is_registered:
+                if self.registration.is_registered:
                     self.membership.snapshot_arrived(snapshot, now)
             case CoordinatorMoved(state):
                 log.info("ZooKeeper %s", state.value)
                 self.membership.coordinator_moved(state, now)
                 if state is Coordinator.CONNECTED:
-                    self._registration_due = now
+                    self.registration.hasten()
                     self._register(now)
             case Reload():
                 self.reloading.reload(self._use_configuration)
@@ -302,7 +297,7 @@ class NodeDaemon:
         if self.is_ready:
             return
         has_read_all = self.mirror.loaded.is_set() and self.membership.snapshot is self.mirror.snapshot
-        if self.is_registered and has_read_all and self.membership.is_adopted:
+        if self.registration.is_registered and has_read_all and self.membership.is_adopted:
             self.is_ready = True
             self.metrics.ready.set(time.time())
             self.service.say(self._status())
@@ -322,45 +317,25 @@ class NodeDaemon:
     def _unready(self) -> str:
         if self.session.state is not Coordinator.CONNECTED:
             return "waiting for ZooKeeper"
-        if not self.is_registered:
+        if not self.registration.is_registered:
             return "registering this node"
         return "reading the pool" if not self.mirror.loaded.is_set() else NOT_READY
 
     def _register(self, now: float) -> None:
-        """Until it succeeds nothing is served: another machine may have our name."""
-        if self.session.state is not Coordinator.CONNECTED or now < self._registration_due:
-            return
-        self._registration_due = now + (RETRY_S if not self.is_registered else 30.0)
-        listen = self.config.metrics.listen or NODE_METRICS
-        spec = NodeSpec(
-            id=self.name,
-            underlay=self.beat.alive.underlay,
-            metrics=listen.replace("0.0.0.0", str(self.beat.alive.underlay)),  # noqa: S104 - read from the configuration
-            version=__version__,
-            labels=dict(self.node.labels),
-            metrics_tls=self.config.metrics.tls_cert is not None,
-        )
-        try:
-            self.registry.register_node(spec, self.beat.alive)
-        except ProxypoolError as error:
-            self.problems.note("registration", str(error))
-            return
-        self.problems.note("registration", None)
-        if not self.is_registered:
-            self.is_registered = True
-            log.info("registered as %s", self.name)
-            if self.mirror.loaded.is_set():
-                self.membership.snapshot_arrived(self.mirror.snapshot, now)
+        is_new = self.registration.refresh(self.node, now)
+        self.problems.note("registration", self.registration.problem)
+        if is_new and self.mirror.loaded.is_set():
+            self.membership.snapshot_arrived(self.mirror.snapshot, now)
 
     def _use_configuration(self, config: Config) -> None:
         """What can be changed while we run: see `core.reloading`."""
         if config.node is not None:
             limits = limits_of(config.node)
-            self.config, self.node, self.limits, self._registration_due = config, config.node, limits, 0.0
+            self.config, self.node, self.limits = config, config.node, limits
+            self.registration.hasten()
 
     def _publish(self, now: float) -> None:
-        if self.is_registered:
-            self.beat.publish((*self.problems, *self.membership.problems()), self.snapshot, now)
+        self.registration.publish((*self.problems, *self.membership.problems()), self.snapshot, now)
 
     def _view(self) -> NodeView:
         """For the metrics, on the server's thread: reads values the loop replaces whole."""
@@ -380,7 +355,9 @@ class NodeDaemon:
         if self.snapshot.spec is None:
             return None
         own = [(view.pair, view.status) for view in member_views.views(self.membership.members)]
-        return NodeNow(snapshot=self.snapshot, own=own, alive=msgspec.structs.replace(self.beat.last, at=time.time()))
+        return NodeNow(
+            snapshot=self.snapshot, own=own, alive=msgspec.structs.replace(self.registration.last, at=time.time())
+        )
 
     def _use(self) -> NodeUse:
         """What is used of it, and how much there is; for the metrics."""
