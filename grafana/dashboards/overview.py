@@ -199,7 +199,11 @@ def _traffic() -> list[Builder[Panel]]:
         lines(
             "Blocked packets",
             "That nobody may send, by reason; see docs/isolation.md.",
-            [Query(f"sum by (reason) (rate(proxypool_blocked_packets_total{{{POOL}}}[$__rate_interval]))", "{{reason}}")],
+            [
+                Query(
+                    f"sum by (reason) (rate(proxypool_blocked_packets_total{{{POOL}}}[$__rate_interval]))", "{{reason}}"
+                )
+            ],
             Look(unit="pps", width=6),
             links=[runbook("BlockedPackets")],
         ),

@@ -1,7 +1,8 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
 Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `LinkWatch`, `SetProbe`,
-`ProxyProbe`, `GuardDrops`, `LeaseHandle` and `MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
+`ProxyProbe`, `GuardDrops`, `LeaseHandle` and `MarkedSetHandle` are the exceptions: their sockets are opened there and
+used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object

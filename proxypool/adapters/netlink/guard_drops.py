@@ -1,4 +1,4 @@
-"""How many packets the guard of a namespace's card has dropped (`source_guard`): what the kernel counts at its `clsact`.
+"""How many packets the guard of a namespace's card has dropped (`source_guard`): what the kernel counts at a `clsact`.
 
 The kernel counts for the place where filters hang, not for each of them: what others' filters in the namespace drop is
 in the number too. Asking takes RTNL, which may be somebody else's for a while, so only a thread that can wait asks;

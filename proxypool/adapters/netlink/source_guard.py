@@ -72,7 +72,9 @@ def put_guard(guard: SourceGuard) -> None:
         + attribute(_BPF_OPS, code)
         + attribute(_BPF_FLAGS, struct.pack("=I", _DIRECT_ACTION))
     )
-    body = TRAFFIC_BODY.pack(0, index, _HANDLE, _EGRESS, _INFO) + attribute(_KIND, b"bpf\0") + attribute(_OPTIONS, options)
+    body = (
+        TRAFFIC_BODY.pack(0, index, _HANDLE, _EGRESS, _INFO) + attribute(_KIND, b"bpf\0") + attribute(_OPTIONS, options)
+    )
     with RawSocket() as netlink:
         home = TRAFFIC_BODY.pack(0, index, _CLSACT_HANDLE, CLSACT, 0) + attribute(_KIND, b"clsact\0")
         (refused,) = netlink.change([Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, home)])
