@@ -8,6 +8,7 @@ tests/unit/test_reference_docs.py fails when a page is stale.
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +23,7 @@ from tools.struct_docs import attribute_docs, cell, one_line, wrapped  # noqa: E
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 AnyCode: TypeAlias = Code | doctor.Code | upgrade.Code
-FOLDERS: dict[type[AnyCode], Path] = {
+FOLDERS: dict[type[Enum], Path] = {
     Code: RUNBOOKS / "checks",
     doctor.Code: RUNBOOKS / "doctor",
     upgrade.Code: RUNBOOKS / "upgrade",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +23,7 @@ from proxypool.core.scaling import checks as scaling_checks
 from tools import gen_check_docs, gen_config_docs, gen_detection_docs, gen_exit_docs, gen_zookeeper_docs
 
 CODES = (*Code, *doctor.Code, *upgrade.Code)
-MODULES: dict[type[gen_check_docs.AnyCode], tuple[ModuleType, ...]] = {
+MODULES: dict[type[Enum], tuple[ModuleType, ...]] = {
     Code: (checks, scaling_checks),
     doctor.Code: (doctor_machine, doctor_pool, doctor_report),
     upgrade.Code: (upgrade,),
