@@ -1,41 +1,49 @@
 # ruff: noqa: INP001 - tools are no package
-"""Write docs/reference/checks.md and the lists of runbooks of checks and of doctor: `python tools/gen_check_docs.py`.
+"""Write docs/reference/checks.md and the lists of runbooks of checks, doctor and upgrade-check.
 
-What a check means is the first paragraph of its runbook. tests/unit/test_reference_docs.py fails when a page is stale.
+`python tools/gen_check_docs.py`. What a code means is the first paragraph of its runbook.
+tests/unit/test_reference_docs.py fails when a page is stale.
 """
 
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
+from typing import TypeAlias
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from proxypool.core import checks  # noqa: E402 - the checkout must be found first
+from proxypool.core import checks, upgrade  # noqa: E402 - the checkout must be found first
 from proxypool.core.checks import Check, Code, Level  # noqa: E402
 from proxypool.core.doctor import codes as doctor  # noqa: E402
 from proxypool.core.scaling import checks as scaling  # noqa: E402
 from tools.struct_docs import attribute_docs, cell, one_line, wrapped  # noqa: E402
 
-RUNBOOKS = ROOT / "docs" / "runbooks" / "checks"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+AnyCode: TypeAlias = Code | doctor.Code | upgrade.Code
+FOLDERS: dict[type[Enum], Path] = {
+    Code: RUNBOOKS / "checks",
+    doctor.Code: RUNBOOKS / "doctor",
+    upgrade.Code: RUNBOOKS / "upgrade",
+}
 REFERENCE = ROOT / "docs" / "reference" / "checks.md"
-INDEX = RUNBOOKS / "index.md"
-DOCTOR = ROOT / "docs" / "runbooks" / "doctor"
-WRITTEN = "Written by `tools/gen_check_docs.py` from `proxypool/core/checks.py`"
+WRITTEN = "Written by `tools/gen_check_docs.py` from"
 
 
 def pages() -> dict[Path, str]:
     """Every page that is written, with its text."""
-    return {REFERENCE: _reference(), INDEX: _index(), DOCTOR / "index.md": _doctor()}
+    texts = {Code: _checks(), doctor.Code: _doctor(), upgrade.Code: _upgrade()}
+    return {REFERENCE: _reference(), **{FOLDERS[kind] / "index.md": text for kind, text in texts.items()}}
 
 
-def runbook_of(code: Code | doctor.Code) -> Path:
-    """Where the runbook of a check, or of a finding of doctor, is."""
-    return (RUNBOOKS if isinstance(code, Code) else DOCTOR) / f"{code.value[0]}.md"
+def runbook_of(code: AnyCode) -> Path:
+    """Where the runbook of a check, or of a finding of doctor or upgrade-check, is."""
+    return FOLDERS[type(code)] / f"{code.value[0]}.md"
 
 
-def meaning_of(code: Code | doctor.Code) -> str:
+def meaning_of(code: AnyCode) -> str:
     """The first paragraph of its runbook."""
     text = runbook_of(code).read_text()
     return one_line(text.split("\n\n")[1])
@@ -49,7 +57,7 @@ def _reference() -> str:
     )
     return f"""# Checks
 
-{WRITTEN}; do not edit.
+{WRITTEN} `proxypool/core/checks.py`; do not edit.
 
 What `proxypool status` can find wrong. Codes and names never change their meaning and are never used again, so scripts
 and runbooks may rely on them.
@@ -77,38 +85,45 @@ The level of a pair, a subnet and the pool is the worst of its checks; `status -
 """
 
 
-def _index() -> str:
-    rows = "".join(
-        f"| [{code.value[0]}]({code.value[0]}.md) | `{code.value[1]}` | {code.value[2]} | {cell(meaning_of(code))} |\n"
-        for code in Code
-    )
+def _checks() -> str:
     return f"""# Runbooks of checks
 
-{WRITTEN} and the pages themselves; do not edit.
+{WRITTEN} `proxypool/core/checks.py` and the pages themselves; do not edit.
 
 `proxypool status` prints what is wrong, each with a code; `proxypool explain PP007` prints its page on the terminal.
 See to critical ones first: something is not served, or not safely.
 
-| code | name | level | |
-| --- | --- | --- | --- |
-{rows}"""
+{_list_of(Code, "level")}"""
 
 
 def _doctor() -> str:
-    rows = "".join(
-        f"| [{code.value[0]}]({code.value[0]}.md) | `{code.value[1]}` | {code.value[2]} | {cell(meaning_of(code))} |\n"
-        for code in doctor.Code
-    )
     return f"""# Runbooks of doctor
 
-Written by `tools/gen_check_docs.py` from `proxypool/core/doctor/codes.py` and the pages themselves; do not edit.
+{WRITTEN} `proxypool/core/doctor/codes.py` and the pages themselves; do not edit.
 
 `proxypool doctor` looks whether a machine can do its part, and prints what is wrong with what helps. The severity is
 the usual one; what matters less for a machine is told as less. `proxypool explain PD013` prints a page on the terminal.
 
-| code | name | severity | |
-| --- | --- | --- | --- |
-{rows}"""
+{_list_of(doctor.Code, "severity")}"""
+
+
+def _upgrade() -> str:
+    return f"""# Runbooks of upgrade-check
+
+{WRITTEN} `proxypool/core/upgrade.py` and the pages themselves; do not edit.
+
+`proxypool upgrade-check` says whether the pool is ready for a [rolling upgrade](../../how-to/upgrade.md). What blocks
+is to be seen to first; a note is to be known. `proxypool explain PU002` prints a page on the terminal.
+
+{_list_of(upgrade.Code, "weight")}"""
+
+
+def _list_of(kind: type[AnyCode], grade: str) -> str:
+    rows = "".join(
+        f"| [{code.value[0]}]({code.value[0]}.md) | `{code.value[1]}` | {code.value[2]} | {cell(meaning_of(code))} |\n"
+        for code in kind
+    )
+    return f"| code | name | {grade} | |\n| --- | --- | --- | --- |\n{rows}"
 
 
 def _codes() -> list[tuple[str, str, Level]]:

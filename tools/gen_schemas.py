@@ -21,7 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from proxypool.core.documents import API_VERSION  # noqa: E402 - the checkout must be found first
 from proxypool.core.kinds import KINDS, Form, Kind  # noqa: E402
+from proxypool.lab.kinds import LAB_KINDS  # noqa: E402
 
+ALL = (*KINDS, *LAB_KINDS)
 TARGET = ROOT / "docs" / "reference" / "schemas"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 WITH_PREFIX = r"^[0-9.]+/[0-9]{1,2}$"
@@ -32,14 +34,15 @@ _TEXTS: dict[type, dict[str, str]] = {
 }
 INDEX = """# JSON schemas
 
-Written by `tools/gen_schemas.py` from `proxypool/core/kinds.py`; do not edit. JSON Schema 2020-12.
+Written by `tools/gen_schemas.py` from `proxypool/core/kinds.py` and `proxypool/lab/kinds.py`; do not edit. JSON
+Schema 2020-12.
 
 `-o json` and `-o yaml` print a document with `apiVersion` and `kind`. Within a version, fields are added, and none is
 renamed, removed, or changes its meaning: ignore what you do not know. Every field that is required is always there;
 `null` is "not known" or "there is none", as its description says. Times are seconds since the epoch, lengths of time
 seconds, unless a name ends in another unit. With `-w`, and by `events`, JSON comes as one document per line.
 
-`proxypool lab` is for development: its documents may change.
+`proxypool lab` is for development: the fields of its documents may change.
 
 | kind | printed by `proxypool …` |
 | --- | --- |
@@ -48,9 +51,9 @@ seconds, unless a name ends in another unit. With `-w`, and by `events`, JSON co
 
 def render() -> dict[str, str]:
     """Name of a file -> its text."""
-    texts = _field_texts()
-    files = {f"{kind.name}.json": json.dumps(schema(kind, texts), indent=2) + "\n" for kind in KINDS}
-    rows = [f"| [{kind.name}]({kind.name}.json) | `{'`, `'.join(kind.commands.split(', '))}` |\n" for kind in KINDS]
+    texts = {package: _field_texts(package) for package in ("core", "lab")}
+    files = {f"{kind.name}.json": json.dumps(schema(kind, texts[_package(kind)]), indent=2) + "\n" for kind in ALL}
+    rows = [f"| [{kind.name}]({kind.name}.json) | `{'`, `'.join(kind.commands.split(', '))}` |\n" for kind in ALL]
     return {**files, "README.md": INDEX + "".join(rows)}
 
 
@@ -101,10 +104,15 @@ def _complete(definition: dict[str, Any], texts: dict[str, str]) -> None:
     definition["required"] = [field for field in properties if field in written]
 
 
-def _field_texts() -> dict[str, dict[str, str]]:
-    """Class -> field -> the text below it, of all classes of `core`."""
+def _package(kind: Kind) -> str:
+    """Of `proxypool`, in which its content and all that is in it are."""
+    return kind.content.__module__.split(".")[1]
+
+
+def _field_texts(package: str) -> dict[str, dict[str, str]]:
+    """Class -> field -> the text below it, of all classes of a package."""
     found: dict[str, dict[str, str]] = {}
-    for path in sorted((ROOT / "proxypool" / "core").rglob("*.py")):
+    for path in sorted((ROOT / "proxypool" / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, {}).update(_texts_of(node))

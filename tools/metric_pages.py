@@ -34,7 +34,7 @@ AT = 1_700_000_000.0
 TOPICS = ("zookeeper", "keepalived")
 SAMPLE: Sample = {series: float(1000 + number) for number, series in enumerate(Series)}
 LIMITS: Sample = dict.fromkeys(NodeSeries, 1e9)
-OF_SUBNET = (Blocked.CUSTOMER, Blocked.HOST, Blocked.REDIRECT, Blocked.LINK)
+OF_SUBNET = (Blocked.CUSTOMER, Blocked.HOST, Blocked.REDIRECT, Blocked.LINK, Blocked.SOURCE)
 OF_HOST = (
     *(Blocked.STRANGER, Blocked.UNASKED, Blocked.PLATFORM, Blocked.TUNNEL),
     *(Blocked.FLOOD, Blocked.REFUSED),

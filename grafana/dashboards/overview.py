@@ -173,7 +173,7 @@ def _traffic() -> list[Builder[Panel]]:
     def top(expr: str) -> list[Query]:
         return [Query(f"topk(10, sum by (subnet) (rate({expr}{{{SUBNET}}}[$__rate_interval])))", "{{subnet}}")]
 
-    look = Look(unit="Bps", width=8)
+    look = Look(unit="Bps", width=6)
     return [
         lines(
             "From hosts",
@@ -193,8 +193,19 @@ def _traffic() -> list[Builder[Panel]]:
             "New connections",
             "The ten busiest subnets.",
             top("proxypool_new_connections_total"),
-            Look(unit="cps", width=8),
+            Look(unit="cps", width=6),
             links=[TO_SCALING],
+        ),
+        lines(
+            "Blocked packets",
+            "That nobody may send, by reason; see docs/isolation.md.",
+            [
+                Query(
+                    f"sum by (reason) (rate(proxypool_blocked_packets_total{{{POOL}}}[$__rate_interval]))", "{{reason}}"
+                )
+            ],
+            Look(unit="pps", width=6),
+            links=[runbook("BlockedPackets")],
         ),
     ]
 

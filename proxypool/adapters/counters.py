@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxypool.adapters.iptables import BlockedCounts, NewFlows
+from proxypool.adapters.netlink import GuardDrops
 from proxypool.adapters.sysctl import SysctlHandle
 from proxypool.core.blocking import Blocked
 from proxypool.core.errors import TransientError
@@ -81,7 +82,12 @@ class NamespaceCounters:
         self._stat = _open_file("/proc/thread-self/net/stat/nf_conntrack")
         self._flows = NewFlows()
         self._blocked = BlockedCounts(("filter",))
+        self._guard = GuardDrops()
         self._speed = link_bytes_per_s(eni)
+
+    def look(self, now: float) -> None:
+        """Read what may have to wait for a lock of the kernel's, for `read` to tell: on a thread that can wait."""
+        self._guard.look(now)
 
     def entries(self) -> int | None:
         """The connection table's entries now, about a microsecond's work; None where the kernel has no such number."""
@@ -98,14 +104,19 @@ class NamespaceCounters:
             self._flows.read() if is_master else None,
             _drops(os.pread(self._stat, _MAX_BYTES, 0).decode()) if is_master and self._stat is not None else None,
             self._speed,
-            self._blocked.read(),
+            self._blocked_by_reason(),
         )
+
+    def _blocked_by_reason(self) -> Mapping[Blocked, int]:
+        dropped = self._guard.packets
+        return self._blocked.read() if dropped is None else {**self._blocked.read(), Blocked.SOURCE: dropped}
 
     def close(self) -> None:
         """Close the handles."""
         self._devices.close()
         self._flows.close()
         self._blocked.close()
+        self._guard.close()
         if self._stat is not None:
             os.close(self._stat)
         for handle in (self._count, self._limit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-KINDS = ("checks", "doctor")
+KINDS = ("checks", "doctor", "upgrade")
 """Below docs/runbooks, and below share/proxypool/runbooks."""
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 WIDTH = 80
-_CODE = re.compile(r"(PP|PD)\d{3}", re.IGNORECASE)
+_CODE = re.compile(r"(PP|PD|PU)\d{3}", re.IGNORECASE)
 NODES = "nodes/"
 
 
@@ -54,7 +54,7 @@ def explain(
 
     A subnet: its size, what holds it, what the controller does next. A pair: who is master, by which rule, why the
     other is not, the last failover, what would happen if the master died. A node: its pairs and roles, orders, room,
-    problems. A code of `status` or `doctor`: its runbook, with or without ZooKeeper.
+    problems. A code of `status`, `doctor` or `upgrade-check`: its runbook, with or without ZooKeeper.
     """
     if not pair and _CODE.fullmatch(what):
         of_code = _of_code(what.upper())
@@ -99,18 +99,21 @@ def _unknown(what: str, status: PoolStatus, subnet: SubnetReport | None) -> Prox
 
 
 def _of_code(code: str) -> Explanation:
-    """The runbook of a check or finding.
+    """The runbook of a check, or of a finding of doctor or upgrade-check.
 
     Raises:
         PermanentError: there is no such code, or this installation has no runbooks.
     """
     from proxypool.adapters.runbooks import find_runbook
+    from proxypool.core import upgrade
     from proxypool.core.doctor import codes as doctor
 
     levels = {kind.value[0]: kind.value[2] for kind in checks.Code}
     levels |= {kind.value[0]: report.LEVELS.get(kind.value[2], Level.OK) for kind in doctor.Code}
+    levels |= {kind.value[0]: upgrade.LEVELS[kind.value[2]] for kind in upgrade.Code}
     if code not in levels:
-        raise PermanentError(f"there is no code {code}: `proxypool status` and `proxypool doctor` name those there are")
+        where = "`proxypool status`, `proxypool doctor` and `proxypool upgrade-check`"
+        raise PermanentError(f"there is no code {code}: {where} name those there are")
     text = find_runbook(code)
     if text is None:
         raise PermanentError(f"this installation has no runbooks: see docs/runbooks, or the status page, for {code}")

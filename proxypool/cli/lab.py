@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from proxypool.cli.exits import ExitCode, fail, reported
+from proxypool.cli.output import Format, OutputOption, show, single
 from proxypool.core.detection import Profile
 from proxypool.lab.fault_kinds import Fault, Options
 
@@ -29,13 +30,6 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """Formats of what a command prints."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 class TunnelChoice(StrEnum):
     """How hosts reach nodes."""
 
@@ -45,7 +39,6 @@ class TunnelChoice(StrEnum):
 
 
 Name = Annotated[str, typer.Option("--name", help="Several labs can be up at the same time.")]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Format.")]
 MachineArgument = Annotated[str, typer.Argument(help="node-a, host1, pod1, db1, zk1, …", show_default=False)]
 
 
@@ -106,14 +99,14 @@ def up(
 
 
 @app.command()
-def status(name: Name = "lab", output: OutputOption = Output.TABLE) -> None:
+def status(name: Name = "lab", output: OutputOption = Format.TABLE) -> None:
     """Show the machines of a lab, what runs on them and which cables are cut."""
     with _errors():
         from proxypool.lab.lab import Lab
         from proxypool.lab.report import describe, table
 
-        document = describe(Lab.attach(name))
-        _print(document, output, table)
+        found = describe(Lab.attach(name))
+        show(single("LabStatus", found), output, lambda _wide: table(found))
 
 
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -185,32 +178,23 @@ def demo(
         TunnelChoice, typer.Option(help="auto: GRE if this kernel has it, else VXLAN.")
     ] = TunnelChoice.AUTO,
     name: Name = "demo",
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = Format.TABLE,
 ) -> None:
     """Show it all: traffic flows, the master is powered off, the blackout is measured. A lab of its own, then gone."""
     with _errors():
         from proxypool.lab.demo import Narrator, run
 
-        as_json = output is Output.JSON
-        show = partial(typer.echo, err=as_json)
-        document = run(name, tunnel.value, Narrator(_progress(), lambda block: show(f"\n{block}\n")))
-        if as_json:
-            _print(document, output, str)
+        is_document = output in {Format.JSON, Format.YAML}
+        tell = partial(typer.echo, err=is_document)
+        found = run(name, tunnel.value, Narrator(_progress(), lambda block: tell(f"\n{block}\n")))
+        if is_document:
+            show(single("LabDemo", found), output, lambda _wide: "")
 
 
 def _progress() -> Callable[[str], None]:
     """Lines on standard error, with seconds since the start."""
     began = time.monotonic()
     return lambda text: typer.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
-
-
-def _print(document: dict[str, Any], output: Output, table: Callable[[dict[str, Any]], str]) -> None:
-    if output is Output.JSON:
-        import json
-
-        typer.echo(json.dumps(document, indent=2))
-    else:
-        typer.echo(table(document))
 
 
 @contextmanager

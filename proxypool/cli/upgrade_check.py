@@ -43,7 +43,7 @@ def upgrade_check(
     Ready: everything is well, every pair has a backup that is fit, nothing is in the middle of something, versions are
     at most one minor step apart, every document can be read, every ZooKeeper server answers. It changes nothing. Ends
     with 0 if the pool is ready, with 3 if not; each finding has a code that never changes its meaning, and a command
-    that helps.
+    that helps. `proxypool explain PU002` says what a code means.
     """
     from proxypool.core.upgrade import judge
 

@@ -2,7 +2,8 @@
 
 The counter of a chain's rule is the number of packets blocked for that reason, so the kernel itself counts, nothing has
 to be remembered, and `iptables -vnL PP-NO-STRANGER` shows the same as the metrics. A packet that is let through pays
-nothing for it. What each reason stands for is written in docs/isolation.md.
+nothing for it. Only what the filter on an ENI drops has no chain: the kernel counts it at the device. What each reason
+stands for is written in docs/isolation.md.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Blocked(StrEnum):
     """An ICMP redirect for the namespace itself, as about a probe of its own."""
     LINK = "link"
     """For the addresses of the link between members, or over it, and not the other member's word."""
+    SOURCE = "source"
+    """About to leave an ENI with a source that is neither the card's nor the pair's; see `scene.SourceGuard`."""
     UNASKED = "unasked"
     """On a host: from a tunnel, and no answer to anything."""
     PLATFORM = "platform"
@@ -65,4 +68,4 @@ def why_blocked(chain: str) -> Blocked | None:
     return _WHY.get(chain)
 
 
-_WHY = {chain_of_blocked(why): why for why in Blocked if why is not Blocked.REFUSED}
+_WHY = {chain_of_blocked(why): why for why in Blocked if why not in {Blocked.REFUSED, Blocked.SOURCE}}

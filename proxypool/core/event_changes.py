@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxypool.core.assembly import assemble
 from proxypool.core.checks import Check, Level
@@ -29,7 +31,10 @@ class Moment(Struct, frozen=True):
 
 
 def moment(view: PoolView, now: float) -> Moment:
-    """The look, with what is wrong at that time."""
+    """The look, with what is wrong at that time. What hosts say of themselves counts for nothing: whoever follows does
+    not read it, and two looks must know the same.
+    """
+    view = replace(view, hosts_alive={})
     found = {(check.code, check.subject): check for check in all_checks(assemble(view, now))}
     return Moment(view, found, now)
 
@@ -53,12 +58,10 @@ def _daemons(before: Moment, after: Moment) -> Iterator[Event]:
     old, new = before.view.nodes_alive, after.view.nodes_alive
     for name in sorted({*old, *new}):
         was, now = old.get(name), new.get(name)
-        if was is None and now is not None:
-            yield _daemon(name, "is there", after.now)
-        elif was is not None and now is None:
-            yield _daemon(name, "is gone: its session ended", after.now)
-        elif was is not None and now is not None and now.since != was.since:
-            yield _daemon(name, "restarted", now.since or after.now)
+        if was is not None and now is not None and now.since != was.since:
+            yield _daemon(f"nodes/{name}", "restarted", now.since or after.now)
+    yield from _coming_and_going("nodes", old.keys(), new.keys(), after.now)
+    yield from _coming_and_going("hosts", before.view.hosts_living, after.view.hosts_living, after.now)
     leader, next_leader = (moment.view.report.leader if moment.view.report else None for moment in (before, after))
     if next_leader is not None and next_leader != leader:
         yield Event(
@@ -71,8 +74,13 @@ def _daemons(before: Moment, after: Moment) -> Iterator[Event]:
         )
 
 
-def _daemon(name: str, message: str, at: float) -> Event:
-    return Event(at=at, type=EventType.DAEMON, subject=f"nodes/{name}", message=message)
+def _coming_and_going(kind: str, old: AbstractSet[str], new: AbstractSet[str], now: float) -> Iterator[Event]:
+    for name in sorted(old ^ new):
+        yield _daemon(f"{kind}/{name}", "is there" if name in new else "is gone: its session ended", now)
+
+
+def _daemon(subject: str, message: str, at: float) -> Event:
+    return Event(at=at, type=EventType.DAEMON, subject=subject, message=message)
 
 
 def _elections(before: Moment, after: Moment) -> Iterator[Event]:

@@ -37,7 +37,7 @@ class EventType(StrEnum):
     ELECTED = "elected"
     """ZooKeeper chose another member."""
     DAEMON = "daemon"
-    """A node's daemon came or went, or another controller leads."""
+    """A node's daemon came, went or was restarted, a host's came or went, or another controller leads."""
     SCALING = "scaling"
     """An action of the controller began, went on, met an error, or is over."""
     SPEC = "spec"

@@ -1,4 +1,5 @@
-"""Every kind of document that the command line prints with `-o json` and `-o yaml`, and what is in it. Pure.
+"""Every kind of document that the command line prints with `-o json` and `-o yaml`, and what is in it; those of the lab
+are in `lab.kinds`. Pure.
 
 `tools/gen_schemas.py` makes the JSON schemas of them. Within a version of `apiVersion` fields are added, and none is
 renamed, removed, or changes its meaning.

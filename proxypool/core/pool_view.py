@@ -19,6 +19,8 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """`<subnet>/<pair>` -> node -> what it published"""
     nodes_alive: Mapping[str, Alive] = field(default_factory=dict)
     hosts_alive: Mapping[str, Alive] = field(default_factory=dict)
+    hosts_living: frozenset[str] = frozenset()
+    """Hosts that have a proof of life, also where it was not read what it says"""
     orders: Mapping[str, NodeOrders] = field(default_factory=dict)
     """Node -> what an operator wants of it"""
     spares: Mapping[str, Spares] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 
 from msgspec import Struct
 
-from proxypool.core.checks import Check
+from proxypool.core.checks import Check, Level
 from proxypool.core.checks import Code as CheckCode
 from proxypool.core.model import PairState
 from proxypool.core.states import Role
@@ -27,6 +27,10 @@ class Weight(StrEnum):
 
     BLOCKS = "blocks"
     NOTE = "note"
+
+
+LEVELS = {Weight.BLOCKS: Level.DEGRADED, Weight.NOTE: Level.OK}
+"""Weight -> level, as of other codes."""
 
 
 class Code(Enum):

@@ -259,9 +259,9 @@ class NodeWatch:
         self.hearing.look(now)
         if now >= self._full_look_at:
             self._full_look_at = now + FULL_LOOK_S
-            self._look_at_everything()
+            self._look_at_everything(now)
 
-    def _look_at_everything(self) -> None:
+    def _look_at_everything(self, now: float) -> None:
         self._see_keepalived()
         traces = self._keepalived.traces()
         if traces != self._file_traces:
@@ -281,6 +281,7 @@ class NodeWatch:
                 self._post(NamespaceGone(subnet))
                 continue
             handles.proxies.look()
+            handles.counters.look(now)
             if handles.probe.has_changed():
                 handles.probe.remember()
                 self._dataplane.touch(subnet)

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import convert
+
 from proxypool.lab import preflight
 from proxypool.lab.application import Application
+from proxypool.lab.documents import LabDemo
 from proxypool.lab.drawing import draw
 from proxypool.lab.errors import LabError
 from proxypool.lab.faults import Fault
@@ -158,7 +161,7 @@ class Tour:
         wait_until(look, RECOVERY_TIMEOUT_S, f"`proxypool status --exit-code` to be {code}", interval_s=1.0)
 
 
-def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
+def run(name: str, tunnel: str, narrator: Narrator) -> LabDemo:
     """The whole tour; its document. Nothing of the lab is left afterwards, whatever happens."""
     began = time.monotonic()
     preflight.require(PROGRAMS)
@@ -170,8 +173,7 @@ def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
         raise LabError(f"lab {name!r} is up; `proxypool lab down --name {name}` first, or give the demo another --name")
     try:
         lab = Lab.up(topology, narrator.progress)
-        document: dict[str, Any] = {"apiVersion": "proxypool/v1", "kind": "LabDemo"}
-        document["topology"] = topology.to_json()
+        document: dict[str, Any] = {"topology": topology.to_json()}
         document["machines"] = {spec.name: spec.ip for spec in topology.machines.values()}
         document["up_s"] = round(time.monotonic() - began, 1)
         tour = Tour(lab, narrator, document)
@@ -188,7 +190,7 @@ def run(name: str, tunnel: str, narrator: Narrator) -> dict[str, Any]:
         remove(name)
     document["duration_s"] = round(time.monotonic() - began, 1)
     narrator.progress(f"done in {document['duration_s']:.0f} s, nothing left behind")
-    return document
+    return convert(document, LabDemo)
 
 
 def _failover_text(failover: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from msgspec import UNSET, UnsetType
 
 from proxypool.lab import processes
 from proxypool.lab.building import zookeeper_mode
+from proxypool.lab.documents import LabMachine, LabStatus, Service
 from proxypool.lab.errors import LabError
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
@@ -22,26 +24,21 @@ from proxypool.lab.topology import Kind, fabric_port
 FOLLOW_INTERVAL_S = 0.2
 
 
-def describe(lab: Lab) -> dict[str, Any]:
+def describe(lab: Lab) -> LabStatus:
     """The document of `lab status -o json`."""
     found = processes.find(lab.name)
     cut = _cut_ports(found)
-    return {
-        "apiVersion": "proxypool/v1",
-        "kind": "LabStatus",
-        "name": lab.name,
-        "topology": lab.topology.to_json(),
-        "machines": [_machine(machine, found, cut) for machine in lab.machines.values()],
-    }
+    machines = tuple(_machine(machine, found, cut) for machine in lab.machines.values())
+    return LabStatus(name=lab.name, topology=lab.topology, machines=machines)
 
 
-def table(document: dict[str, Any]) -> str:
+def table(document: LabStatus) -> str:
     """The same for people."""
     rows = [("MACHINE", "KIND", "STATE", "ADDRESSES", "SERVICES", "CUT")]
-    for machine in document["machines"]:
-        services = " ".join(f"{s['name']}:{'up' if s['running'] else 'down'}" for s in machine["services"])
-        addresses = " ".join(dict.fromkeys(a for a in machine["addresses"].values() if a))
-        rows.append((machine["name"], machine["kind"], machine["state"], addresses, services, " ".join(machine["cut"])))
+    for machine in document.machines:
+        services = " ".join(f"{each.name}:{'up' if each.running else 'down'}" for each in machine.services)
+        addresses = " ".join(dict.fromkeys(a for a in machine.addresses.values() if a))
+        rows.append((machine.name, machine.kind, machine.state, addresses, services, " ".join(machine.cut)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -78,24 +75,25 @@ def _new_lines(path: Path, offset: int, *, partial: bool) -> tuple[list[str], in
     return data.decode(errors="replace").splitlines(), offset + len(data)
 
 
-def _machine(machine: Machine, found: list[processes.Process], cut: set[str]) -> dict[str, Any]:
+def _machine(machine: Machine, found: list[processes.Process], cut: set[str]) -> LabMachine:
     own = [process for process in found if process.machine == machine.name]
     init = next((process for process in own if process.service == processes.INIT), None)
     running = {process.service for process in own if init and process.parent == init.pid}
     work = [process for process in own if process.service not in ("", processes.INIT)]
     state = "off" if init is None else "paused" if work and all(process.stopped for process in work) else "on"
-    document: dict[str, Any] = {
-        "name": machine.name,
-        "kind": machine.spec.kind.value,
-        "state": state,
-        "pid": init.pid if init else None,
-        "addresses": {card.name: card.address for card in machine.spec.interfaces},
-        "services": [{"name": s.name, "running": s.name in running} for s in services_of(machine.spec)],
-        "cut": [card.name for card in machine.spec.interfaces if fabric_port(machine.name, card.name) in cut],
-    }
+    mode: str | UnsetType = UNSET
     if machine.spec.kind is Kind.ZOOKEEPER:
-        document["mode"] = zookeeper_mode(init.pid) if init and state == "on" else ""
-    return document
+        mode = zookeeper_mode(init.pid) if init and state == "on" else ""
+    return LabMachine(
+        name=machine.name,
+        kind=machine.spec.kind.value,
+        state=state,
+        pid=init.pid if init else None,
+        addresses={card.name: card.address for card in machine.spec.interfaces},
+        services=tuple(Service(name=s.name, running=s.name in running) for s in services_of(machine.spec)),
+        cut=tuple(card.name for card in machine.spec.interfaces if fabric_port(machine.name, card.name) in cut),
+        mode=mode,
+    )
 
 
 def _cut_ports(found: list[processes.Process]) -> set[str]:

@@ -13,6 +13,7 @@ from functools import partial
 from prometheus_client.registry import CollectorRegistry
 from prometheus_client.samples import Sample
 
+from proxypool.core.blocking import Blocked
 from proxypool.core.history import Record
 from proxypool.core.model import MemberStatus, PairSpec, PairState
 from proxypool.core.role import Role
@@ -321,6 +322,7 @@ class Hour:
             havips_silent=int(self.at == OFF[0]),
             havips_dead=0,
             connections_cut=0,
+            blocked={"": {Blocked.REFUSED: self.at // 5}},
         )
 
     def _leader_view(self, name: str) -> ControllerView:

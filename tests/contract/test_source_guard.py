@@ -12,8 +12,11 @@ from ipaddress import IPv4Address
 import pytest
 
 from proxypool.adapters import netlink
+from proxypool.adapters.counters import NamespaceCounters
+from proxypool.adapters.netlink.guard_drops import LOOK_EVERY_S
 from proxypool.adapters.netlink.raw import RawSocket
 from proxypool.adapters.netlink.source_guard import observe_guard, put_guard, remove_guard
+from proxypool.core.blocking import Blocked
 from proxypool.core.scene import SourceGuard
 from tests.contract.netns import own_namespace, run
 
@@ -152,3 +155,70 @@ def test_a_device_that_is_not_there_is_an_error_to_put_and_none_to_remove() -> N
     remove_guard("eni9")
     with pytest.raises(OSError, match="no device eni9"):
         put_guard(SourceGuard("eni9", frozenset()))
+
+
+class Minutes:
+    """The counters of the namespace, as a node reads them; time passes as they are asked."""
+
+    def __init__(self) -> None:
+        self.counters, self.now = NamespaceCounters("pp-none", "eni0"), 0.0
+
+    def blocked(self) -> int | None:
+        self.now += LOOK_EVERY_S
+        self.counters.look(self.now)
+        return self.counters.read(is_master=False).blocked.get(Blocked.SOURCE)
+
+
+@pytest.fixture
+def told() -> Iterator[Minutes]:
+    minutes = Minutes()
+    with contextlib.closing(minutes.counters):
+        yield minutes
+
+
+def test_what_it_drops_is_counted_and_what_it_lets_pass_is_not(told: Minutes) -> None:
+    assert told.blocked() is None, "no filter, no number"
+    put_guard(GUARD)
+    assert told.blocked() == 0
+    assert passes(*FRAMES, frame(IPV6, OWN)).count(False) == 3
+    assert told.blocked() == 3
+
+
+def test_it_is_looked_at_now_and_then_and_told_as_last_seen(told: Minutes) -> None:
+    """The look takes a lock of the whole machine, and is not made where the counters are read."""
+    put_guard(GUARD)
+    assert told.blocked() == 0
+    passes(frame(IP, OTHER))
+    told.counters.look(told.now + LOOK_EVERY_S / 2)
+    assert told.counters.read(is_master=True).blocked == {Blocked.SOURCE: 0}
+    assert told.blocked() == 1
+
+
+def test_what_was_counted_stays_when_addresses_change_and_when_it_is_made_anew(told: Minutes) -> None:
+    """A counter that falls would be a reset to whoever reads it."""
+    put_guard(GUARD)
+    passes(frame(IP, OTHER), frame(IP, OTHER))
+    assert told.blocked() == 2
+    put_guard(SourceGuard("eni0", frozenset({IPv4Address(OWN)})))
+    passes(frame(IP, EGRESS))
+    assert told.blocked() == 3
+    run("tc", "qdisc", "del", "dev", "eni0", "clsact")
+    assert told.blocked() == 3
+    put_guard(GUARD)
+    passes(frame(IP, OTHER))
+    assert told.blocked() == 4
+    run("tc", "qdisc", "del", "dev", "eni0", "clsact")
+    put_guard(GUARD)
+    assert told.blocked() == 4, "the one that is there now has counted nothing"
+    passes(frame(IP, OTHER))
+    assert told.blocked() == 5
+    run("ip", "link", "del", "eni0")
+    assert told.blocked() == 5
+
+
+def test_a_daemon_that_starts_tells_what_the_kernel_has_counted_before(told: Minutes) -> None:
+    put_guard(GUARD)
+    passes(frame(IP, OTHER))
+    with contextlib.closing(NamespaceCounters("pp-none", "eni0")) as counters:
+        assert counters.read(is_master=False).blocked == {Blocked.SOURCE: 1}
+    assert told.blocked() == 1

@@ -13,13 +13,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxypool.adapters.zookeeper import PoolFollower, PoolHistory
 from proxypool.core.event_changes import events_between, moment
 from proxypool.core.history import Record
+from proxypool.core.model import Alive, HostSpec
+from tests.contract.conftest import Connect
 from tests.contract.test_zookeeper_cli import Cli, cli, living, publish
 from tests.contract.zk import PoolClient, ZooKeeperServer, wait_until
 
@@ -221,6 +225,27 @@ def test_events_are_told_as_they_happen(cli: Cli, operator: PoolClient, living: 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (130, "")
+
+
+def test_of_hosts_it_is_told_that_they_come_and_go(
+    cli: Cli, connect: Connect, operator: PoolClient, living: tuple[PoolClient, PoolClient]
+) -> None:
+    """Their daemons, that is; not that one was there before, and nothing of what they say every few seconds."""
+    comer = connect()
+    host = HostSpec(id="host2", underlay=IPv4Address("192.168.80.2"), tunnel_address=IPv4Address("100.64.0.2"))
+    alive = Alive(underlay=host.underlay, since=time.time(), version="0.1.0")
+    with following(cli, "-o", "json") as process:
+        read_until(process, {("daemon", "nodes/node-b")})
+        comer.registry.register_host(host, alive)
+        found = read_until(process, {("spec", "hosts/host2"), ("daemon", "hosts/host2")})
+        comer.registry.register_host(host, replace(alive, at=time.time(), attachments=7))
+        cli.ok("subnet", "add", "s9", "--cidr", "10.9.0.0/24")
+        found += read_until(process, {("spec", "s9")})
+        comer.end(close_session=True)
+        found += read_until(process, {("daemon", "hosts/host2")})
+    told = [(one["subject"], one["message"]) for one in found if one["subject"].startswith("hosts/")]
+    assert {("hosts/host2", "host is added"), ("hosts/host2", "is there")} == set(told[:2])
+    assert told[2:] == [("hosts/host2", "is gone: its session ended")]
 
 
 def _has_line(process: subprocess.Popen[str], within_s: float) -> bool:

@@ -86,11 +86,11 @@ class Keeper:
 def heal(lab: Lab) -> None:
     """Power on, resume, plug in, start and attach whatever is not as it should be, and wait until all is well."""
     troubled = lab.troubled()
-    for machine in describe(lab)["machines"]:
-        is_whole = machine["state"] == "on" and all(service["running"] for service in machine["services"])
-        is_whole = is_whole and machine["name"] not in troubled
-        if not is_whole or machine["cut"]:
-            lab.fault(Fault.POWER_ON, machine["name"])
+    for machine in describe(lab).machines:
+        is_whole = machine.state == "on" and all(service.running for service in machine.services)
+        is_whole = is_whole and machine.name not in troubled
+        if not is_whole or machine.cut:
+            lab.fault(Fault.POWER_ON, machine.name)
     restore_attachments(lab)
     lab.wait_ready(30 * PATIENCE)
     wait_settled(lab, 30.0)

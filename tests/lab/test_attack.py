@@ -578,12 +578,14 @@ def test_what_was_blocked_is_in_the_metrics(arena: Arena) -> None:
 
 def test_nothing_leaves_without_nat_while_all_rules_are_flushed(arena: Arena) -> None:
     """The rules and policies of the attacker's subnet are gone from its master, until the daemon has noticed: what leaves
-    the ENI has its address all the same, or does not leave.
+    the ENI has its address all the same, or does not leave, and is counted then.
     """
     lab, mine, master = arena.lab, arena.mine, arena.master
     place = (mine.database_ip, RESPONDER_PORT)
     flush = "for t in filter nat; do iptables-legacy -t $t -F; iptables-legacy -t $t -X; done; iptables-legacy -P FORWARD ACCEPT"
     before = repairs(lab, master)
+    series = f'proxypool_blocked_packets_total{{reason="source",subnet="{mine.id}"}}'
+    dropped = metrics(lab, master)[series]
     forged: list[Frame] = []
     inner = lambda frame: frame.source.startswith("100.")  # noqa: E731
     with Sniffer(lab, FABRIC, mine.bridge, is_wanted=inner) as wire, datagrams(lab, MINE) as link:
@@ -598,4 +600,5 @@ def test_nothing_leaves_without_nat_while_all_rules_are_flushed(arena: Arena) ->
         forged = list(wire.frames)
     assert sent >= 20
     assert not forged, [str(frame) for frame in forged[:5]]
+    wait_until(lambda: metrics(lab, master).get(series, 0) > dropped, 20.0, "what the filter dropped, in the metrics")
     wait_until(lambda: try_tcp(lab, MINE, mine.database_ip).what == REACHED, 5.0, "traffic after the repair")

@@ -23,6 +23,7 @@ from proxypool.lab.prober import Connections, Flows, Prober
 from proxypool.lab.processes import wait_until
 from proxypool.lab.services import INSIDE
 from proxypool.lab.topology import REDIS_PORT, UNDERLAY, Topology, fabric_port
+from tests.unit.documents import require_valid
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -297,6 +298,7 @@ def test_cut_cables_lose_their_carrier(lab: Lab) -> None:
     lab.fault("cut-eni", "node-a", subnet="s1")
     assert (carrier("eth0"), carrier("eni1")) == ("1", "0")
     shown = json.loads(cli("status", "--name", lab.name, "-o", "json").stdout)
+    require_valid(shown)
     assert next(m for m in shown["machines"] if m["name"] == "node-a")["cut"] == ["eni1"]
     lab.fault("heal-eni", "node-a")
     lab.fault("cut-underlay", "node-a")
@@ -530,6 +532,8 @@ def test_demo_tells_what_happened(clean: str) -> None:
     done = subprocess.run([*CLI, "demo", "-o", "json", "--name", clean], text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
+    require_valid(document)
+    require_valid(document["status"]["before"])
     assert document["traffic"]["get"] == "hello from an instance"
     failover = document["failover"]
     assert failover["powered_off"] != failover["new_master"]

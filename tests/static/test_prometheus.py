@@ -117,6 +117,7 @@ def test_a_rule_asks_only_for_what_there_is(name: str) -> None:
     assert used
     assert used - known.keys() - RECORDED.keys() - {"up"} == set()
     labels = {label for metric in used for label in known.get(metric, frozenset())} | {"subnet", "pair", "le"}
+    labels |= {label for metric in used & RECORDED.keys() for label in labels_in(RECORDED[metric]["expr"])}
     assert labels_in(rule["expr"]) <= labels | TARGET_LABELS
 
 

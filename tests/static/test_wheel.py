@@ -21,9 +21,10 @@ def test_the_wheel_holds_the_package_with_its_scripts_and_nothing_else(tmp_path:
     assert {name.split("/")[0] for name in names} == {"proxypool", metadata, data}
     shared = {name.rpartition("/")[0] for name in names if name.startswith(data)}
     runbooks = f"{data}/data/share/proxypool/runbooks"
-    assert shared == {f"{data}/data/share/man/man1", f"{runbooks}/checks", f"{runbooks}/doctor"}
+    kinds = {f"{runbooks}/checks", f"{runbooks}/doctor", f"{runbooks}/upgrade"}
+    assert shared == {f"{data}/data/share/man/man1", *kinds}
     assert f"{data}/data/share/man/man1/proxypool.1" in names
-    assert {f"{runbooks}/checks/PP001.md", f"{runbooks}/doctor/PD001.md"} <= set(names)
+    assert {f"{runbooks}/{page}.md" for page in ("checks/PP001", "doctor/PD001", "upgrade/PU001")} <= set(names)
     assert "proxypool/lab/guest/init.sh" in names
     assert f"{metadata}/entry_points.txt" in names
 

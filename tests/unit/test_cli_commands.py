@@ -199,7 +199,8 @@ def test_what_removes_something_asks_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "title"), [("PP007", "# PP007 member-not-reporting"), ("pd013", "# PD013 keepalived-")]
+    ("code", "title"),
+    [("PP007", "# PP007 member-not-reporting"), ("pd013", "# PD013 keepalived-"), ("PU002", "# PU002 no-fit-")],
 )
 def test_a_codes_runbook_is_printed_without_a_pool(code: str, title: str) -> None:
     """At 3 a.m. ZooKeeper may be what is away."""
@@ -213,5 +214,5 @@ def test_a_code_that_there_is_not_is_said_so() -> None:
     assert run("explain", "PP999") == (
         1,
         "",
-        "error: there is no code PP999: `proxypool status` and `proxypool doctor` name those there are\n",
+        "error: there is no code PP999: `proxypool status`, `proxypool doctor` and `proxypool upgrade-check` name those there are\n",
     )

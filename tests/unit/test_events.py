@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from proxypool.cli.event_texts import event_line
+from proxypool.core.assembly import assemble
 from proxypool.core.checks import Level
 from proxypool.core.event_changes import events_between, moment
 from proxypool.core.events import Event, events_of, last, standing
 from proxypool.core.history import Kind, Record, pausing_record
-from proxypool.core.model import FailoverMode, PairState
+from proxypool.core.model import Alive, FailoverMode, PairState
 from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.documents import Action, ActionKind, NodeOrders, Report, Step
 from proxypool.core.scaling.model import ScalingSpec
@@ -60,6 +61,16 @@ def test_nothing_happens_in_a_pool_that_stays_as_it_is() -> None:
     """Heartbeats and counters are no events."""
     later = view(replace(MASTER, at=LATER, conntrack=7, rx_bytes=9), replace(BACKUP, at=LATER))
     assert events_between(moment(QUIET, NOW), moment(later, LATER)) == []
+
+
+def test_versions_of_hosts_which_who_follows_does_not_read_neither_begin_nor_end_anything() -> None:
+    """The first look comes from a reader that knows them: a mixture would seem to be over at the next one."""
+    old = Alive(underlay=IPv4Address("192.168.80.1"), version="0.0.9", since=NOW - 9e5)
+    nodes = {name: replace(life, version="0.1.0", since=NOW - 8e5) for name, life in QUIET.nodes_alive.items()}
+    after = replace(QUIET, nodes_alive=nodes, hosts_living=frozenset({"h1"}))
+    before = replace(after, hosts_alive={"h1": old})
+    assert any(check.name == "mixed-versions" for check in assemble(before, NOW).checks)
+    assert events_between(moment(before, NOW), moment(after, LATER)) == []
 
 
 @dataclass
@@ -146,6 +157,11 @@ CASES = {
         [("spec", "nodes/n3", "node is added")],
     ),
     "a host goes": Case(with_documents(replace(QUIET.snapshot, hosts={})), [("spec", "hosts/h1", "host is removed")]),
+    "a host's daemon goes, another one's comes": Case(
+        replace(QUIET, hosts_living=frozenset({"h2", "h3"})),
+        [("daemon", "hosts/h1", "is gone: its session ended"), ("daemon", "hosts/h3", "is there")],
+        replace(QUIET, hosts_living=frozenset({"h1", "h2"})),
+    ),
     "a cordon": Case(
         replace(QUIET, orders={"n1": NodeOrders(cordoned_since=NOW + 0.5, who="ann@ops", reason="new kernel")}),
         [("drain", "nodes/n1", "is cordoned, by ann@ops: new kernel")],

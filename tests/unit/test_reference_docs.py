@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +13,7 @@ import pytest
 
 from proxypool.adapters.zookeeper.layout import facet_of
 from proxypool.cli.exits import ExitCode
-from proxypool.core import checks
+from proxypool.core import checks, upgrade
 from proxypool.core.checks import Code
 from proxypool.core.doctor import codes as doctor
 from proxypool.core.doctor import machine as doctor_machine
@@ -21,6 +22,13 @@ from proxypool.core.doctor import report as doctor_report
 from proxypool.core.scaling import checks as scaling_checks
 from tools import gen_check_docs, gen_config_docs, gen_detection_docs, gen_exit_docs, gen_zookeeper_docs
 
+CODES = (*Code, *doctor.Code, *upgrade.Code)
+MODULES: dict[type[Enum], tuple[ModuleType, ...]] = {
+    Code: (checks, scaling_checks),
+    doctor.Code: (doctor_machine, doctor_pool, doctor_report),
+    upgrade.Code: (upgrade,),
+}
+"""Where their messages are made."""
 SECTIONS = ("## Looks like", "## Likely causes", "## What to type", "## Clears")
 
 
@@ -51,8 +59,8 @@ def test_the_layout_page_has_every_path_that_is_read() -> None:
         assert (facet_of(parts) is None) == (path in not_followed), path
 
 
-@pytest.mark.parametrize("code", list(Code), ids=lambda code: code.value[0])
-def test_every_check_has_a_runbook_that_says_what_to_do(code: Code) -> None:
+@pytest.mark.parametrize("code", CODES, ids=lambda code: code.value[0])
+def test_every_code_has_a_runbook_that_says_what_to_do(code: gen_check_docs.AnyCode) -> None:
     number, name, level = code.value
     text = gen_check_docs.runbook_of(code).read_text()
     assert text.startswith(f"# {number} {name}\n\n")
@@ -61,18 +69,6 @@ def test_every_check_has_a_runbook_that_says_what_to_do(code: Code) -> None:
     assert -1 not in places
     assert places == sorted(places)
     assert f"{level} {number} {name} " in text, "it shows the line that brought the reader here"
-
-
-@pytest.mark.parametrize("code", list(doctor.Code), ids=lambda code: code.value[0])
-def test_every_finding_of_doctor_has_a_runbook_that_says_what_to_do(code: doctor.Code) -> None:
-    number, name, severity = code.value
-    text = gen_check_docs.runbook_of(code).read_text()
-    assert text.startswith(f"# {number} {name}\n\n")
-    assert f"Level: **{severity}**." in text
-    places = [text.find(section) for section in SECTIONS]
-    assert -1 not in places
-    assert places == sorted(places)
-    assert f"{severity} {number} {name} " in text
 
 
 def fragments(module: ModuleType) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -86,10 +82,9 @@ def fragments(module: ModuleType) -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield name, tuple(str(text).strip() for text in texts)
 
 
-@pytest.mark.parametrize("code", [*Code, *doctor.Code], ids=lambda code: code.value[0])
-def test_a_runbook_shows_the_message_as_it_is_made(code: Code | doctor.Code) -> None:
-    modules = (checks, scaling_checks) if isinstance(code, Code) else (doctor_machine, doctor_pool, doctor_report)
-    possible = [texts for module in modules for name, texts in fragments(module) if name == code.name]
+@pytest.mark.parametrize("code", CODES, ids=lambda code: code.value[0])
+def test_a_runbook_shows_the_message_as_it_is_made(code: gen_check_docs.AnyCode) -> None:
+    possible = [texts for module in MODULES[type(code)] for name, texts in fragments(module) if name == code.name]
     _, _, rest = gen_check_docs.runbook_of(code).read_text().partition("```text\n")
     shown = " ".join(rest.partition("```")[0].split())
     assert not possible or any(all(text in shown for text in texts) for texts in possible), (shown, possible)
@@ -99,9 +94,10 @@ def test_messages_are_found_in_the_code() -> None:
     """All but those of documents that cannot be read, which are made elsewhere."""
     found = {name for module in (checks, scaling_checks) for name, _ in fragments(module)}
     assert len(found) >= len(Code) - 3
+    assert {name for name, _ in fragments(upgrade)} == {code.name for code in upgrade.Code}
 
 
 def test_every_runbook_has_a_check() -> None:
-    for folder, codes in ((gen_check_docs.RUNBOOKS, Code), (gen_check_docs.DOCTOR, doctor.Code)):
+    for codes, folder in gen_check_docs.FOLDERS.items():
         known = {f"{code.value[0]}.md" for code in codes} | {"index.md"}
         assert {path.name for path in Path(folder).glob("*.md")} == known

@@ -1,7 +1,8 @@
 """Namespaces, links, addresses, routes, neighbours and ipsets through netlink: the one owner of pyroute2.
 
 Everything here runs on the dataplane thread, which alone enters namespaces. `events`, `LinkWatch`, `SetProbe`,
-`ProxyProbe`, `LeaseHandle` and `MarkedSetHandle` are the exceptions: their sockets are opened there and used elsewhere.
+`ProxyProbe`, `GuardDrops`, `LeaseHandle` and `MarkedSetHandle` are the exceptions: their sockets are opened there and
+used elsewhere.
 """
 
 from proxypool.adapters.netlink.apply import apply_object, remove_object
@@ -9,6 +10,7 @@ from proxypool.adapters.netlink.batch import apply_batch
 from proxypool.adapters.netlink.decode import Memory
 from proxypool.adapters.netlink.encode import BATCHED, Batched
 from proxypool.adapters.netlink.events import AddressEvents, Change, EventSocket, open_event_socket
+from proxypool.adapters.netlink.guard_drops import GuardDrops
 from proxypool.adapters.netlink.inventory import Underlay, local_addresses, remove_local_address, underlay
 from proxypool.adapters.netlink.lent import give_back, lend, lent
 from proxypool.adapters.netlink.link_watch import LinkWatch
@@ -34,6 +36,7 @@ __all__ = [
     "Batched",
     "Change",
     "EventSocket",
+    "GuardDrops",
     "Home",
     "LeaseHandle",
     "LinkWatch",

@@ -19,9 +19,9 @@ from proxypool.adapters.netlink.raw import HEADER, NLM_F_CREATE, NLM_F_EXCL, Raw
 from proxypool.core.scene import SourceGuard
 
 _RTM_NEWQDISC, _RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 36, 44, 45, 46
-_BODY = struct.Struct("=BxxxiIII")
+TRAFFIC_BODY = struct.Struct("=BxxxiIII")
 """tcmsg: family, index, handle, parent, info."""
-_CLSACT, _CLSACT_HANDLE, _EGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF3
+CLSACT, _CLSACT_HANDLE, _EGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF3
 _PRIORITY = 177
 _ALL_PROTOCOLS = 0x0300
 """ETH_P_ALL in network order."""
@@ -72,9 +72,11 @@ def put_guard(guard: SourceGuard) -> None:
         + attribute(_BPF_OPS, code)
         + attribute(_BPF_FLAGS, struct.pack("=I", _DIRECT_ACTION))
     )
-    body = _BODY.pack(0, index, _HANDLE, _EGRESS, _INFO) + attribute(_KIND, b"bpf\0") + attribute(_OPTIONS, options)
+    body = (
+        TRAFFIC_BODY.pack(0, index, _HANDLE, _EGRESS, _INFO) + attribute(_KIND, b"bpf\0") + attribute(_OPTIONS, options)
+    )
     with RawSocket() as netlink:
-        home = _BODY.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + attribute(_KIND, b"clsact\0")
+        home = TRAFFIC_BODY.pack(0, index, _CLSACT_HANDLE, CLSACT, 0) + attribute(_KIND, b"clsact\0")
         (refused,) = netlink.change([Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, home)])
         if refused not in (0, errno.EEXIST):
             raise OSError(refused, "cannot make a clsact")
@@ -92,7 +94,7 @@ def remove_guard(device: str) -> None:
     if index is None:
         return
     with RawSocket() as netlink:
-        body = _BODY.pack(0, index, _HANDLE, _EGRESS, _INFO) + attribute(_KIND, b"bpf\0")
+        body = TRAFFIC_BODY.pack(0, index, _HANDLE, _EGRESS, _INFO) + attribute(_KIND, b"bpf\0")
         (refused,) = netlink.change([Request(_RTM_DELTFILTER, 0, body)])
     if refused not in (0, errno.ENOENT, errno.EINVAL):
         raise OSError(refused, "cannot remove a filter")
@@ -105,17 +107,17 @@ def observe_guard(netlink: RawSocket, device: str, index: int, wanted: SourceGua
         OSError: the kernel refused.
     """
     try:
-        found = netlink.dump(_RTM_GETTFILTER, _BODY.pack(0, index, 0, _EGRESS, 0))
+        found = netlink.dump(_RTM_GETTFILTER, TRAFFIC_BODY.pack(0, index, 0, _EGRESS, 0))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
             # No clsact on the device, or none in this kernel.
             return None
         raise
     for message in found:
-        _, _, handle, _, info = _BODY.unpack_from(message, HEADER.size)
+        _, _, handle, _, info = TRAFFIC_BODY.unpack_from(message, HEADER.size)
         if info != _INFO or handle != _HANDLE:
             continue
-        outer = attributes(message, HEADER.size + _BODY.size)
+        outer = attributes(message, HEADER.size + TRAFFIC_BODY.size)
         if outer.get(_KIND) != b"bpf\0":
             continue
         inner = attributes(outer.get(_OPTIONS, b""), 0)

@@ -176,8 +176,8 @@ class Extent(Enum):
     """Specs of subnets and pairs, and what the controller publishes: how many pairs there are, and why."""
     STATUS = (("pairs", "hosts", "spares"), ("election", "status"), ("alive", "orders"), ("alive",))
     """Everything: also all that daemons publish. For people."""
-    EVENTS = (("pairs",), ("election", "status"), ("alive", "orders"), ())
-    """The same without what hosts say of themselves: ten thousand of them beat. For who follows what happens."""
+    EVENTS = (("pairs",), ("election", "status"), ("alive", "orders"), ("life",))
+    """The same, but of hosts only whether they live: ten thousand of them beat. For who follows what happens."""
 
     def __init__(self, subnet: Parts, pair: Parts, node: Parts, host: Parts) -> None:
         self.subnet, self.pair, self.node, self.host = subnet, pair, node, host
@@ -215,7 +215,7 @@ def facet_of(parts: Parts) -> Facet | None:
             return Facet.DATA
         case ("subnets", _, "pairs", _, "election", _):
             return Facet.CANDIDATE
-        case ("subnets", _, "hosts", _) | ("nodes", _, "life"):
+        case ("subnets", _, "hosts", _) | ("nodes" | "hosts", _, "life"):
             return Facet.LIFE if parts[-1] == LIFE and len(parts) == 3 else Facet.PRESENCE  # noqa: PLR2004
         case _:
             return None
@@ -251,7 +251,7 @@ def told_of(parts: Parts, *, is_list: bool, is_data: bool) -> tuple[Parts, ...]:
     """What may be other than before when a watch says so of a node: of its list of children, of its data, or of
     neither, as it has come or gone.
     """
-    if len(parts) != 2 or parts[0] != "nodes" or is_data:  # noqa: PLR2004 - nodes/<node>
+    if len(parts) != 2 or parts[0] not in {"nodes", "hosts"} or is_data:  # noqa: PLR2004 - nodes/<node>, hosts/<host>
         return (parts,)
     life = (*parts, LIFE)
     return (life,) if is_list else (parts, life)

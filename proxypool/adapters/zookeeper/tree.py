@@ -293,6 +293,15 @@ class PoolTree:
         """Name -> proof of life, of `nodes` or `hosts`; what there is of it with this tree's extent."""
         return self._each(kind, "alive", Alive)
 
+    def living(self, kind: str) -> frozenset[str]:
+        """Names of `nodes` or `hosts` that have a proof of life, with an extent by which either is read."""
+        known = (kind,)
+        return frozenset(
+            name
+            for name in self._names(known)
+            if self._names((kind, name, LIFE)) or (kind, name, "alive") in self._entries
+        )
+
     def orders(self) -> Mapping[str, NodeOrders]:
         """Node -> what an operator wants of it; with `Extent.PLACING` or `STATUS`."""
         return self._each("nodes", "orders", NodeOrders)
@@ -306,8 +315,7 @@ class PoolTree:
         if self._extent is not Extent.PLACING:
             return _NOTHING
         if self._placing is None:
-            alive = frozenset(name for name in self._names(("nodes",)) if self._names(("nodes", name, LIFE)))
-            self._placing = Placing(nodes_alive=alive, orders=self.orders(), spares=self.spares())
+            self._placing = Placing(nodes_alive=self.living("nodes"), orders=self.orders(), spares=self.spares())
         return self._placing
 
     def actions(self) -> tuple[Action, ...]:

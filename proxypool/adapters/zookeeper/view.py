@@ -14,6 +14,7 @@ def view_of(tree: PoolTree) -> PoolView:
         statuses=tree.statuses(),
         nodes_alive=tree.alive("nodes"),
         hosts_alive=tree.alive("hosts"),
+        hosts_living=tree.living("hosts"),
         orders=tree.orders(),
         spares=tree.spares(),
         actions=tree.actions(),
