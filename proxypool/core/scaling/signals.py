@@ -14,13 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from proxypool.core.model import PairSpec, PairState
-from proxypool.core.scaling.figures import ROUNDS, Figure, Shares, Use, shares_of, use_of
+from proxypool.core.scaling.figures import Figure, Shares, Use, shares_of, use_of
 from proxypool.core.scaling.model import Signal
 from proxypool.core.scaling.rates import Problem, Track, follow
 from proxypool.core.scaling.series import NodeSample, NodeSeries, Series, Where
 
-STALE_FLOOR_S = 6.0
-"""What is younger is never stale: a node reads its counters every second or two."""
 _SIGNALS = tuple(Signal)
 _NOTHING_KNOWN: Mapping[Problem, Mapping[Signal, Figure]] = {
     problem: dict.fromkeys(_SIGNALS, Figure(0.0, problem)) for problem in Problem
@@ -50,7 +48,7 @@ class _Node:
 
 @dataclass(slots=True)
 class Signals:
-    """Remembers the last sample of each node. `stale_after_s`: see `stale_after`."""
+    """Remembers the last sample of each node. `stale_after_s`: how old they may be; see `freshness`."""
 
     stale_after_s: float
     _nodes: dict[str, _Node] = field(default_factory=dict)
@@ -138,11 +136,6 @@ class Signals:
 
     def _is_fresh(self, at: float, now: float) -> bool:
         return now - at <= self.stale_after_s
-
-
-def stale_after(round_s: float) -> float:
-    """How old a number may be, of a source that is read, or that reads its nodes itself, every `round_s`."""
-    return max(STALE_FLOOR_S, ROUNDS * round_s)
 
 
 def _problems(figures: Mapping[Signal, Figure], load: Mapping[Signal, float | None]) -> dict[Signal, Problem]:
