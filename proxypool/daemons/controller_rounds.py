@@ -80,7 +80,7 @@ class Rounds:
     """Why members of dead nodes are not replaced now."""
     breaker: Breaker = field(default_factory=new_breaker)
     _answers: dict[Key, Answer] = field(default_factory=dict)
-    _waiting: Waiting = Waiting()
+    _waiting: Waiting = field(default_factory=Waiting)
     _is_turn_free: bool = False
     """Whether fewer actions are under way than when the last ones began."""
     _is_behind: bool = True
