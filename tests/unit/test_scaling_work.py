@@ -60,7 +60,12 @@ class Pool:
     def hear(self, at: float) -> int:
         """All nodes have answered; in how many calls that was taken in."""
         samples = self.said(at)
-        return calls(lambda: [self.signals.saw(sample) for sample in samples])
+
+        def hear() -> None:
+            for sample in samples:
+                self.signals.saw(sample)
+
+        return calls(hear)
 
     def round(self, now: float) -> Plan:
         """What a round does for all subnets."""
