@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from proxypool.core.scaling.exposition import NoSeries, PageReader, parse
-from proxypool.core.scaling.series import NodeSeries, Sample, Series
+from proxypool.core.scaling.series import NodeSeries, Sample, Series, Where
 from proxypool.telemetry.use_metrics import NodeUse, UseCollector
 
 LIMITS: Sample = {NodeSeries.BYTES_LIMIT: 1.25e9, NodeSeries.PACKETS_LIMIT: 1e6, NodeSeries.CONNECTIONS_LIMIT: 2e4}
@@ -66,7 +66,8 @@ class TestPagesOfOneNode:
     def test_each_is_read_as_if_it_were_the_only_one(self) -> None:
         """Members come and go, say more and less, and values are what they are."""
         reader = PageReader()
-        master, backup = {("s1", "p1"): SAMPLE}, {("s2", "p1"): {Series.MASTER: 0.0, Series.AGE: 0.5}}
+        master: dict[Where, Sample] = {("s1", "p1"): SAMPLE}
+        backup: dict[Where, Sample] = {("s2", "p1"): {Series.MASTER: 0.0, Series.AGE: 0.5}}
         odd: Sample = {**SAMPLE, Series.AGE: math.inf, Series.CONNTRACK: 0.0}
         uses = (
             *(NodeUse(LIMITS, 30.0, members) for members in (master, master, master | backup, backup, backup, master)),

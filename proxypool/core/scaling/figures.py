@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from proxypool.core.scaling.model import Signal
 from proxypool.core.scaling.rates import Known, Problem, Track, known
@@ -23,7 +24,7 @@ FEW_FAILURES_PER_S, FEW_DROPS_PER_S = 1.0, 10.0
 """Nor are so few."""
 
 
-class Figure(NamedTuple):
+class Figure(Struct, frozen=True):
     """A load in pairs."""
 
     at_least: float
@@ -51,6 +52,8 @@ class Shares:
     """Of all masters, per second."""
     doubt: Mapping[Series, Problem]
     """Why a total is only a lower bound."""
+    ports_stale_s: float
+    """How old a look at the ports may be."""
 
 
 def shares_of(sample: NodeSample, masters: Iterable[Track]) -> Shares:
@@ -66,11 +69,12 @@ def shares_of(sample: NodeSample, masters: Iterable[Track]) -> Shares:
             else:
                 totals[series] += rate
     limits = {series: known(sample.limits[series]) for series in _SHARED_LIMITS if series in sample.limits}
-    return Shares(count, limits, totals, doubt)
+    interval = known(sample.limits.get(NodeSeries.PORTS_INTERVAL))
+    ports_s = PORTS_INTERVAL_S if isinstance(interval, Problem) else max(interval, PORTS_INTERVAL_S)
+    return Shares(count, limits, totals, doubt, ROUNDS * ports_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """Of a pair, by its master's word."""
 
     figures: Mapping[Signal, Figure]
@@ -104,11 +108,10 @@ class Use:
         return self.has_drops and now - self.read_at <= stale_after_s
 
 
-def use_of(node: NodeSample, shares: Shares, track: Track) -> Use:
-    """Of one of the masters of a node, whose `shares` those are."""
+def use_of(answered_at: float, shares: Shares, track: Track) -> Use:
+    """Of one of the masters of a node that answered then, and whose `shares` those are."""
     sample, rates = track.sample, track.rates
     age = known(sample.get(Series.PORTS_AGE))
-    interval = known(node.limits.get(NodeSeries.PORTS_INTERVAL))
     return Use(
         figures={
             Signal.CONNTRACK: _ratio(track.value(Series.CONNTRACK), track.value(Series.CONNTRACK_LIMIT)),
@@ -120,9 +123,9 @@ def use_of(node: NodeSample, shares: Shares, track: Track) -> Use:
         has_drops=bool(rates) and _has_drops(track),
         read_at=track.read_at,
         is_counted=Series.SINCE in sample,
-        answered_at=node.at,
+        answered_at=answered_at,
         ports_age_s=-math.inf if isinstance(age, Problem) else age,
-        ports_stale_s=ROUNDS * (PORTS_INTERVAL_S if isinstance(interval, Problem) else max(interval, PORTS_INTERVAL_S)),
+        ports_stale_s=shares.ports_stale_s,
     )
 
 
@@ -161,8 +164,10 @@ def _bytes(shares: Shares, track: Track) -> Figure:
         link = track.value(Series.ENI_LIMIT)
         of_link = [_ratio(track.rate(direction), link) for direction in _DIRECTIONS]
         found = [figure for figure in found if figure.problem is not Problem.NO_LIMIT] + of_link
-    worst = max(figure.at_least for figure in found)
-    return Figure(worst, next((figure.problem for figure in found if figure.problem is not None), None))
+    worst, why = 0.0, None
+    for figure in found:
+        worst, why = max(worst, figure.at_least), why or figure.problem
+    return Figure(worst, why)
 
 
 def _ports(track: Track, age: Known) -> Figure:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from proxypool.core.scaling.series import COUNTERS, Sample, Series
 
@@ -43,8 +44,7 @@ _COUNTERS = tuple(map(str, COUNTERS))
 """As plain strings: quicker in a dict than members of an enum."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """A member as last heard of."""
 
     sample: Sample

@@ -63,7 +63,7 @@ class Signals:
         }
         masters = {where: track for where, track in tracks.items() if track.is_master}
         shares = shares_of(sample, masters.values())
-        uses = {where: use_of(sample, shares, track) for where, track in masters.items()}
+        uses = {where: use_of(sample.at, shares, track) for where, track in masters.items()}
         self._nodes[sample.node] = _Node(sample.at, tracks, uses, shares)
 
     def keep(self, nodes: Iterable[str]) -> None:
@@ -97,8 +97,9 @@ class Signals:
         for signal in _SIGNALS:
             total, is_known, has_limit = 0.0, True, False
             for found in of_pairs:
-                figure, problem = found[signal]
-                total += figure
+                figure = found[signal]
+                problem = figure.problem
+                total += figure.at_least
                 is_known = is_known and problem is None
                 has_limit = has_limit or problem is not Problem.NO_LIMIT
             if not has_limit:
