@@ -22,9 +22,8 @@ from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.action import step
 from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, SubnetVerdict, by_subnet, coming
+from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, SubnetVerdict, coming
 from proxypool.core.scaling.freshness import Freshness
-from proxypool.core.scaling.model import Decision, Signal
 from proxypool.core.scaling.placement import NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
 from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
@@ -69,8 +68,6 @@ class Rounds:
     """Subnet -> why an action of it cannot be read."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Subnets in which nothing begins, as not all is known of them, and why."""
-    decisions: dict[str, Decision] = field(default_factory=dict)
-    loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
     verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     sizing: Sizing = field(init=False)
@@ -88,7 +85,7 @@ class Rounds:
 
     def __post_init__(self) -> None:
         """It has watched nothing yet."""
-        self.sizing = Sizing(self.config.policy)
+        self.sizing = Sizing(self.config.policy, self.signals, self.metrics.decided)
 
     def use(self, config: ControllerConfig) -> None:
         """Another configuration from the next round on."""
@@ -136,22 +133,7 @@ class Rounds:
         self.signals.keep(snapshot.nodes)
         managed = _managed(snapshot.subnets, snapshot)
         self.sizing.keep(managed)
-        before, self.decisions, self.loads = self.decisions, {}, {}
-        self._size(managed, snapshot, before, now)
-
-    def _size(
-        self, subnets: Mapping[str, SubnetSpec], snapshot: Snapshot, before: Mapping[str, Decision], now: float
-    ) -> None:
-        actions = by_subnet(self.actions.values())
-        for name, spec in subnets.items():
-            if spec.scaling is not None:
-                pairs = tuple(snapshot.pairs.get(name, {}).values())
-                load = self.signals.load_of(pairs, now)
-                decision = self.sizing.decide(name, spec.scaling, pairs, actions.get(name, ()), load, now)
-                more = decision.wanted - active_pairs(pairs)
-                if more and (name not in before or before[name].wanted != decision.wanted):
-                    self.metrics.decided(decision.cause.value, more)
-                self.decisions[name], self.loads[name] = decision, load.load
+        self.sizing.look(managed, snapshot, self.actions.values(), now)
 
     # ---- actions that are under way ------------------------------------------------------------------------------
 
@@ -242,7 +224,7 @@ class Rounds:
         snapshot = self.look()
         pairs = snapshot.pairs.get(action.subnet, {})
         spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
-        config, decision = self.config, self.decisions.get(action.subnet)
+        config, decision = self.config, self.sizing.decisions.get(action.subnet)
         others = tuple(one for one in self.actions.values() if one.subnet == action.subnet and one.key != action.key)
         there = active_pairs(pairs.values()) + coming(others)
         seen = Seen(
@@ -301,7 +283,7 @@ class Rounds:
             return
         snapshot = self.look()
         subnets = _managed(names, snapshot)
-        self._size(subnets, snapshot, self.decisions, now)
+        self.sizing.look(subnets, snapshot, self.actions.values(), now)
         found = self._begin_of(subnets, snapshot, now)
         self._waiting = self._waiting.after(names, (action.subnet for action in found.begin), found.waits)
 
@@ -314,8 +296,8 @@ class Rounds:
             Subject(
                 spec,
                 snapshot.pairs.get(name, {}),
-                self.decisions.get(name),
-                {signal.value: load for signal, load in self.loads.get(name, {}).items() if load is not None},
+                self.sizing.decisions.get(name),
+                {signal.value: load for signal, load in self.sizing.loads.get(name, {}).items() if load is not None},
                 self.patience.waits(name, now),
             )
             for name, spec in subnets.items()
@@ -342,7 +324,7 @@ class Rounds:
         for subject in subjects:
             name = subject.spec.id
             why, waits = self.unreadable.get(name) or found.blocked.get(name, ""), found.waits.get(name, "")
-            active, load = active_pairs(subject.pairs.values()), self.loads.get(name, {})
+            active, load = active_pairs(subject.pairs.values()), self.sizing.loads.get(name, {})
             verdicts[name] = verdict_of(active, subject.decision, load, why, waits)
         return verdicts
 

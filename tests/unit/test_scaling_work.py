@@ -7,10 +7,10 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from proxypool.core.model import MemberSpec, NodeSpec, PairSpec, SubnetSpec
+from proxypool.core.model import MemberSpec, NodeSpec, PairSpec, Snapshot, SubnetSpec
 from proxypool.core.scaling.documents import Spares
 from proxypool.core.scaling.exposition import PageReader, parse
-from proxypool.core.scaling.model import Decision, ScalingMode, ScalingSpec
+from proxypool.core.scaling.model import ScalingMode, ScalingSpec
 from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
 from proxypool.core.scaling.policy import Parameters
 from proxypool.core.scaling.series import NodeSample, NodeSeries, Series
@@ -41,7 +41,7 @@ class Pool:
             for number, name in enumerate(names)
         }
         self.signals = Signals(STALE_S)
-        self.sizing = Sizing(Parameters())
+        self.sizing = Sizing(Parameters(), self.signals, lambda _cause, _more: None)
 
     def _pair(self, name: str, at: int, number: int) -> PairSpec:
         places = (number % self.nodes, (number + self.nodes // 2) % self.nodes)
@@ -69,15 +69,10 @@ class Pool:
 
     def round(self, now: float) -> Plan:
         """What a round does for all subnets."""
-        subjects = [self._subject(name, spec, now) for name, spec in self.subnets.items()]
+        self.sizing.look(self.subnets, Snapshot(subnets=self.subnets, pairs=self.pairs), (), now)
+        decisions = self.sizing.decisions
+        subjects = [Subject(spec, self.pairs[name], decisions[name]) for name, spec in self.subnets.items()]
         return plan(subjects, (), Nodes(), Limits(), new_breaker(), (1_800_000_000.0, now))
-
-    def _subject(self, name: str, spec: SubnetSpec, now: float) -> Subject:
-        pairs = tuple(self.pairs[name].values())
-        load = self.signals.load_of(pairs, now)
-        assert spec.scaling is not None
-        decision: Decision = self.sizing.decide(name, spec.scaling, pairs, (), load, now)
-        return Subject(spec, self.pairs[name], decision)
 
 
 def _scaled(name: str, key: int) -> SubnetSpec:
