@@ -284,7 +284,7 @@ LINES = st.lists(
 
 
 @given(st.lists(st.one_of(st.none(), LINES, st.integers(0, 7)), max_size=12))
-@effort(300)
+@effort(120)
 def test_a_page_is_read_the_same_whatever_was_read_before(pages: list[list[tuple[str, str, str]] | int | None]) -> None:
     """Another page, the last one again, or the last one with another value somewhere."""
     reader, lines = PageReader(), list[tuple[str, str, str]]()
