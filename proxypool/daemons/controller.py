@@ -40,9 +40,10 @@ from proxypool.daemons.controller_messages import (
     TimePassed,
 )
 from proxypool.daemons.controller_report import Reporting
-from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
+from proxypool.daemons.controller_rounds import Rounds
 from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.mainloop import Reload, run_until_stopped, stop_on_signals
+from proxypool.daemons.member_words import LOOKED_AT
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls

@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions, Look
+from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions
 from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.adapters.zookeeper.mirror import PoolMirror
 from proxypool.core.breaker import Breaker
 from proxypool.core.config import ControllerConfig
-from proxypool.core.draining import connections_left
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.action import step
@@ -26,7 +25,6 @@ from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, Subn
 from proxypool.core.scaling.freshness import Freshness
 from proxypool.core.scaling.placement import NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
-from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
 from proxypool.core.scaling.records import active_pairs, record_of, verdict_of
 from proxypool.core.scaling.retry import ErrorKind
 from proxypool.core.scaling.rooms import rooms
@@ -35,6 +33,7 @@ from proxypool.core.scaling.series import NodeSample
 from proxypool.core.scaling.signals import Signals
 from proxypool.core.scaling.turns import Answer, Deadlines, Failed, Offered, Seen, Turn
 from proxypool.core.scaling.waiting import Waiting
+from proxypool.daemons.member_words import with_word_of_members
 from proxypool.daemons.patience import Patience
 from proxypool.daemons.provider_calls import Pool, ProviderCalls
 from proxypool.daemons.sizing import Sizing
@@ -44,8 +43,6 @@ log = logging.getLogger(__name__)
 
 MAX_TURNS = 40
 """Of one action at one time: many more than it has steps."""
-LOOKED_AT = (Step.READY, Step.WAIT)
-"""Steps that wait for what members publish."""
 
 
 @dataclass
@@ -223,7 +220,7 @@ class Rounds:
     def _seen(self, action: Action, now: float) -> Seen:
         snapshot = self.look()
         pairs = snapshot.pairs.get(action.subnet, {})
-        spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
+        spec = snapshot.subnets.get(action.subnet)
         config, decision = self.config, self.sizing.decisions.get(action.subnet)
         others = tuple(one for one in self.actions.values() if one.subnet == action.subnet and one.key != action.key)
         there = active_pairs(pairs.values()) + coming(others)
@@ -239,22 +236,7 @@ class Rounds:
             answer=self._answers.get(action.key),
             deadlines=Deadlines(ready_s=config.ready_deadline_s, drain_s=config.drain_deadline_s),
         )
-        if pair is None or action.step not in LOOKED_AT:
-            return seen
-        look = self.store.look(action.subnet, action.pair)
-        if action.step is Step.READY:
-            return replace(seen, readiness=self._readiness(pair, look, pairs))
-        return replace(seen, left=connections_left(pair, look.statuses.values(), time.time()))
-
-    def _readiness(self, pair: PairSpec, look: Look, pairs: Mapping[str, PairSpec]) -> Readiness:
-        found = readiness(pair, look.statuses, look.hosts_zxid)
-        with_silence = readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=True)
-        if found == with_silence:
-            # Several pairs may be on their way, and many active: those are looked at only if it matters.
-            return found
-        others = [other for other in pairs.values() if other.state is PairState.ACTIVE]
-        is_usual = any(is_silent(self.store.look(other.subnet, other.id).statuses) for other in others)
-        return with_silence if is_usual else found
+        return with_word_of_members(seen, action, self.store)
 
     def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
         used = self.signals.bandwidth_used(now)
