@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 from proxypool.core.discovery import has_reachable_metrics
 from proxypool.core.endpoints import parse_endpoint
 from proxypool.core.model import NodeSpec
-from proxypool.core.scaling.exposition import NoSeries, parse
+from proxypool.core.scaling.exposition import NoSeries, PageReader
 from proxypool.core.scaling.series import Answer, NodeSample, NodeSeries, Series, Unread
 
 MAX_BYTES = 8 << 20
@@ -74,6 +74,7 @@ class Scraper:
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
         self._at_once, self._max_bytes = at_once, max_bytes
         self._silent: set[str] = set()
+        self._readers: dict[str, PageReader] = {}
 
     def read(self, nodes: Iterable[NodeSpec]) -> dict[str, Answer]:
         """A sample of each node, or why there is none.
@@ -88,6 +89,7 @@ class Scraper:
         self._head = f"Authorization: Bearer {self._token()}\r\n".encode() if self._token is not None else b""
         found: dict[str, Answer] = {}
         waiting = deque(sorted(nodes, key=lambda spec: spec.id in self._silent))
+        self._readers = {spec.id: self._readers.get(spec.id) or PageReader() for spec in waiting}
         with selectors.DefaultSelector() as selector:
             while waiting or selector.get_map():
                 while waiting and len(selector.get_map()) < self._at_once:
@@ -168,7 +170,7 @@ class Scraper:
         while True:
             data = exchange.link.recv(_RECEIVE_BYTES)
             if not data:
-                return _sample(exchange)
+                return _sample(exchange, self._readers[exchange.node])
             exchange.received += data
             if len(exchange.received) > self._max_bytes:
                 raise _Failed(Unread.TOO_LARGE)
@@ -200,7 +202,7 @@ def _address_of(spec: NodeSpec) -> tuple[str, int]:
     return host, port
 
 
-def _sample(exchange: _Exchange) -> NodeSample:
+def _sample(exchange: _Exchange, reader: PageReader) -> NodeSample:
     """The moment is that of the question: numbers seem older by the time that the answer took, never younger."""
     head, _, body = bytes(exchange.received).partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
@@ -214,7 +216,7 @@ def _sample(exchange: _Exchange) -> NodeSample:
     if not body.endswith(b"\n") or (length is not None and length != str(len(body)).encode()):
         raise _Failed(Unread.GARBAGE)
     try:
-        limits, members = parse(body.decode())
+        limits, members = reader.read(body.decode())
     except (UnicodeDecodeError, NoSeries) as error:
         raise _Failed(Unread.GARBAGE) from error
     return NodeSample(exchange.node, exchange.asked_at, limits, members)

@@ -27,7 +27,8 @@ from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.deaths import Deaths
 from proxypool.core.scaling.documents import Key
-from proxypool.core.scaling.signals import Signals, stale_after
+from proxypool.core.scaling.freshness import Freshness, stale_after
+from proxypool.core.scaling.signals import Signals
 from proxypool.daemons.controller_messages import (
     HeldSeen,
     LeadMoved,
@@ -39,9 +40,10 @@ from proxypool.daemons.controller_messages import (
     TimePassed,
 )
 from proxypool.daemons.controller_report import Reporting
-from proxypool.daemons.controller_rounds import LOOKED_AT, Rounds
+from proxypool.daemons.controller_rounds import Rounds
 from proxypool.daemons.doors import metrics_server
 from proxypool.daemons.mainloop import Reload, run_until_stopped, stop_on_signals
+from proxypool.daemons.member_words import LOOKED_AT
 from proxypool.daemons.port import Port
 from proxypool.daemons.problems import Problems, silence_of
 from proxypool.daemons.provider_calls import ProviderCalls
@@ -221,7 +223,7 @@ class ControllerDaemon:
                     self.rounds.deaths = Deaths()
             case NodesRead() if self.rounds is not None:
                 self.problems.note("source", message.trouble)
-                self.rounds.read(message.answers)
+                self.rounds.read(message.answers, now)
             case ProviderAnswered(action, answer):
                 self.calls.done(action)
                 if self.rounds is not None:
@@ -252,6 +254,7 @@ class ControllerDaemon:
     def _lead(self, leader: Leader | None, now: float) -> None:
         self.rounds = None
         if leader is not None:
+            interval_s = source_interval_s(self.controller)
             self.rounds = Rounds(
                 leader=leader,
                 config=self.controller,
@@ -260,7 +263,8 @@ class ControllerDaemon:
                 store=self.store,
                 mirror=self.mirror,
                 calls=self.calls,
-                signals=Signals(stale_after(source_interval_s(self.controller))),
+                signals=Signals(stale_after(interval_s)),
+                freshness=Freshness(interval_s),
                 metrics=self.metrics,
             )
             self.sweeping.lead(now)
@@ -287,6 +291,7 @@ class ControllerDaemon:
         if self.rounds is not None and self.session.state is Coordinator.CONNECTED:
             for key in keys:
                 self.rounds.advance(key, now)
+            self.rounds.begin_waiting(now)
 
     def _round(self, now: float) -> None:
         hosts = self.config.zookeeper.hosts

@@ -1,38 +1,39 @@
 """What a leading controller does: look at the pool, take actions on, begin others, say what it thinks.
 
 Level-triggered: each round reads the actions that are under way from ZooKeeper, and what an answer or a change of the
-pool brings in between only makes the next step come sooner. Runs on the main loop.
+pool brings in between only makes the next step come sooner. So does the end of an action: what waited for its turn
+begins then, not with the next round, which looks at the whole pool. Runs on the main loop.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions, Look
+from proxypool.adapters.zookeeper.actions import ActionStore, Deposed, FoundActions
 from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.adapters.zookeeper.mirror import PoolMirror
 from proxypool.core.breaker import Breaker
 from proxypool.core.config import ControllerConfig
-from proxypool.core.draining import connections_left
 from proxypool.core.errors import InvalidInput, TransientError
-from proxypool.core.model import PairSpec, PairState, Snapshot
+from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.action import step
 from proxypool.core.scaling.deaths import Deaths
-from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, SubnetVerdict, by_subnet, coming
-from proxypool.core.scaling.model import Decision, Signal
+from proxypool.core.scaling.documents import Action, ActionKind, Key, Step, SubnetVerdict, coming
+from proxypool.core.scaling.freshness import Freshness
 from proxypool.core.scaling.placement import NodeRoom
 from proxypool.core.scaling.plan import Limits, Nodes, Plan, Subject, new_breaker, plan
-from proxypool.core.scaling.readiness import Readiness, is_silent, readiness
 from proxypool.core.scaling.records import active_pairs, record_of, verdict_of
 from proxypool.core.scaling.retry import ErrorKind
 from proxypool.core.scaling.rooms import rooms
 from proxypool.core.scaling.series import Answer as NodeAnswer
 from proxypool.core.scaling.series import NodeSample
 from proxypool.core.scaling.signals import Signals
-from proxypool.core.scaling.turns import Answer, Deadlines, Failed, Seen, Turn
+from proxypool.core.scaling.turns import Answer, Deadlines, Failed, Offered, Seen, Turn
+from proxypool.core.scaling.waiting import Waiting
+from proxypool.daemons.member_words import with_word_of_members
 from proxypool.daemons.patience import Patience
 from proxypool.daemons.provider_calls import Pool, ProviderCalls
 from proxypool.daemons.sizing import Sizing
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 
 MAX_TURNS = 40
 """Of one action at one time: many more than it has steps."""
-LOOKED_AT = (Step.READY, Step.WAIT)
-"""Steps that wait for what members publish."""
 
 
 @dataclass
@@ -58,6 +57,7 @@ class Rounds:
     mirror: PoolMirror
     calls: ProviderCalls
     signals: Signals
+    freshness: Freshness
     metrics: ControllerMetrics
     actions: dict[Key, Action] = field(default_factory=dict)
     """As written last."""
@@ -65,8 +65,6 @@ class Rounds:
     """Subnet -> why an action of it cannot be read."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Subnets in which nothing begins, as not all is known of them, and why."""
-    decisions: dict[str, Decision] = field(default_factory=dict)
-    loads: dict[str, Mapping[Signal, float | None]] = field(default_factory=dict)
     verdicts: dict[str, SubnetVerdict] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     sizing: Sizing = field(init=False)
@@ -76,12 +74,15 @@ class Rounds:
     """Why members of dead nodes are not replaced now."""
     breaker: Breaker = field(default_factory=new_breaker)
     _answers: dict[Key, Answer] = field(default_factory=dict)
+    _waiting: Waiting = field(default_factory=Waiting)
+    _is_turn_free: bool = False
+    """Whether fewer actions are under way than when the last ones began."""
     _is_behind: bool = True
     """Whether the mirror may not have what we wrote last."""
 
     def __post_init__(self) -> None:
         """It has watched nothing yet."""
-        self.sizing = Sizing(self.config.policy)
+        self.sizing = Sizing(self.config.policy, self.signals, self.metrics.decided)
 
     def use(self, config: ControllerConfig) -> None:
         """Another configuration from the next round on."""
@@ -127,19 +128,9 @@ class Rounds:
 
     def _decide(self, snapshot: Snapshot, now: float) -> None:
         self.signals.keep(snapshot.nodes)
-        managed = {name: spec for name, spec in snapshot.subnets.items() if spec.scaling is not None}
+        managed = _managed(snapshot.subnets, snapshot)
         self.sizing.keep(managed)
-        before, self.decisions, self.loads = self.decisions, {}, {}
-        actions = by_subnet(self.actions.values())
-        for name, spec in managed.items():
-            if spec.scaling is not None:
-                pairs = tuple(snapshot.pairs.get(name, {}).values())
-                load = self.signals.load_of(pairs, now)
-                decision = self.sizing.decide(name, spec.scaling, pairs, actions.get(name, ()), load, now)
-                self.decisions[name], self.loads[name] = decision, load.load
-                more = decision.wanted - active_pairs(pairs)
-                if more and (name not in before or before[name].wanted != decision.wanted):
-                    self.metrics.decided(decision.cause.value, more)
+        self.sizing.look(managed, snapshot, self.actions.values(), now)
 
     # ---- actions that are under way ------------------------------------------------------------------------------
 
@@ -148,8 +139,9 @@ class Rounds:
         for key in tuple(self.actions):
             self.advance(key, now)
 
-    def read(self, answers: Mapping[str, NodeAnswer]) -> None:
+    def read(self, answers: Mapping[str, NodeAnswer], now: float) -> None:
         """The nodes were asked what their pairs use."""
+        self.signals.stale_after_s = self.freshness.read(now)
         self.metrics.read(answers.values())
         for answer in answers.values():
             if isinstance(answer, NodeSample):
@@ -195,7 +187,9 @@ class Rounds:
             return True
         if turn.action.step is not Step.DONE:
             self.actions[key] = turn.action
+            self._is_turn_free = self._is_turn_free or turn.action.step is Step.WAIT
             return True
+        self._is_turn_free = True
         del self.actions[key]
         self.store.prune_history()
         self.patience.ended(turn.action, now)
@@ -226,14 +220,14 @@ class Rounds:
     def _seen(self, action: Action, now: float) -> Seen:
         snapshot = self.look()
         pairs = snapshot.pairs.get(action.subnet, {})
-        spec, pair = snapshot.subnets.get(action.subnet), pairs.get(action.pair)
-        config, decision = self.config, self.decisions.get(action.subnet)
+        spec = snapshot.subnets.get(action.subnet)
+        config, decision = self.config, self.sizing.decisions.get(action.subnet)
         others = tuple(one for one in self.actions.values() if one.subnet == action.subnet and one.key != action.key)
         there = active_pairs(pairs.values()) + coming(others)
         seen = Seen(
             pairs=pairs,
             min_pairs=spec.scaling.min_pairs if spec is not None and spec.scaling is not None else 1,
-            nodes=self._rooms(snapshot, now) if action.step is Step.PLACE else (),
+            nodes=self._rooms(snapshot, now) if isinstance(self._answers.get(action.key), Offered) else (),
             spread=config.placement,
             unreachable=frozenset(self.deaths.since),
             others=others,
@@ -242,22 +236,7 @@ class Rounds:
             answer=self._answers.get(action.key),
             deadlines=Deadlines(ready_s=config.ready_deadline_s, drain_s=config.drain_deadline_s),
         )
-        if pair is None or action.step not in LOOKED_AT:
-            return seen
-        look = self.store.look(action.subnet, action.pair)
-        if action.step is Step.READY:
-            return replace(seen, readiness=self._readiness(pair, look, pairs))
-        return replace(seen, left=connections_left(pair, look.statuses.values(), time.time()))
-
-    def _readiness(self, pair: PairSpec, look: Look, pairs: Mapping[str, PairSpec]) -> Readiness:
-        found = readiness(pair, look.statuses, look.hosts_zxid)
-        with_silence = readiness(pair, look.statuses, look.hosts_zxid, is_silence_usual=True)
-        if found == with_silence:
-            # Several pairs may be on their way, and many active: those are looked at only if it matters.
-            return found
-        others = [other for other in pairs.values() if other.state is PairState.ACTIVE]
-        is_usual = any(is_silent(self.store.look(other.subnet, other.id).statuses) for other in others)
-        return with_silence if is_usual else found
+        return with_word_of_members(seen, action, self.store)
 
     def _rooms(self, snapshot: Snapshot, now: float) -> tuple[NodeRoom, ...]:
         used = self.signals.bandwidth_used(now)
@@ -266,28 +245,54 @@ class Rounds:
     # ---- actions that begin --------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
-        snapshot, placing = self.look(), self.mirror.placing
+        """Of all subnets."""
+        snapshot = self.look()
+        managed = _managed(snapshot.subnets, snapshot)
+        found = self._begin_of(managed, snapshot, now)
+        self.verdicts = {name: one for name, one in self.verdicts.items() if name in managed}
+        self._waiting = Waiting(tuple(found.waits))
+        self.problems = (self.doubt,) if self.doubt else ()
+
+    def begin_waiting(self, now: float) -> None:
+        """Of those subnets whose turn it is, if a turn has become free since the last ones began.
+
+        Raises:
+            Deposed: another one leads.
+            TransientError: ZooKeeper does not answer.
+        """
+        names = self._waiting.first(self.config.max_actions) if self._is_turn_free else ()
+        if not names:
+            return
+        snapshot = self.look()
+        subnets = _managed(names, snapshot)
+        self.sizing.look(subnets, snapshot, self.actions.values(), now)
+        found = self._begin_of(subnets, snapshot, now)
+        self._waiting = self._waiting.after(names, (action.subnet for action in found.begin), found.waits)
+
+    def _begin_of(self, subnets: Mapping[str, SubnetSpec], snapshot: Snapshot, now: float) -> Plan:
+        """Begin what these subnets need, as far as there are turns."""
+        placing = self.mirror.placing
         draining = frozenset(node for node, order in placing.orders.items() if order.draining_since is not None)
         nodes = Nodes(self.deaths.dead(self.config.dead_after_s, now), draining, self.doubt)
         subjects = [
             Subject(
                 spec,
                 snapshot.pairs.get(name, {}),
-                self.decisions.get(name),
-                {signal.value: load for signal, load in self.loads.get(name, {}).items() if load is not None},
+                self.sizing.decisions.get(name),
+                {signal.value: load for signal, load in self.sizing.loads.get(name, {}).items() if load is not None},
                 self.patience.waits(name, now),
             )
-            for name, spec in snapshot.subnets.items()
-            if spec.scaling is not None
+            for name, spec in subnets.items()
         ]
         readable = [subject for subject in subjects if subject.spec.id not in self.unreadable]
         limits = Limits(self.config.max_actions, self.calls.provider)
+        self._is_turn_free = False
         found = plan(readable, self.actions.values(), nodes, limits, self.breaker, (time.time(), now))
         self.breaker = found.breaker
         for action in found.begin:
             self._start(action, now)
-        self.problems = (self.doubt,) if self.doubt else ()
-        self._judge(subjects, found)
+        self.verdicts = {**self.verdicts, **self._judged(subjects, found)}
+        return found
 
     def _start(self, action: Action, now: float) -> None:
         if not self.store.begin(self.leader, action):
@@ -296,10 +301,17 @@ class Rounds:
         self.actions[action.key] = action
         self.advance(action.key, now)
 
-    def _judge(self, subjects: list[Subject], found: Plan) -> None:
-        self.verdicts = {}
+    def _judged(self, subjects: list[Subject], found: Plan) -> dict[str, SubnetVerdict]:
+        verdicts = {}
         for subject in subjects:
             name = subject.spec.id
             why, waits = self.unreadable.get(name) or found.blocked.get(name, ""), found.waits.get(name, "")
-            active, load = active_pairs(subject.pairs.values()), self.loads.get(name, {})
-            self.verdicts[name] = verdict_of(active, subject.decision, load, why, waits)
+            active, load = active_pairs(subject.pairs.values()), self.sizing.loads.get(name, {})
+            verdicts[name] = verdict_of(active, subject.decision, load, why, waits)
+        return verdicts
+
+
+def _managed(names: Iterable[str], snapshot: Snapshot) -> Mapping[str, SubnetSpec]:
+    """Those of them that are scaled."""
+    found = ((name, snapshot.subnets.get(name)) for name in names)
+    return {name: spec for name, spec in found if spec is not None and spec.scaling is not None}

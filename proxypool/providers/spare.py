@@ -7,19 +7,21 @@ here but what was answered and is in no document yet: two pairs that ask at the 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from proxypool.core.config import section
-from proxypool.core.model import MemberSpec, NodeSpec, SubnetSpec
+from proxypool.core.model import MemberSpec, NodeSpec, PairSpec, SubnetSpec
 from proxypool.core.scaling.documents import Spares
 from proxypool.providers.contract import Addresses, Held, Intent, Offer, PoolView, QuotaExceeded
 
 NAME = "spare"
+T = TypeVar("T")
 Key = tuple[str, str]
 """Subnet and pair."""
 
@@ -54,15 +56,16 @@ class Spare:
     def __init__(self, view: Callable[[], PoolView]) -> None:
         self._view = view
         self._lock = threading.Lock()
+        self._taken = _Taken()
         self._given: dict[Key, _Given] = {}
 
     def offers(self, subnet: SubnetSpec, nodes: Iterable[NodeSpec], deadline_s: float) -> Mapping[str, Offer]:  # noqa: ARG002 - the contract's
         """Node -> how many of the subnet's spare cards there are free."""
         with self._lock:
             stock = self._stock()
-            free = [member.node for member in stock.free_members(subnet.id)]
+            free = Counter(member.node for member in stock.free_members(subnet.id))
         return {
-            node.id: Offer(free.count(node.id))
+            node.id: Offer(free[node.id])
             if node.id in free
             else Offer(0, f"no spare card of subnet {subnet.id} is free on node {node.id}")
             for node in nodes
@@ -77,7 +80,7 @@ class Spare:
         key = (intent.subnet.id, intent.pair)
         with self._lock:
             stock = self._stock()
-            has = stock.has[key] if key in stock.has else _Given()
+            has = stock.has(key)
             spares = stock.spares(intent.subnet.id)
             havip = has.havip or next(iter(stock.free_havips(intent.subnet.id)), None)
             if havip is None:
@@ -101,7 +104,7 @@ class Spare:
         key = (intent.subnet.id, intent.pair)
         with self._lock:
             stock = self._stock()
-            has = stock.has[key].members.get(node.id) if key in stock.has else None
+            has = stock.has(key).members.get(node.id)
             free = (member for member in stock.free_members(intent.subnet.id) if member.node == node.id)
             member = has or next(free, None)
             if member is None:
@@ -127,8 +130,7 @@ class Spare:
         """What pairs and actions of this provider name, and what was answered and is in no document yet."""
         with self._lock:
             stock = self._stock()
-            keys = {key for key, provider in stock.providers.items() if provider == NAME} | set(self._given)
-            return tuple(held for key in sorted(keys) for held in _held(key, stock.has.get(key, _Given())))
+            return tuple(held for key in sorted(stock.held()) for held in _held(key, stock.has(key)))
 
     def _stock(self) -> _Stock:
         """The pool as it is now; forgets what documents tell by now."""
@@ -138,25 +140,57 @@ class Spare:
             if given.was_seen and key not in under_way:
                 del self._given[key]
             given.was_seen = given.was_seen or key in under_way
-        return _Stock(view, self._given)
+        self._taken.follow(view.pairs)
+        return _Stock(view, self._taken, self._given)
+
+
+class _Taken:
+    """What the pairs of the pool have, by their documents. Follows one view after the other: a subnet whose pairs are
+    the same object as before is not looked at again, so that a card costs the same in a large pool as in a small one.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, Mapping[str, PairSpec]] = {}
+        self.havips: Counter[IPv4Address] = Counter()
+        """All subnets share the function network, so whoever has one has it."""
+        self.cards: Counter[tuple[str, str]] = Counter()
+
+    def follow(self, pairs: Mapping[str, Mapping[str, PairSpec]]) -> None:
+        """These are there now."""
+        for name in self._pairs.keys() - pairs.keys():
+            self._add(self._pairs.pop(name), -1)
+        for name, now in pairs.items():
+            before = self._pairs.get(name)
+            if before is not now:
+                self._add(before or {}, -1)
+                self._add(now, 1)
+                self._pairs[name] = now
+
+    def _add(self, pairs: Mapping[str, PairSpec], times: int) -> None:
+        for pair in pairs.values():
+            _count(self.havips, pair.havip, times)
+            for member in pair.members:
+                _count(self.cards, _card(member), times)
+
+
+def _count(counter: Counter[T], what: T, times: int) -> None:
+    counter[what] += times
+    if not counter[what]:
+        del counter[what]
 
 
 class _Stock:
     """What there is, and who has it, at one moment."""
 
-    def __init__(self, view: PoolView, given: Mapping[Key, _Given]) -> None:
-        self._view = view
-        self.has: dict[Key, _Given] = {}
-        self.providers: dict[Key, str] = {}
-        for pairs in view.pairs.values():
-            for pair in pairs.values():
-                key = (pair.subnet, pair.id)
-                self.providers[key] = pair.provider
-                self._note(key, pair.havip, pair.egress_address, pair.members)
+    def __init__(self, view: PoolView, taken: _Taken, given: Mapping[Key, _Given]) -> None:
+        self._view, self._taken, self._given = view, taken, given
+        self._coming: dict[Key, _Given] = {}
+        """Of pairs that an action is about, or that something was answered for: what they have and are to have."""
+        self._providers: dict[Key, str] = {}
         for action in view.actions:
             key = (action.subnet, action.pair)
             if action.provider:
-                self.providers[key] = action.provider
+                self._providers[key] = action.provider
             self._note(key, action.havip, action.egress_address, action.members)
         for key, one in given.items():
             self._note(key, one.havip, one.egress_address, one.members.values())
@@ -169,38 +203,62 @@ class _Stock:
         members: Iterable[MemberSpec],
     ) -> None:
         """What is noted first, by a pair's document, stands."""
-        has = self.has.setdefault(key, _Given())
+        if key not in self._coming:
+            self._coming[key] = self._by_document(key)
+        has = self._coming[key]
         has.havip = has.havip or havip
         has.egress_address = has.egress_address or egress_address
         for member in members:
             has.members.setdefault(member.node, member)
 
+    def _by_document(self, key: Key) -> _Given:
+        subnet, name = key
+        pair = self._view.pairs.get(subnet, {}).get(name)
+        if pair is None:
+            return _Given()
+        return _Given(pair.havip, pair.egress_address, {member.node: member for member in pair.members})
+
+    def has(self, key: Key) -> _Given:
+        """What a pair has, or is to have."""
+        return self._coming.get(key) or self._by_document(key)
+
+    def held(self) -> set[Key]:
+        """Pairs that have something of this provider."""
+        every = (pair for pairs in self._view.pairs.values() for pair in pairs.values())
+        providers = {(pair.subnet, pair.id): pair.provider for pair in every} | self._providers
+        return {key for key, provider in providers.items() if provider == NAME} | set(self._given)
+
     def spares(self, subnet: str) -> Spares:
+        """What an operator has listed."""
         return self._view.spares.get(subnet, Spares())
 
+    def _of_subnet(self, subnet: str) -> list[_Given]:
+        keys = dict.fromkeys((subnet, name) for name in self._view.pairs.get(subnet, {}))
+        keys |= dict.fromkeys(key for key in self._coming if key[0] == subnet)
+        return [self.has(key) for key in keys]
+
     def free_havips(self, subnet: str) -> Iterator[IPv4Address]:
-        """All subnets share the function network, so whoever has one has it."""
-        taken = {has.havip for has in self.has.values()}
-        return (havip for havip in self.spares(subnet).havips if havip not in taken)
+        """Those that no pair of any subnet has."""
+        coming = {has.havip for has in self._coming.values()}
+        return (
+            havip for havip in self.spares(subnet).havips if havip not in self._taken.havips and havip not in coming
+        )
 
     def free_egress_addresses(self, subnet: str) -> Iterator[IPv4Address]:
         """Each customer's network has addresses of its own."""
-        taken = {has.egress_address for (other, _), has in self.has.items() if other == subnet}
+        taken = {has.egress_address for has in self._of_subnet(subnet)}
         return (address for address in self.spares(subnet).egress_addresses if address not in taken)
 
     def free_members(self, subnet: str) -> Iterator[MemberSpec]:
         """A card is one whatever it is called: also the address tells it, within a subnet."""
-        cards = {_card(member) for has in self.has.values() for member in has.members.values()}
-        addresses = {
-            member.address.ip
-            for (other, _), has in self.has.items()
-            if other == subnet
-            for member in has.members.values()
-        }
+        coming = {_card(member) for has in self._coming.values() for member in has.members.values()}
+        addresses = {member.address.ip for has in self._of_subnet(subnet) for member in has.members.values()}
         return (
             member
             for member in self.spares(subnet).members
-            if _card(member) not in cards and member.address.ip not in addresses
+            if _card(member) not in self._taken.cards
+            and _card(member) not in coming
+            and member.address.ip not in addresses
         )
 
 

@@ -153,7 +153,16 @@ class Controller:
     """A process."""
 
     def __init__(
-        self, server: ZooKeeperServer, pool: str, directory: Path, name: str, port: int, more: str = "", web: str = ""
+        self,
+        server: ZooKeeperServer,
+        pool: str,
+        directory: Path,
+        name: str,
+        port: int,
+        *,
+        more: str = "",
+        web: str = "",
+        pace: str = "interval_s = 0.3",
     ) -> None:
         self.log = directory / f"{name}.log"
         self.port = port
@@ -161,7 +170,7 @@ class Controller:
         config.write_text(
             f'pool = "{pool}"\nrun_dir = "{directory}"\n'
             f'[zookeeper]\nhosts = ["{server.address}"]\nsession_timeout_s = 1.0\n'
-            f'[controller]\nname = "{name}"\ninterval_s = 0.3\ndead_after_s = 10\n'
+            f'[controller]\nname = "{name}"\n{pace}\ndead_after_s = 10\n'
             f'[controller.web]\nlisten = "{web}"\n'
             f'[metrics]\nlisten = "127.0.0.1:{port}"\n{more}'
         )

@@ -48,8 +48,8 @@ def nodes(empty: PoolClient, connect: Connect) -> Iterator[Nodes]:
 def start(shared_server: ZooKeeperServer, pool: str, tmp_path: Path) -> Iterator[Start]:
     made: list[Controller] = []
 
-    def begin(name: str = "c1", more: str = "") -> Controller:
-        made.append(Controller(shared_server, pool, tmp_path, name, free_port(), more))
+    def begin(name: str = "c1", more: str = "", **options: str) -> Controller:
+        made.append(Controller(shared_server, pool, tmp_path, name, free_port(), more=more, **options))
         return made[-1].start()
 
     yield begin
@@ -150,6 +150,16 @@ def test_pairs_are_added_together(empty: PoolClient, nodes: Nodes, start: Start)
     assert {member.node for pair in pairs(empty) for member in pair.members} == set(NODES)
     assert len({pair.havip for pair in pairs(empty)}) == 3
     assert openings(empty) == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_what_waits_for_its_turn_begins_when_another_one_ends(empty: PoolClient, nodes: Nodes, start: Start) -> None:
+    """Not with the next round: in a large pool those are far apart."""
+    size(empty, 2)
+    start(pace="interval_s = 60\nmax_actions = 1")
+    wait_until(is_settled(empty, 2), "two pairs, one after the other", 90.0)
+    assert openings(empty) == [(0, 1), (1, 2)]
+    began = sorted(one.at for one in records(empty))
+    assert began[-1] - began[0] < 45.0, "not a round later"
 
 
 def test_the_pair_that_is_ready_first_is_opened_first(empty: PoolClient, nodes: Nodes, start: Start) -> None:

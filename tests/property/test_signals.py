@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxypool.adapters.counters import Counters, TableDrops, Traffic
-from proxypool.core.scaling.exposition import parse
+from proxypool.core.scaling.exposition import NoSeries, PageReader, parse
 from proxypool.core.scaling.model import Signal
 from proxypool.core.scaling.series import NodeSample, NodeSeries, Sample, Series
 from proxypool.core.scaling.signals import Signals
@@ -269,3 +269,37 @@ def test_any_text_is_read_or_refused(text: str, data: st.DataObject) -> None:
     except ValueError:
         return
     assert all(isinstance(value, float) for sample in (limits, *members.values()) for value in sample.values())
+
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from([*list(Series)[:4], *NodeSeries, "# HELP a text of it", "other_series"]),
+        st.sampled_from(
+            ['{subnet="s1",pair="p1"}', '{pair="p1",subnet="s1"}', '{subnet="s2",pair="p1"}', '{a="b c"}', ""]
+        ),
+        st.sampled_from(["0", "1.5", "NaN", "+Inf", "many", "2 1700000000000"]),
+    ),
+    max_size=8,
+)
+
+
+@given(st.lists(st.one_of(st.none(), LINES, st.integers(0, 7)), max_size=12))
+@effort(120)
+def test_a_page_is_read_the_same_whatever_was_read_before(pages: list[list[tuple[str, str, str]] | int | None]) -> None:
+    """Another page, the last one again, or the last one with another value somewhere."""
+    reader, lines = PageReader(), list[tuple[str, str, str]]()
+    for page in pages:
+        if isinstance(page, list):
+            lines = page
+        elif page is not None and page < len(lines):
+            lines = [*lines[:page], (*lines[page][:2], "7.25"), *lines[page + 1 :]]
+        text = "".join(f"{name}{labels} {value}\n" for name, labels, value in lines)
+        assert _read(reader.read, text) == _read(parse, text)
+
+
+def _read(how: Callable[[str], object], text: str) -> str:
+    """As text, so that NaN equals NaN."""
+    try:
+        return repr(how(text))
+    except NoSeries:
+        return "none"

@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from proxypool.core.model import PairSpec, PairState
+from proxypool.core.scaling.freshness import stale_after
 from proxypool.core.scaling.model import Signal
 from proxypool.core.scaling.rates import Problem
 from proxypool.core.scaling.series import NodeSeries, Sample, Series
-from proxypool.core.scaling.signals import Signals, SubnetLoad, stale_after
+from proxypool.core.scaling.signals import Signals, SubnetLoad
 from tests.unit.builders import member, pair
 from tests.unit.signal_samples import LIMITS, WHERE, counted, idle, node_sample, watched
 

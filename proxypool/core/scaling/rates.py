@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from proxypool.core.scaling.series import COUNTERS, Sample, Series
 
@@ -38,17 +39,19 @@ class Problem(StrEnum):
 
 Known: TypeAlias = float | Problem
 _UNSEEN = -math.inf
+_NO_RATES: Mapping[str, Known] = {}
+_COUNTERS = tuple(map(str, COUNTERS))
+"""As plain strings: quicker in a dict than members of an enum."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """A member as last heard of."""
 
     sample: Sample
     read_at: float
     """When its counters were read; monotonic seconds of whoever reads."""
     rates: Mapping[str, Known]
-    """By counter, per second. Empty: there was nothing to compare with."""
+    """By counter, per second, of a master. Empty: there was nothing to compare with."""
 
     @property
     def is_master(self) -> bool:
@@ -57,8 +60,9 @@ class Track:
 
     def rate(self, series: Series) -> Known:
         """Per second, between the last two looks."""
-        if series in self.rates:
-            return self.rates[series]
+        rate = self.rates.get(series)
+        if rate is not None:
+            return rate
         return Problem.NEW if not self.rates else Problem.MISSING
 
     def value(self, series: Series) -> Known:
@@ -85,19 +89,22 @@ def follow(before: Track | None, sample: Sample, at: float, longest_s: float) ->
         # The same look again, or one from before it, which says nothing new; only how old the ports are may be newer.
         newest = sample if clock == last else before.sample
         return Track(newest, before.read_at, before.rates)
-    return Track(sample, at - age, _rates(before.sample, sample, clock - last))
+    is_master = sample.get(Series.MASTER) == 1.0
+    return Track(sample, at - age, _rates(before.sample, sample, clock - last) if is_master else _NO_RATES)
 
 
 def _rates(before: Sample, after: Sample, span_s: float) -> dict[str, Known]:
     found: dict[str, Known] = {}
-    for series in COUNTERS:
-        if series not in before or series not in after:
+    for series in _COUNTERS:
+        first, last = before.get(series), after.get(series)
+        if first is None or last is None:
             continue
-        first, last = known(before[series]), known(after[series])
-        if isinstance(first, Problem) or isinstance(last, Problem):
+        if 0 <= first <= last < math.inf:
+            found[series] = (last - first) / span_s
+        elif isinstance(known(first), Problem) or isinstance(known(last), Problem):
             found[series] = Problem.INVALID
         else:
-            found[series] = (last - first) / span_s if last >= first else Problem.RESET
+            found[series] = Problem.RESET
     return found
 
 
