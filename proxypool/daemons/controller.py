@@ -98,7 +98,7 @@ class ControllerDaemon:
         self.store = ActionStore(self.session, self.mirror)
         self.reporting = Reporting(self.name, self.session, self.mirror, self.problems)
         self.metrics = ControllerMetrics(self.reporting.view)
-        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.service = Service.of_this_process(Daemon.CONTROLLER, config.zookeeper.session_timeout_s)
         self.reloading = Reloading(Daemon.CONTROLLER, config, reread, self.problems, self.metrics, self.service)
         self.calls = ProviderCalls(
             self._make_provider(),

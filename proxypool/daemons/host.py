@@ -85,7 +85,7 @@ class HostDaemon:
         self._probed: TunnelKind | None = None
         self._predecessors: Snapshot | None = None
         """What was known of the pool before the start; None: not looked at."""
-        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.service = Service.of_this_process(Daemon.HOST, config.zookeeper.session_timeout_s)
         self.coordinators: tuple[IPv4Address, ...] = ()
 
     def run(self) -> int:

@@ -104,7 +104,7 @@ class NodeDaemon:
         self.started_at = time.monotonic()
         self.snapshot = Snapshot()
         self.keepalived_pid: int | None = None
-        self.service = Service.of_this_process(config.zookeeper.session_timeout_s)
+        self.service = Service.of_this_process(Daemon.NODE, config.zookeeper.session_timeout_s)
         self.blocked: Mapping[Blocked, int] = {}
         """Packets, in the machine's own namespace, as last read."""
 

@@ -30,8 +30,8 @@ class Announced(Protocol):
     def reloading(self) -> None:
         """It begins."""
 
-    def reloaded(self) -> None:
-        """It is over."""
+    def reloaded(self, refusal: str | None) -> None:
+        """It is over: why the old configuration stays in force; None: the new one is."""
 
 
 class Reloading:
@@ -63,12 +63,15 @@ class Reloading:
     def reload(self, apply: Callable[[Config], None]) -> bool:
         """Read the file and apply it; whether that was done. A refusal is one line of the log, and no error."""
         self._manager.reloading()
+        refusal: str | None = "it failed: see the log"
         try:
-            return self._attempt(apply)
+            refusal = self._attempt(apply)
         finally:
-            self._manager.reloaded()
+            self._manager.reloaded(refusal)
+        return refusal is None
 
-    def _attempt(self, apply: Callable[[Config], None]) -> bool:
+    def _attempt(self, apply: Callable[[Config], None]) -> str | None:
+        """Why the old one stays in force, if it does."""
         try:
             new = self._reread()
             keys = require_reloadable(self._config, new, self._role)
@@ -86,11 +89,12 @@ class Reloading:
         self._metrics.reloaded(ok=True, now=time.time())
         self._problems.note(TOPIC, None)
         log.info("configuration read again: %s", f"{', '.join(keys)} changed" if keys else "nothing changed")
-        return True
+        return None
 
-    def _refuse(self, why: str) -> bool:
+    def _refuse(self, why: str) -> str:
         self._metrics.reloaded(ok=False, now=time.time())
         # The same again is news to whoever sent the signal again.
         self._problems.forget(TOPIC)
-        self._problems.note(TOPIC, f"the configuration was not read again, the old one stays in force: {why}")
-        return False
+        refusal = f"the configuration was not read again, the old one stays in force: {why}"
+        self._problems.note(TOPIC, refusal)
+        return refusal

@@ -11,7 +11,9 @@ import logging
 import time
 
 from proxypool.adapters.systemd import MICROSECONDS, Notifier, notifier_of
+from proxypool.core.discovery import Daemon
 from proxypool.daemons.pulse import DEAD_S
+from proxypool.daemons.reload_request import Answers
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +28,28 @@ MAX_STATUS = 500
 class Service:
     """Of one daemon. On its main loop."""
 
-    def __init__(self, notifier: Notifier, session_timeout_s: float) -> None:
-        """Nothing is told. `session_timeout_s`: how long one call to ZooKeeper may keep the loop."""
-        self._notifier = notifier
+    def __init__(self, notifier: Notifier, session_timeout_s: float, answers: Answers) -> None:
+        """Nothing is told.
+
+        Args:
+            notifier: the way to the service manager.
+            session_timeout_s: how long one call to ZooKeeper may keep the loop.
+            answers: to `systemctl reload`.
+        """
+        self._notifier, self._answers = notifier, answers
         self._dead_after_s = DEAD_S + CALLS * session_timeout_s
         self._due = 0.0
         self._status, self._told_status = "", ""
         self._is_ready = self._is_ready_told = False
 
     @classmethod
-    def of_this_process(cls, session_timeout_s: float) -> Service:
+    def of_this_process(cls, role: Daemon, session_timeout_s: float) -> Service:
         """As the environment says.
 
         Raises:
             InvalidInput: the environment names a socket that cannot be one.
         """
-        service = cls(notifier_of(), session_timeout_s)
+        service = cls(notifier_of(), session_timeout_s, Answers.of_this_process(role.value))
         service.begin()
         return service
 
@@ -78,9 +86,10 @@ class Service:
         """It reads its configuration again; `reloaded` must follow."""
         self._notifier.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
-    def reloaded(self) -> None:
-        """With the new configuration, or still with the old one. The manager waits for it."""
+    def reloaded(self, refusal: str | None) -> None:
+        """With the new configuration, or still with the old one and why. The manager waits for both words of it."""
         self._is_ready_told = self._is_ready and self._notifier.tell(READY=1)
+        self._answers.give(refusal)
 
     def stopping(self) -> None:
         """It ends now, and leaves what it programmed."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxypool.core.config import ZooKeeperConfig
+from proxypool.core.discovery import Daemon
+from proxypool.daemons import reload_request
 from proxypool.daemons.pulse import DEAD_S
 from proxypool.daemons.service import CALLS
 from proxypool.lab.configs import RUN_DIRECTORIES
@@ -19,6 +21,7 @@ SYSCTLS = [
     for line in (TMPFILES.parents[1] / "sysctl.d" / "60-proxypool.conf").read_text().splitlines()
     if "=" in line and not line.startswith("#")
 ]
+SESSION_S = ZooKeeperConfig(hosts=("a:1",)).session_timeout_s
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 
 
@@ -56,7 +59,7 @@ def test_a_stop_leaves_keepalived_and_the_run_directory_alone(unit: Path) -> Non
         assert parsed["Service"]["RuntimeDirectory"] == "proxypool-outside"
     elif unit.name == "proxypool-controller.service":
         # It may run beside a node, whose directory is none of its business.
-        assert "RuntimeDirectory" not in parsed["Service"]
+        assert parsed["Service"]["RuntimeDirectory"] == "proxypool-controller"
     else:
         assert parsed["Service"]["RuntimeDirectory"] == "proxypool"
         assert parsed["Service"]["RuntimeDirectoryPreserve"] == "yes"
@@ -150,8 +153,21 @@ def test_a_hang_is_seen_and_nothing_gives_up(unit: Path) -> None:
     parsed = _read(unit)
     service = parsed["Service"]
     assert (service["Type"], service["NotifyAccess"], service["Restart"]) == ("notify", "main", "always")
-    assert int(service["WatchdogSec"]) >= DEAD_S + CALLS * ZooKeeperConfig(hosts=("a:1",)).session_timeout_s
+    assert int(service["WatchdogSec"]) >= DEAD_S + CALLS * SESSION_S
     assert parsed["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+@pytest.mark.parametrize(
+    "unit", [unit for unit in UNITS if unit.stem != "proxypool-outside"], ids=lambda unit: unit.name
+)
+def test_a_reload_asks_the_units_own_daemon_and_has_time_for_its_answer(unit: Path) -> None:
+    """There is a directory for the answer, and systemd, whose limit is that of a start, does not give up before we do."""
+    service = _read(unit)["Service"]
+    role = Daemon(unit.stem.removeprefix("proxypool-")).value
+    assert service["ExecReload"] == f"/opt/proxypool/bin/python -I -m {reload_request.__name__} {role}"
+    assert service["ExecStart"] == f"/opt/proxypool/bin/proxypool run {role}"
+    assert service["RuntimeDirectory"]
+    assert int(service["TimeoutStartSec"]) > reload_request.ANSWER_S > CALLS * SESSION_S
 
 
 def test_keepalived_and_the_daemon_do_not_wait_for_each_other() -> None:

@@ -81,14 +81,14 @@ def test_what_a_daemon_is_made_of_needs_a_restart(key: str) -> None:
 class Manager:
     """A service manager that remembers what it was told."""
 
-    def __init__(self, told: list[bool]) -> None:
+    def __init__(self, told: list[str | None]) -> None:
         self.told = told
 
     def reloading(self) -> None:
-        self.told.append(True)
+        self.told.append("reloading")
 
-    def reloaded(self) -> None:
-        self.told.append(False)
+    def reloaded(self, refusal: str | None) -> None:
+        self.told.append(refusal)
 
 
 class Daemonlike:
@@ -98,7 +98,7 @@ class Daemonlike:
         self.config = config()
         self.problems = Problems()
         self.metrics = DaemonMetrics(Daemon.NODE)
-        self.announced: list[bool] = []
+        self.announced: list[str | None] = []
         self.fails = False
         self.reloading = Reloading(
             Daemon.NODE, self.config, reread, self.problems, self.metrics, Manager(self.announced)
@@ -138,7 +138,7 @@ def test_a_good_file_is_taken_over_and_told_to_the_service_manager(daemon: Daemo
     assert daemon.reload()
     assert daemon.config.node is not None
     assert daemon.config.node.labels == {"zone": "b"}
-    assert daemon.announced == [True, False]
+    assert daemon.announced == ["reloading", None]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_bad_file_changes_nothing_and_is_told_in_one_line(
     assert len(lines) == 2, "once for each time that it was asked for"
     assert all(why in line and "\n" not in line for line in lines)
     assert [why in problem for problem in daemon.problems] == [True]
-    assert daemon.announced == [True, False, True, False]
+    assert daemon.announced == ["reloading", lines[0], "reloading", lines[1]], "with the same words"
 
 
 def test_a_refusal_ends_with_the_next_file_that_is_good(daemon: Daemonlike, file: list[str]) -> None:
@@ -185,4 +185,5 @@ def test_what_fails_half_way_is_taken_back(daemon: Daemonlike, file: list[str]) 
     assert not daemon.reload()
     assert daemon.config == before
     assert daemon.value("success") == 0.0
+    assert "could not be applied (half way)" in (daemon.announced[-1] or "")
     assert daemon.reload(), "the same file, when it can be applied"

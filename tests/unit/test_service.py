@@ -6,6 +6,7 @@ import pytest
 
 from proxypool.adapters.systemd import Notifier
 from proxypool.daemons.pulse import DEAD_S
+from proxypool.daemons.reload_request import Answers
 from proxypool.daemons.service import CALLS, MAX_STATUS, SIGN_S, Service
 
 
@@ -36,7 +37,7 @@ def manager() -> _Manager:
 
 @pytest.fixture
 def service(manager: _Manager) -> Service:
-    return Service(manager, session_timeout_s=4.0)
+    return Service(manager, session_timeout_s=4.0, answers=Answers(None))
 
 
 def test_a_start_may_last_as_long_as_the_loop_goes_round(manager: _Manager, service: Service) -> None:
@@ -85,14 +86,14 @@ def test_a_status_is_one_short_line_and_told_when_it_changed(manager: _Manager, 
 def test_a_long_session_has_a_long_watchdog() -> None:
     """A call to ZooKeeper keeps the loop for the session's time, and that is no hang."""
     manager = _Manager(watchdog_s=30.0)
-    Service(manager, session_timeout_s=60.0).begin()
+    Service(manager, session_timeout_s=60.0, answers=Answers(None)).begin()
     assert manager.heard == [{"WATCHDOG_USEC": int((DEAD_S + CALLS * 60.0) * 1e6)}]
 
 
 @pytest.mark.parametrize("watchdog_s", [30.0, None], ids=["long enough", "no watchdog"])
 def test_a_short_session_leaves_the_watchdog_as_the_unit_says(watchdog_s: float | None) -> None:
     manager = _Manager(watchdog_s)
-    Service(manager, session_timeout_s=4.0).begin()
+    Service(manager, session_timeout_s=4.0, answers=Answers(None)).begin()
     assert manager.heard == []
 
 
@@ -102,13 +103,13 @@ def test_a_reload_ends_ready_again(manager: _Manager, service: Service) -> None:
     service.goes_round(100.0)
     manager.names()
     service.reloading()
-    service.reloaded()
+    service.reloaded(None)
     assert manager.names() == ["RELOADING", "MONOTONIC_USEC", "READY"]
 
 
 def test_a_reload_before_it_was_ready_does_not_make_it_so(manager: _Manager, service: Service) -> None:
     service.reloading()
-    service.reloaded()
+    service.reloaded(None)
     service.goes_round(100.0)
     assert "READY" not in manager.names()
 
