@@ -115,7 +115,7 @@ def judge_sysctls(facts: Facts) -> Iterator[Finding]:
             Code.SYSCTL,
             name,
             f"{name} is {value}, less than {need.at_least}: {need.what}",
-            f"echo {name}={need.at_least} >> /etc/sysctl.d/60-proxypool.conf && sysctl --system",
+            f"echo {name}={need.at_least} >> /etc/sysctl.d/61-proxypool.conf && sysctl --system",
             need.severity,
         )
 
