@@ -19,6 +19,7 @@ from proxypool.lab.lab import Lab, remove
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Connections
 from proxypool.lab.topology import Topology
+from tests.lab.configured import Configured
 from tests.lab.observe import PATIENCE, metrics, tunnel_kind, wait_until
 from tests.lab.scaling import is_still, kill_leader, killed_when, leader, left_over, long_lived, scale, wait_size
 
@@ -213,6 +214,38 @@ def test_a_provider_that_fails_is_told_and_nothing_else_suffers(
     scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "1", timeout=30 * PATIENCE)
     wait_size(scaled, lambda size: size["active"] <= 2 and is_still(size), 6 * STABLE_S, "what there was")
     wait_until(lambda: not left_over(scaled, subnet), 20.0, lambda: f"nothing left over: {left_over(scaled, subnet)}")
+
+
+def test_a_controllers_configuration_is_taken_over_whole_or_not_at_all(scaled: Lab) -> None:
+    """SIGHUP: the log changes its form with a good file. A key that needs a restart, or nonsense, refuses all the rest,
+    and `status` has the reason. The same controller leads all the time.
+    """
+    name = leader(scaled)
+    controller = Configured(scaled, name)
+    many = controller.changed("[controller]\n", "[controller]\nmax_actions = 3\n")
+
+    def said() -> str:
+        return scaled.machine(name).log("daemon").splitlines()[-1]
+
+    def problems() -> str:
+        done = scaled.proxypool("status", "-o", "json", check=False, timeout=30 * PATIENCE)
+        return json.dumps([check["message"] for check in json.loads(done.stdout)["checks"] if check["code"] == "PP023"])
+
+    try:
+        controller.reload(f'{many}\n[log]\nformat = "json"\n', is_good=True)
+        line = wait_until(lambda: "read again" in (line := said()) and line, 10.0, "it to say what changed")
+        assert "controller.max_actions, log.format changed" in json.loads(line)["message"]
+        for wrong, why in (
+            (many.replace("interval_s = 0.5", "interval_s = 0.7"), "controller.interval_s"),
+            (f"{many}\nnonsense = 1\n", "nonsense"),
+        ):
+            controller.reload(wrong, is_good=False)
+            wait_until(lambda why=why: why in problems(), 10.0, f"status to say {why}")  # type: ignore[misc]
+            assert json.loads(said()), "the log of the refused file would be text"
+    finally:
+        controller.reload(controller.text, is_good=True)
+    wait_until(lambda: "stays in force" not in problems(), 10.0, "it to be content")
+    assert leader(scaled) == name
 
 
 def _configure(lab: Lab, controllers: list[str], command: str, text: str) -> None:

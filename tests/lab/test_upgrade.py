@@ -18,6 +18,7 @@ from proxypool.lab.lab import Lab, remove
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Connections, Prober
 from proxypool.lab.topology import PAIR, Topology
+from tests.lab.configured import Configured
 from tests.lab.observe import (
     PATIENCE,
     PROBE_MS,
@@ -189,39 +190,63 @@ def test_a_daemon_that_starts_beside_documents_of_a_later_version(lab: Lab, subn
     assert prober.result()["blackout_ms"] < 300.0 * PATIENCE, prober.result()["gaps"]
 
 
-def test_a_configuration_is_taken_over_whole_or_not_at_all(lab: Lab, subnet: SubnetPlan) -> None:
+def test_a_nodes_configuration_is_taken_over_whole_or_not_at_all(lab: Lab, subnet: SubnetPlan) -> None:
     """SIGHUP: labels follow; a key that needs a restart, or nonsense, refuses all the rest, and the old one holds."""
-    path = "/etc/proxypool/proxypool.toml"
-    machine = lab.machine("node-a")
-    text = machine.run(["cat", path]).stdout
+    node = Configured(lab, "node-a")
 
-    def reload(with_text: str) -> None:
-        machine.run(["sh", "-c", f"cat > {path}"], input=with_text)
-        process = machine.service_process("daemon")
-        assert process is not None
-        processes.send(process, signal.SIGHUP)
+    def labelled(text: str, rack: str) -> str:
+        return text.replace("[node.labels]\n", f'[node.labels]\nrack = "{rack}"\n')
 
-    def is_success(wanted: float) -> bool:
-        return metrics(lab, "node-a").get("proxypool_config_reload_success") == wanted
+    def rack() -> str | None:
+        found: str | None = read(lab, "nodes/node-a")["labels"].get("rack")
+        return found
 
-    started = metrics(lab, "node-a")["process_start_time_seconds"]
     try:
-        reload(text.replace("[node.labels]\n", '[node.labels]\nrack = "r9"\n'))
-        wait_until(lambda: read(lab, "nodes/node-a")["labels"].get("rack") == "r9", 10.0, "the label to be registered")
+        node.reload(labelled(node.text, "r9"), is_good=True)
+        wait_until(lambda: rack() == "r9", 10.0, "the label to be registered")
         for wrong, why in (
-            (text.replace('detection = "', 'detection = "fast" #'), "node.detection cannot be changed"),
-            (text + "\nnonsense = 1\n", "nonsense"),
+            (node.changed('detection = "', 'detection = "fast" #'), "node.detection cannot be changed"),
+            (node.text + "\nnonsense = 1\n", "nonsense"),
         ):
-            reload(wrong.replace("[node.labels]\n", '[node.labels]\nrack = "r10"\n'))
-            wait_until(lambda: is_success(0.0), 10.0, "the refusal to be counted")
+            node.reload(labelled(wrong, "r10"), is_good=False)
             wait_until(
                 lambda why=why: any(why in check["message"] for check in status(lab, "host1")["checks"]),  # type: ignore[misc]
                 10.0 * PATIENCE,
                 f"status to say {why}",
             )
-            assert read(lab, "nodes/node-a")["labels"].get("rack") == "r9"
+            assert rack() == "r9"
     finally:
-        reload(text)
-    wait_until(lambda: is_success(1.0), 10.0, "the old file to be taken over again")
-    wait_until(lambda: "rack" not in read(lab, "nodes/node-a")["labels"], 10.0, "the label to be gone")
-    assert metrics(lab, "node-a")["process_start_time_seconds"] == started
+        node.reload(node.text, is_good=True)
+    wait_until(lambda: rack() is None, 10.0, "the label to be gone")
+
+
+def test_a_hosts_configuration_is_taken_over_whole_or_not_at_all(lab: Lab, subnet: SubnetPlan) -> None:
+    """SIGHUP: CIDRs that are opened get rules; a file with a key that needs a restart, or nonsense, opens nothing. The
+    host says why, and not one packet is lost.
+    """
+    host, opened, refused = Configured(lab, "host1"), "203.0.113.0/24", "198.51.100.0/24"
+
+    def rules() -> str:
+        return lab.machine("host1").run(["iptables-legacy-save"]).stdout
+
+    def problems() -> str:
+        return lab.proxypool("host", "show", "host1", "-o", "json", timeout=30 * PATIENCE).stdout
+
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
+        try:
+            host.reload(host.changed("[host]\n", f'[host]\nopen_cidrs = ["{opened}"]\n'), is_good=True)
+            wait_until(lambda: opened in rules(), 10.0, "rules that open it")
+            wider = host.changed("[host]\n", f'[host]\nopen_cidrs = ["{opened}", "{refused}"]\n')
+            for wrong, why in (
+                (wider.replace('underlay = "eth0"', 'underlay = "eth9"'), "host.underlay"),
+                (f"{wider}\nnonsense = 1\n", "nonsense"),
+            ):
+                host.reload(wrong, is_good=False)
+                wait_until(lambda why=why: why in problems(), 10.0, f"it to say {why}")  # type: ignore[misc]
+                assert (opened in rules(), refused in rules()) == (True, False)
+        finally:
+            host.reload(host.text, is_good=True)
+        wait_until(lambda: opened not in rules(), 10.0, "the rules to be gone")
+        wait_until(lambda: "stays in force" not in problems(), 10.0, "it to be content")
+        result = prober.result()
+    assert (result["sent"] > 0, result["lost"]) == (True, 0), result["gaps"]

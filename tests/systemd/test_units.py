@@ -219,6 +219,65 @@ def test_a_restart_of_the_daemons_touches_neither_traffic_nor_keepalived(pool: P
     assert kernel_state(master) == before
 
 
+RELOADS = {
+    "node": ("new_connections_per_s = 12345", 'detection = "conservative"'),
+    "host": ("linger_s = 77", 'state_dir = "/srv/other"'),
+    "controller": ("max_actions = 3", "interval_s = 7.0"),
+}
+"""Role -> a line with a key that is taken over, and one with a key that needs a restart."""
+
+
+class Reload:
+    """`systemctl reload` with a configuration, as an operator does it."""
+
+    def __init__(self, machine: Machine, unit: str, text: str) -> None:
+        machine.run("sh", "-c", f'printf %s "$1" > {CONFIG}', "sh", text)
+        since = f"--since=@{machine.run('date', '+%s.%N').strip()}"
+        command = machine.inside("systemctl", "reload", unit)
+        self.is_done = subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+        self._machine, self._words = machine, (f"--unit={unit}", since, "--output=cat")
+
+    def wait_said(self, words: str) -> None:
+        """Wait until the unit's journal has words since then: it is written beside."""
+        said = functools.partial(self._machine.journal, *self._words)
+        self._machine.wait(lambda: words in said(), f"the journal has: {words}", 10)
+
+
+@pytest.mark.parametrize(
+    "role", ["node", *(pytest.param(role, marks=pytest.mark.long) for role in ("host", "controller"))]
+)
+def test_a_reload_takes_all_of_a_file_or_fails_and_takes_nothing(pool: Pool, role: str) -> None:
+    """`systemctl reload` succeeds with a good file. With a bad one it fails with the reason, which stays in the unit's
+    sentence; the process is the same, goes on with what it knew, and no packet is lost.
+    """
+    machine, unit = (pool.nodes[pool.master()] if role == "node" else pool.host), f"proxypool-{role}.service"
+    good_line, stuck_line = RELOADS[role]
+    before, daemon = machine.run("cat", CONFIG), machine.main_pid(unit)
+    good, stuck = (before.replace(f"[{role}]\n", f"[{role}]\n{line}\n") for line in RELOADS[role])
+    pings = Pings(pool)
+    try:
+        done = Reload(machine, unit, good)
+        done.wait_said(f"configuration read again: {role}.{good_line.partition(' ')[0]} changed")
+        assert done.is_done
+        for text, why in ((f"{good}\nnonsense = 1\n", "nonsense"), (stuck, f"{role}.{stuck_line.partition(' ')[0]}")):
+            done = Reload(machine, unit, text)
+            done.wait_said("the old one stays in force")
+            done.wait_said(why)
+            assert not done.is_done
+            machine.wait(functools.partial(says, machine, unit, why), f"{unit} says: {why}")
+            assert machine.show(unit, "ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
+        done = Reload(machine, unit, good)
+        done.wait_said("configuration read again: nothing changed")
+        assert done.is_done, "what was refused has left nothing"
+        machine.wait(lambda: not says(machine, unit, "stays in force"), f"{unit} is content")
+    finally:
+        done = Reload(machine, unit, before)
+    assert done.is_done
+    assert machine.main_pid(unit) == daemon
+    sent, lost = pings.lost()
+    assert (sent > 20, lost) == (True, 0)
+
+
 @pytest.mark.long
 def test_a_daemon_that_hangs_is_killed_and_comes_back(pool: Pool) -> None:
     """Nothing but the daemon is killed, and no packet is lost, though the other member is elected meanwhile."""
