@@ -224,8 +224,9 @@ def test_a_controllers_configuration_is_taken_over_whole_or_not_at_all(scaled: L
     controller = Configured(scaled, name)
     many = controller.changed("[controller]\n", "[controller]\nmax_actions = 3\n")
 
-    def said() -> str:
-        return scaled.machine(name).log("daemon").splitlines()[-1]
+    def said(words: str) -> str:
+        lines = scaled.machine(name).log("daemon").splitlines()
+        return next((line for line in reversed(lines) if words in line), "")
 
     def problems() -> str:
         done = scaled.proxypool("status", "-o", "json", check=False, timeout=30 * PATIENCE)
@@ -233,7 +234,7 @@ def test_a_controllers_configuration_is_taken_over_whole_or_not_at_all(scaled: L
 
     try:
         controller.reload(f'{many}\n[log]\nformat = "json"\n', is_good=True)
-        line = wait_until(lambda: "read again" in (line := said()) and line, 10.0, "it to say what changed")
+        line = wait_until(lambda: said("read again"), 10.0, "it to say what changed")
         assert "controller.max_actions, log.format changed" in json.loads(line)["message"]
         for wrong, why in (
             (many.replace("interval_s = 0.5", "interval_s = 0.7"), "controller.interval_s"),
@@ -241,7 +242,7 @@ def test_a_controllers_configuration_is_taken_over_whole_or_not_at_all(scaled: L
         ):
             controller.reload(wrong, is_good=False)
             wait_until(lambda why=why: why in problems(), 10.0, f"status to say {why}")  # type: ignore[misc]
-            assert json.loads(said()), "the log of the refused file would be text"
+            assert why in json.loads(said(why))["message"], "the log of the refused file would be text"
     finally:
         controller.reload(controller.text, is_good=True)
     wait_until(lambda: "stays in force" not in problems(), 10.0, "it to be content")
