@@ -80,7 +80,7 @@ fmt: ## format and fix what can be fixed
 lock: ## write requirements/ again from pyproject.toml (needs uv)
 	@tools/lock
 
-audit: ## known vulnerabilities of the locked packages; needs a network
+audit: ## known vulnerabilities of the locked packages; needs a way to pypi.org or another database: tools/audit
 	@tools/audit
 
 sbom: ## the bill of materials (CycloneDX) of what is installed with proxypool, in dist/
