@@ -16,11 +16,6 @@ from proxypool.lab.configs import RUN_DIRECTORIES
 
 TMPFILES = Path(__file__).parents[2] / "systemd" / "tmpfiles.d" / "proxypool.conf"
 NODE = Path(__file__).parents[2] / "systemd" / "proxypool-node.service"
-SYSCTLS = [
-    line.partition("=")[0].strip(" -")
-    for line in (TMPFILES.parents[1] / "sysctl.d" / "60-proxypool.conf").read_text().splitlines()
-    if "=" in line and not line.startswith("#")
-]
 SESSION_S = ZooKeeperConfig(hosts=("a:1",)).session_timeout_s
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 
@@ -191,14 +186,6 @@ def test_keepalived_is_not_given_up() -> None:
     parsed = _read(TMPFILES.parents[1] / "keepalived.service.d" / "proxypool.conf")
     assert dict(parsed["Unit"]) == {"StartLimitIntervalSec": "0"}
     assert dict(parsed["Service"]) == {"Type": "exec", "Restart": "on-failure", "RestartSec": "1"}
-
-
-@pytest.mark.parametrize("key", SYSCTLS)
-def test_a_sysctl_exists(key: str) -> None:
-    """Where connection tracking is loaded, as modules-load.d has it."""
-    if not Path("/proc/sys/net/netfilter").is_dir():
-        pytest.skip("connection tracking is not loaded")
-    assert Path("/proc/sys", key.replace(".", "/")).exists()
 
 
 def test_conntrackd_lives_on_when_the_node_daemon_stops() -> None:
