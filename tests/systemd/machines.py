@@ -1,4 +1,4 @@
-"""Machines with a real systemd as their first process, made of this computer's own root file system.
+"""Machines with a real systemd as their first process, made of this computer's own root file system, or of another.
 
 Each has namespaces of its own (network, mounts, processes, control groups, host name) and an overlay over the root file
 system, whose changes last over its reboots and vanish with the test. All of them hang on one process, the fabric, whose
@@ -16,28 +16,16 @@ import subprocess
 import sys
 import sysconfig
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.contract.zk import wait_until
+from tests.systemd.disks import LIBRARIES, TREE, write, write_program, write_system
 
-TREE = Path(__file__).resolve().parents[2]
 CONTROL_GROUP = "proxypool-systemd-test"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LIBRARIES = "LD_LIBRARY_PATH=/opt/proxypool-python/lib"
 BOOT_S = 60.0
-INSTALLED = {
-    "sysusers.d": "usr/lib/sysusers.d",
-    "tmpfiles.d": "usr/lib/tmpfiles.d",
-    "sysctl.d": "usr/lib/sysctl.d",
-    "modules-load.d": "usr/lib/modules-load.d",
-    "keepalived.service.d": "usr/lib/systemd/system/keepalived.service.d",
-}
-BASE = ("systemd-journald.service", "systemd-tmpfiles-setup.service", "systemd-sysusers.service")
-"""Of what a boot brings up, all that these machines need; the rest of it would change this computer."""
-
 _FABRIC = """
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 proxypool-test "$1"
@@ -56,7 +44,7 @@ disk=$1 root=$1/root
 cat "$disk/etc-hostname" > /proc/sys/kernel/hostname
 mount --make-rprivate /
 mkdir -p "$root" "$disk/upper" "$disk/work"
-mount -t overlay proxypool-test -o "lowerdir=/,upperdir=$disk/upper,workdir=$disk/work" "$root"
+mount -t overlay proxypool-test -o "lowerdir=$2,upperdir=$disk/upper,workdir=$disk/work" "$root"
 if [ -e "$disk/files" ]; then
     cd "$root"
     rm -rf usr/lib/systemd/system/*.target.wants usr/lib/systemd/system-generators/* etc/systemd/system/* etc/fstab \
@@ -64,10 +52,12 @@ if [ -e "$disk/files" ]; then
     cp -a "$disk/files/." .
     rm -rf "$disk/files"
 fi
-mkdir -p "$root/opt/proxypool-python" "$root/opt/proxypool-site" "$root/opt/proxypool-src"
-mount --bind "$2" "$root/opt/proxypool-python"
-mount --bind "$3" "$root/opt/proxypool-site"
-mount --bind "$4" "$root/opt/proxypool-src"
+if [ -n "$3" ]; then
+    mkdir -p "$root/opt/proxypool-python" "$root/opt/proxypool-site" "$root/opt/proxypool-src"
+    mount --bind "$3" "$root/opt/proxypool-python"
+    mount --bind "$4" "$root/opt/proxypool-site"
+    mount --bind "$5" "$root/opt/proxypool-src"
+fi
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
@@ -148,9 +138,16 @@ class Fabric:
         """What a command prints there."""
         return subprocess.run(self.inside(*command), check=True, capture_output=True, text=True).stdout
 
-    def machine(self, name: str, files: Mapping[str, str], units: Iterator[str] | tuple[str, ...]) -> Machine:
-        """A new one, switched off. `files`: path -> text; `units`: those that are enabled."""
-        machine = Machine(self, name, files, tuple(units))
+    def machine(self, name: str, files: Mapping[str, str], units: tuple[str, ...], base: Path | None = None) -> Machine:
+        """A new one, switched off.
+
+        Args:
+            name: its host name.
+            files: path -> text.
+            units: those that are enabled.
+            base: a root file system, which is what it has; None: this computer's, with our units and program in place.
+        """
+        machine = Machine(self, name, files, units, base)
         self.machines.append(machine)
         return machine
 
@@ -166,11 +163,24 @@ class Fabric:
         _remove_groups(self.groups)
 
 
+@contextmanager
+def running_fabric(disks: Path) -> Iterator[Fabric]:
+    """A fabric in a directory that it makes, and nothing left of it afterwards."""
+    disks.mkdir(parents=True)
+    fabric = Fabric(disks)
+    try:
+        yield fabric
+    finally:
+        fabric.close()
+
+
 class Machine:
     """One of them."""
 
-    def __init__(self, fabric: Fabric, name: str, files: Mapping[str, str], units: tuple[str, ...]) -> None:
-        self.fabric, self.name = fabric, name
+    def __init__(
+        self, fabric: Fabric, name: str, files: Mapping[str, str], units: tuple[str, ...], base: Path | None
+    ) -> None:
+        self.fabric, self.name, self._base = fabric, name, base
         self.disk = fabric.directory / name
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -178,17 +188,19 @@ class Machine:
         disk = Path(f"/proc/{fabric.process.pid}/root{self.disk}")
         (disk / "files").mkdir(parents=True)
         (disk / "etc-hostname").write_text(f"{name}\n")
-        _write_system(disk / "files", name, units)
+        write_system(disk / "files", name, units)
+        if base is None:
+            write_program(disk / "files")
         for path, text in files.items():
-            _write(disk / "files" / path.lstrip("/"), text)
+            write(disk / "files" / path.lstrip("/"), text)
 
     def boot(self) -> None:
         """Switch it on, and wait until systemd answers. Its network is not there yet: see `plug`."""
         group = self.fabric.groups / self.name
         group.mkdir(parents=True, exist_ok=True)
-        python, site = sys.base_prefix, sysconfig.get_path("purelib")
+        lent = (sys.base_prefix, sysconfig.get_path("purelib"), str(TREE)) if self._base is None else ("", "", "")
         new = ["--pid", "--net", "--uts", "--ipc", "--mount", "--cgroup", "--fork", "--kill-child"]
-        words = ["unshare", *new, "sh", "-c", _FIRST_PROCESS, self.name, str(self.disk), python, site, str(TREE)]
+        words = ["unshare", *new, "sh", "-c", _FIRST_PROCESS, self.name, str(self.disk), str(self._base or "/"), *lent]
         join = f"echo $$ > {shlex.quote(str(group / 'cgroup.procs'))}; exec {shlex.join(self.fabric.inside(*words))}"
         log = self.fabric.directory.parent / f"{self.name}.log"
         with log.open("ab") as out:
@@ -229,8 +241,13 @@ class Machine:
 
     def inside(self, *command: str) -> list[str]:
         """The words of a command that is run in the machine."""
+        libraries = (LIBRARIES,) if self._base is None else ()
         spaces = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
-        return ["nsenter", f"--target={self._pid}", *spaces, "--", "env", "-i", f"PATH={PATH}", LIBRARIES, *command]
+        return ["nsenter", f"--target={self._pid}", *spaces, "--", "env", "-i", f"PATH={PATH}", *libraries, *command]
+
+    def path(self, path: str) -> Path:
+        """A file of it, as this computer sees it. It must be switched on."""
+        return Path(f"/proc/{self._pid}/root{path}")
 
     def run(self, *command: str, check: bool = True, within_s: float = 60.0) -> str:
         """What a command prints there, both ways.
@@ -293,54 +310,6 @@ class Machine:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def _write_system(root: Path, name: str, units: tuple[str, ...]) -> None:
-    """Our files at the places where an administrator or a package puts them, and an environment as pip makes it."""
-    _write(root / "etc/hostname", f"{name}\n")
-    # A Python whose library is in a home, which the units do not see.
-    _write(root / "etc/systemd/system.conf.d/test.conf", f"[Manager]\nDefaultEnvironment={LIBRARIES}\n")
-    # Without one it would be a first boot, which enables whatever is installed.
-    _write(root / "etc/machine-id", f"{uuid.uuid4().hex}\n")
-    _write(root / "etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\nRateLimitBurst=0\n")
-    system = root / "etc/systemd/system"
-    wants = {"sysinit.target": BASE, "multi-user.target": units, "sockets.target": ("systemd-journald.socket",)}
-    for target, wanted in wants.items():
-        directory = system / f"{target}.wants"
-        directory.mkdir(parents=True)
-        for unit in wanted:
-            own = (TREE / "systemd" / unit).exists() or unit.startswith("test-")
-            (directory / unit).symlink_to(f"/etc/systemd/system/{unit}" if own else f"/lib/systemd/system/{unit}")
-    (system / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
-    for file in (TREE / "systemd").glob("*.service"):
-        shutil.copy(file, system / file.name)
-    for source, target in INSTALLED.items():
-        (root / target).mkdir(parents=True, exist_ok=True)
-        for file in (TREE / "systemd" / source).iterdir():
-            shutil.copy(file, root / target / file.name)
-    _write_environment(root / "opt/proxypool")
-
-
-def _write_environment(root: Path) -> None:
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = root / "lib" / version / "site-packages"
-    site.mkdir(parents=True)
-    (root / "bin").mkdir()
-    _write(root / "pyvenv.cfg", "home = /opt/proxypool-python/bin\ninclude-system-site-packages = false\n")
-    (root / "bin/python").symlink_to(f"/opt/proxypool-python/bin/{version}")
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        is_hook = entry.suffix == ".pth" or entry.name.startswith("_editable_impl")
-        if entry.name != "proxypool" and not is_hook:
-            (site / entry.name).symlink_to(f"/opt/proxypool-site/{entry.name}")
-    (site / "proxypool").symlink_to("/opt/proxypool-src/proxypool")
-    command = root / "bin/proxypool"
-    _write(command, "#!/opt/proxypool/bin/python -I\nfrom proxypool.cli.start import main\nmain()\n")
-    command.chmod(0o755)
 
 
 def _remove_groups(top: Path) -> None:

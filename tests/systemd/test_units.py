@@ -3,185 +3,50 @@
 from __future__ import annotations
 
 import functools
-import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from proxypool.lab.services import ZOOKEEPER
-from tests.contract.zk import is_available
-from tests.systemd.machines import Fabric, Machine, missing
+from tests.systemd.machines import Machine, running_fabric
+from tests.systemd.pool import (
+    CONFIG,
+    HAVIP,
+    NODES,
+    ZOOKEEPER_FILES,
+    Pings,
+    Pool,
+    configuration,
+    kernel_state,
+    made_by,
+    missing_here,
+    says,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
-CONFIG = "/etc/proxypool/proxypool.toml"
-COMMON = 'pool = "test"\n[zookeeper]\nhosts = ["192.168.50.21:2181"]\nsession_timeout_s = 4.0\n'
-SERVER = "172.16.101.4"
-HAVIP = "192.168.50.100"
 DROP_IN = "/run/systemd/system/proxypool-node.service.d"
 START_S = 10
-EGRESS = "172.16.101.50"
-NODES = {"node-a": "192.168.50.11", "node-b": "192.168.50.12"}
-ZOOKEEPER_UNIT = f"""
-[Service]
-Environment=JAVA_TOOL_OPTIONS=-Dorg.slf4j.simpleLogger.defaultLogLevel=error
-ExecStart=/usr/bin/{" ".join(ZOOKEEPER.command)}
-StateDirectory=zookeeper
-Restart=always
-[Install]
-WantedBy=multi-user.target
-"""
-ZOO_CFG = "tickTime=500\ndataDir=/var/lib/zookeeper\nclientPort=2181\nadmin.enableServer=false\n"
-
-
-@dataclass
-class Pool:
-    """Two nodes and a host with the ZooKeeper and a controller."""
-
-    fabric: Fabric
-    nodes: dict[str, Machine]
-    host: Machine
-
-    def plug(self, name: str) -> None:
-        """A node's cards, which a boot does not bring back by itself."""
-        self.nodes[name].plug("eth0", "underlay", f"{NODES[name]}/24")
-        self.nodes[name].plug("eni-s1", "customer")
-
-    def cli(self, *words: str) -> str:
-        """A command of ours on the host."""
-        return self.host.run("/opt/proxypool/bin/proxypool", *words)
-
-    def cli_says(self, *words: str) -> bool:
-        """Whether it succeeds."""
-        command = self.host.inside("/opt/proxypool/bin/proxypool", *words)
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-    def master(self) -> str:
-        """The node that has the HaVip; empty: none or both."""
-        found = [name for name, node in self.nodes.items() if HAVIP in node.run("ip", "-4", "address", "show", "eth0")]
-        return found[0] if len(found) == 1 else ""
-
-    def is_served(self) -> bool:
-        """Whether an instance reaches the customer's server."""
-        ping = self.host.inside("ip", "netns", "exec", "pod", "ping", "-c1", "-W1", SERVER)
-        return subprocess.run(ping, capture_output=True, check=False).returncode == 0
-
-
-class Pings:
-    """An instance pings the customer's server all the time, through the tunnel, the gate and NAT."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._host = pool.host
-        words = pool.host.inside("ip", "netns", "exec", "pod", "ping", "-n", "-i", "0.02", "-W", "1", SERVER)
-        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-
-    def lost(self) -> tuple[int, int]:
-        """How many were sent, and how many had no answer. It ends."""
-        # `ping` forgives itself what is under way when it is interrupted. In the machine there is only this one.
-        self._host.run("pkill", "-INT", "-x", "ping")
-        text, _ = self._process.communicate(timeout=10)
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
-        assert found is not None, text
-        return int(found[1]), int(found[1]) - int(found[2])
-
-
-def _files(name: str) -> dict[str, str]:
-    if name == "host1":
-        section = (
-            '[host]\nname = "host1"\nunderlay = "eth0"\ninstance_cidrs = ["10.244.1.0/24"]\n'
-            'api_group = "proxypool"\n[controller]\nname = "ctl-1"\n'
-        )
-        return {
-            CONFIG: COMMON + section,
-            "/etc/zookeeper/conf/zoo.cfg": ZOO_CFG,
-            "/etc/systemd/system/test-zookeeper.service": ZOOKEEPER_UNIT,
-        }
-    return {
-        CONFIG: f'{COMMON}[node]\nname = "{name}"\nunderlay = "eth0"\n',
-        "/etc/keepalived/keepalived.conf": "include /etc/keepalived/conf.d/*.conf\n",
-    }
 
 
 @pytest.fixture(scope="module")
-def fabric(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fabric]:
-    why = missing()
-    if why is not None or not is_available() or shutil.which("keepalived") is None:
-        pytest.skip(why or "needs ZooKeeper, Java and keepalived")
-    disks = tmp_path_factory.mktemp("systemd") / "disks"
-    disks.mkdir()
-    made = Fabric(disks)
-    try:
-        made.run("ip", "address", "add", f"{SERVER}/24", "dev", "customer")
-        yield made
-    finally:
-        made.close()
-
-
-POD = """
-ip netns add pod
-ip link add pod0 type veth peer name eth0 netns pod
-ip address add 10.244.1.1/24 dev pod0
-ip link set pod0 up
-ip -n pod address add 10.244.1.2/24 dev eth0
-ip -n pod link set lo up
-ip -n pod link set eth0 up
-ip -n pod route add default via 10.244.1.1
-"""
-
-
-@pytest.fixture(scope="module")
-def pool(fabric: Fabric) -> Pool:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """All is booted; an instance reaches the customer's server through a pair of two nodes."""
-    nodes = {name: fabric.machine(name, _files(name), ("proxypool-node.service",)) for name in NODES}
-    enabled = ("test-zookeeper.service", "proxypool-host.service", "proxypool-controller.service")
-    made = Pool(fabric, nodes, fabric.machine("host1", _files("host1"), enabled))
-    for machine in fabric.machines:
-        machine.boot()
-    for name in NODES:
-        made.plug(name)
-    made.host.plug("eth0", "underlay", "192.168.50.21/24")
-    made.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-    made.host.run("sh", "-ec", POD)
-    made.host.wait(lambda: made.cli_says("pool", "init", "--tunnel", "vxlan"), "the pool can be made")
-    for node in nodes.values():
-        node.wait_active("proxypool-node.service")
-    made.cli("subnet", "add", "s1", "--cidr", "172.16.101.0/24", "--tenant", "t1")
-    members = [f"{name},eni=eni-s1,address=172.16.101.{11 + at}/24" for at, name in enumerate(NODES)]
-    members = [word for member in members for word in ("--member", member)]
-    made.cli("pair", "add", "s1", "p1", "--havip", HAVIP, "--egress-address", EGRESS, *members)
-    for unit in ("proxypool-host.service", "proxypool-controller.service"):
-        made.host.wait_active(unit)
-    made.cli("host", "attach", "--address", "10.244.1.2", "--subnet", "s1")
-    made.host.wait(made.is_served, "an instance reaches the server")
-    for node in nodes.values():
-        node.wait(functools.partial(node.run, "pgrep", "-x", "conntrackd", check=False), "its conntrackd runs")
-    return made
-
-
-MADE = (
-    "stat -Lc %i /run/netns/pp-s1; ip -n pp-s1 -o link | cut -d@ -f1;"
-    "ip netns exec pp-s1 iptables-legacy-save -t nat | grep -v ^[:#]; pgrep -xo conntrackd"
-)
-SERVES = "ip netns exec pp-s1 cat /proc/sys/net/ipv4/ip_forward; ip -4 -o address show eth0"
-
-
-def made_by(node: Machine) -> str:
-    """What must outlive the daemon: the namespace, its devices and rules, and the conntrackd in it."""
-    return node.run("sh", "-ec", MADE)
-
-
-def kernel_state(node: Machine) -> str:
-    """The same, the gate and the HaVip."""
-    return node.run("sh", "-ec", f"{MADE}; {SERVES}")
-
-
-def says(machine: Machine, unit: str, words: str) -> bool:
-    """Whether the words are part of a unit's sentence about itself."""
-    return words in machine.show(unit, "StatusText")["StatusText"]
+    why = missing_here()
+    if why is not None:
+        pytest.skip(why)
+    with running_fabric(tmp_path_factory.mktemp("systemd") / "disks") as fabric:
+        nodes = {name: fabric.machine(name, configuration(name), ("proxypool-node.service",)) for name in NODES}
+        enabled = ("test-zookeeper.service", "proxypool-host.service", "proxypool-controller.service")
+        made = Pool(fabric, nodes, fabric.machine("host1", {**configuration("host1"), **ZOOKEEPER_FILES}, enabled))
+        for machine in fabric.machines:
+            machine.boot()
+        for name in NODES:
+            made.plug(name)
+        made.plug_host()
+        made.begin()
+        yield made
 
 
 def test_units_are_ready_and_say_what_they_do(pool: Pool) -> None:
@@ -375,8 +240,6 @@ def test_a_node_that_reboots_comes_back_by_itself(pool: Pool) -> None:
 def test_a_host_that_reboots_has_its_attachments(pool: Pool) -> None:
     """They are there before ZooKeeper is."""
     pool.host.reboot()
-    pool.host.plug("eth0", "underlay", "192.168.50.21/24")
-    pool.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-    pool.host.run("sh", "-ec", POD)
+    pool.plug_host()
     pool.host.wait_active("proxypool-host.service")
     pool.host.wait(pool.is_served, "it is served")
