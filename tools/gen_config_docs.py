@@ -33,8 +33,8 @@ known. A daemon needs its own section (`[node]`, `[host]`, `[controller]`), whic
 required, and reads the file when it starts.
 
 SIGHUP (`systemctl reload`) has a daemon read it again. It takes all of it over, or nothing: a file that is not valid,
-or in which a key of that daemon was changed that needs a restart (column *change*), is refused, and the old one stays in
-force. `systemctl reload` fails then, and the daemon says why: [A changed configuration](../how-to/upgrade.md).
+or in which a key of that daemon was changed that needs a restart (column *change*), is refused, and the old one stays
+in force. `systemctl reload` fails then, and the daemon says why: [A changed configuration](../how-to/upgrade.md).
 """
 
 
