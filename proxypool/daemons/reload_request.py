@@ -66,12 +66,14 @@ def ask(pid: int, path: Path, within_s: float = ANSWER_S) -> str | None:
         Why it goes on with the old one; None: it has taken the new one over.
     """
     before = _read(path)
-    try:
-        os.kill(pid, signal.SIGHUP)
-    except OSError as error:
-        return f"process {pid} cannot be told: {error.strerror}"
+    number = int(signal.SIGHUP)
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
+        try:
+            os.kill(pid, number)
+        except OSError as error:
+            return f"the daemon, process {pid}, does not hear: {error.strerror}"
+        number = 0  # from now on only whether it is there
         text = _read(path)
         if text != before and (said := answer_of(pid, text)) is not None:
             return said["refusal"]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -86,6 +87,16 @@ def test_a_daemon_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
         daemon.process.send_signal(signal.SIGHUP)
         daemon.process.wait(10)
     assert "No such process" in asked(daemon, tmp_path).stderr
+
+
+def test_a_daemon_that_ends_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+    with Daemon(tmp_path, "-", "-") as daemon, ThreadPoolExecutor() as pool:
+        path = tmp_path / "node.reload"
+        daemon.process.send_signal(signal.SIGSTOP)
+        told = pool.submit(ask, daemon.process.pid, path, within_s=60.0)
+        daemon.process.kill()
+        daemon.process.wait(10)
+        assert "No such process" in (told.result(30) or "")
 
 
 @pytest.mark.parametrize("missing", [PID_VARIABLE, DIRECTORY_VARIABLE])
