@@ -108,9 +108,8 @@ class Reload:
         self._machine.wait(lambda: words in said(), f"the journal has: {words}", 10)
 
 
-@pytest.mark.parametrize(
-    "role", ["node", *(pytest.param(role, marks=pytest.mark.long) for role in ("host", "controller"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("role", RELOADS)
 def test_a_reload_takes_all_of_a_file_or_fails_and_takes_nothing(pool: Pool, role: str) -> None:
     """`systemctl reload` succeeds with a good file. With a bad one it fails with the reason, which stays in the unit's
     sentence; the process is the same, goes on with what it knew, and no packet is lost.
