@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 
-from proxypool.adapters.conntrack import Conntrack, Flow, TcpState
+from proxypool.adapters.conntrack import Conntrack, Flow
 from proxypool.core.steering import MarkLayout
 
-FEW = 8
+FEW = 4
 """Paths that are looked for one by one: more of them are found quicker in one listing of everything."""
 
 
@@ -25,15 +25,15 @@ def forget_unanswered(conntrack: Conntrack, marks: MarkLayout, paths: Mapping[in
     return conntrack.delete(
         [
             flow
-            for flow in _flows(conntrack, marks, networks)
-            if flow.tcp_state is TcpState.SYN_SENT and flow.goes_to(networks.get(flow.mark & marks.mask, ()))
+            for flow in _opening(conntrack, marks, networks)
+            if flow.goes_to(networks.get(flow.mark & marks.mask, ()))
         ]
     )
 
 
-def _flows(conntrack: Conntrack, marks: MarkLayout, networks: Mapping[int, object]) -> Iterator[Flow]:
+def _opening(conntrack: Conntrack, marks: MarkLayout, networks: Mapping[int, object]) -> Iterator[Flow]:
     if len(networks) > FEW:
-        yield from conntrack.flows(0, 0)
+        yield from conntrack.opening(0, 0)
         return
     for mark in networks:
-        yield from conntrack.flows(mark, marks.mask)
+        yield from conntrack.opening(mark, marks.mask)
