@@ -23,7 +23,7 @@ def left_behind(book: Book, in_force: Mapping[Group, int], silent: Container[IPv
     numbers = {book.groups[group] for group, entry in in_force.items() if book.entries.get(group) == entry}
     elsewhere = {
         (number >> INDEX_BITS, leg.subnet)
-        for number in book.taken()
+        for number in book.taken() & book.paths.keys()
         for leg in book.paths[number]
         if leg.havip not in silent
     }
