@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from proxypool.core.silence import left_behind
 from proxypool.core.shares import shares_of
+from proxypool.core.silence import left_behind
 from proxypool.core.steering import INDEX_BITS, Book, Group, Leg, Share, advance
 
 S1: Group = ("s1",)
