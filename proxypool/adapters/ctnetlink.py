@@ -139,6 +139,23 @@ def flows(dump: list[bytes]) -> Iterator[Flow]:
                 yield flow
 
 
+def opening(dump: list[bytes]) -> Iterator[Flow]:
+    """Those of TCP whose SYN has had no answer, quickly: the others are glanced at."""
+    unpack = _GLANCE.unpack_from
+    padding = bytes(_GLANCE.size)
+    for data in dump:
+        padded = data + padding
+        at, end = 0, len(data)
+        while at < end:
+            size, number, protocol, status_head, _, mark_head, _, tcp, state = unpack(padded, at)
+            is_usual = (number, status_head, mark_head) == _GLANCE_HEADS
+            is_another = is_usual and (protocol != TCP or (tcp == _TCP_HEAD and state != TcpState.SYN_SENT))
+            flow = None if is_another else _flow(data, at, at + size)
+            if flow is not None and flow.tcp_state is TcpState.SYN_SENT:
+                yield flow
+            at += size + 3 & ~3
+
+
 def keys(dump: list[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
     """Of each entry, quickly: what a request to delete it says, its mark in `native` order, who opened it."""
     unpack = _KEY.unpack_from

@@ -26,6 +26,8 @@ LEASE_SET = f"{SET_PREFIX}lease"
 PROTOCOL_GRE = "gre"
 PROTOCOL_VRRP = "112"
 """By number: python-iptables does not know the name."""
+NOTRACK = ("CT", (("notrack", ""),))
+"""Target of a rule, and its options: the packet skips conntrack."""
 
 
 def in_state(states: str) -> Match:
@@ -180,32 +182,31 @@ def node_guard(
     do with VRRP here by multicast is none of ours.
     """
     tunnel = tunnel_packets(kind, vxlan_port)
-    notrack = ("CT", (("notrack", ""),))
     stranger = Match("set", (("!match-set", f"{PEERS_SET} src"),))
     incoming = [
         *_sync_guard(kind, vxlan_port, underlay),
         Rule(chain_of_blocked(Blocked.STRANGER), protocol=tunnel.protocol, matches=(*tunnel.matches, stranger)),
-        Rule(*notrack, protocol=tunnel.protocol, matches=tunnel.matches),
+        Rule(*NOTRACK, protocol=tunnel.protocol, matches=tunnel.matches),
         Rule(
             chain_of_blocked(Blocked.VRRP),
             protocol=PROTOCOL_VRRP,
             destination=IPv4Network(underlay),
             matches=(_no_node(),),
         ),
-        Rule(*notrack, protocol=PROTOCOL_VRRP),
+        Rule(*NOTRACK, protocol=PROTOCOL_VRRP),
     ]
     outgoing = [
-        Rule(*notrack, protocol=tunnel.protocol, matches=tunnel.matches),
-        Rule(*notrack, protocol=PROTOCOL_VRRP),
+        Rule(*NOTRACK, protocol=tunnel.protocol, matches=tunnel.matches),
+        Rule(*NOTRACK, protocol=PROTOCOL_VRRP),
     ]
     if kind is TunnelKind.VXLAN:
         sync = tunnel_packets(kind, vxlan_sync_port(vxlan_port))
-        outgoing.append(Rule(*notrack, protocol=sync.protocol, matches=sync.matches))
+        outgoing.append(Rule(*NOTRACK, protocol=sync.protocol, matches=sync.matches))
     for address, port in sorted(set(coordinators)):
         peer = IPv4Network(address)
-        incoming.append(Rule(*notrack, protocol="tcp", source=peer, matches=(Match("tcp", (("sport", str(port)),)),)))
+        incoming.append(Rule(*NOTRACK, protocol="tcp", source=peer, matches=(Match("tcp", (("sport", str(port)),)),)))
         outgoing.append(
-            Rule(*notrack, protocol="tcp", destination=peer, matches=(Match("tcp", (("dport", str(port)),)),))
+            Rule(*NOTRACK, protocol="tcp", destination=peer, matches=(Match("tcp", (("dport", str(port)),)),))
         )
     chains = (chain_of("PREROUTING", tuple(incoming)), chain_of("OUTPUT", tuple(outgoing)))
     return Table("raw", (*chains, *blocked_chains(chains)))
@@ -221,18 +222,17 @@ def _sync_guard(kind: TunnelKind, vxlan_port: int, underlay: IPv4Address) -> tup
     VXLAN tells them by their UDP port. GRE has no ports; there they are what comes for the node's own address, as the
     hosts send to HaVips.
     """
-    notrack = ("CT", (("notrack", ""),))
     dropped = chain_of_blocked(Blocked.SYNC)
     if kind is TunnelKind.VXLAN:
         sync = tunnel_packets(kind, vxlan_sync_port(vxlan_port))
         return (
             Rule(dropped, protocol=sync.protocol, matches=(*sync.matches, _no_node())),
-            Rule(*notrack, protocol=sync.protocol, matches=sync.matches),
+            Rule(*NOTRACK, protocol=sync.protocol, matches=sync.matches),
         )
     own = IPv4Network(underlay)
     return (
         Rule(dropped, protocol=PROTOCOL_GRE, destination=own, matches=(_no_node(),)),
-        Rule(*notrack, protocol=PROTOCOL_GRE, destination=own),
+        Rule(*NOTRACK, protocol=PROTOCOL_GRE, destination=own),
         # Hosts are not nodes: the next rule would drop them.
         Rule("RETURN", protocol=PROTOCOL_GRE, destination=own),
     )

@@ -8,13 +8,13 @@ instances: what has a rule for each would be looked at by each packet.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network
 
 from proxypool.core.addressing import TUNNEL_DEVICE_PREFIX
 from proxypool.core.blocking import REFUSED_CHAIN, Blocked, blocked_chains, chain_of_blocked
-from proxypool.core.firewall import chain_of, clamp_mss, in_state, tunnel_packets
+from proxypool.core.firewall import NOTRACK, chain_of, clamp_mss, in_state, tunnel_packets
 from proxypool.core.model import TunnelKind
 from proxypool.core.scene import CHAIN_PREFIX, SET_PREFIX, Chain, Match, Rule, Table
 from proxypool.core.steering import CHOOSE, MarkLayout, Weights, slots_of
@@ -59,7 +59,7 @@ class HostRules:
 
 def host_tables(rules: HostRules) -> tuple[Table, ...]:
     """All tables of a host."""
-    return _mangle(rules), _filter(rules), _nat(rules)
+    return _mangle(rules), _filter(rules), _nat(rules), _raw(rules)
 
 
 def _masked(value: int, mask: int) -> str:
@@ -161,8 +161,9 @@ def _filter(rules: HostRules) -> Table:
 
     A connection of a path that is about to leave by another card (somebody removed routes or rules) is refused with an
     ICMP error, which it survives until they are repaired. What a tunnel brings that nobody asked for is dropped. What
-    has to do with a pair that is gone, or leads nowhere, gets a RST or an ICMP error at once. Nothing is accepted here:
-    the host's other rules still have their say.
+    has to do with a pair that is gone, or leads nowhere, gets a RST or an ICMP error at once. Nothing that instances
+    send or get is accepted here: the host's other rules still have their say. The tunnels' own packets are, because the
+    host's rules for what is established or new match nothing that is not tracked.
     """
     marks = rules.marks
     leads_nowhere = Match("realm", (("realm", str(DEAD_REALM)),))
@@ -192,7 +193,8 @@ def _filter(rules: HostRules) -> Table:
                 Rule(ELSE_CHAIN, in_device=ANY_TUNNEL, is_in_negated=True, out_device=ANY_TUNNEL, is_out_negated=True),
             ),
         ),
-        chain_of("INPUT", (_strangers(rules),)),
+        chain_of("INPUT", (replace(_of_havips(rules, "src"), target="ACCEPT"), _strangers(rules))),
+        chain_of("OUTPUT", (replace(_of_havips(rules, "dst"), target="ACCEPT"),)),
         Chain(
             OUT_CHAIN,
             None,
@@ -211,11 +213,29 @@ def _filter(rules: HostRules) -> Table:
     return Table("filter", (*chains, *blocked_chains(chains)))
 
 
+def _of_havips(rules: HostRules, side: str, *, is_negated: bool = False) -> Rule:
+    """Tunnel packets from (`src`) or to (`dst`) HaVips of the pool, or others than that; a rule without a target."""
+    tunnel = tunnel_packets(rules.tunnel, rules.vxlan_port)
+    match = Match("set", (("!match-set" if is_negated else "match-set", f"{HAVIPS_SET} {side}"),))
+    return replace(tunnel, matches=(*tunnel.matches, match))
+
+
 def _strangers(rules: HostRules) -> Rule:
     """A tunnel device takes packets of any outer source: who could send them would be every customer at once."""
-    tunnel = tunnel_packets(rules.tunnel, rules.vxlan_port)
-    stranger = Match("set", (("!match-set", f"{HAVIPS_SET} src"),))
-    return Rule(chain_of_blocked(Blocked.STRANGER), protocol=tunnel.protocol, matches=(*tunnel.matches, stranger))
+    return replace(_of_havips(rules, "src", is_negated=True), target=chain_of_blocked(Blocked.STRANGER))
+
+
+def _raw(rules: HostRules) -> Table:
+    """Tunnel packets skip conntrack. With VXLAN each flow has a source port of its own, and its answers have another:
+    two more entries for each connection of an instance, in the same table.
+
+    Those of strangers are tracked: the filter table drops them before an entry is made.
+    """
+    target, options = NOTRACK
+    incoming, outgoing = (
+        replace(_of_havips(rules, side), target=target, target_options=options) for side in ("src", "dst")
+    )
+    return Table("raw", (chain_of("PREROUTING", (incoming,)), chain_of("OUTPUT", (outgoing,))))
 
 
 def _elsewhere(rules: HostRules) -> Iterable[Rule]:

@@ -57,7 +57,7 @@ from proxypool.telemetry import logs
 
 log = logging.getLogger(__name__)
 
-HOST_TABLES = ("mangle", "filter", "nat")
+HOST_TABLES = ("mangle", "filter", "nat", "raw")
 BLOCKING_TABLES = ("mangle", "filter")
 TICK_S = 1.0
 REMEMBER_AFTER_S = 3.0

@@ -22,8 +22,10 @@ from proxypool.core.host_scene import HostFacts, guard_of, havips_of, host_scene
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scene import Scene
 from proxypool.core.shares import wanted_shares
+from proxypool.core.silence import left_behind
 from proxypool.core.steering import Book, Group, adopt, advance, ready_entries
 from proxypool.daemons.attachments import Attachments
+from proxypool.daemons.beginning import forget_unanswered
 from proxypool.daemons.dataplane import HOST_SCOPE, Dataplane, Reconciled
 from proxypool.daemons.pair_watch import PairWatch
 from proxypool.daemons.registrar import Registrar
@@ -62,6 +64,8 @@ class Steerer:
     dead: frozenset[IPv4Address] = frozenset()
     _dying: frozenset[IPv4Address] = frozenset()
     """Of the dead those whose connections are to be cut once more."""
+    _left_behind: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Paths of silent pairs whose unanswered SYNs were forgotten."""
     problem: str | None = None
     cuts: int = 0
     """Connections cut since the start: their pair was gone, or they began while somebody had changed what is ours."""
@@ -262,6 +266,8 @@ class Steerer:
             self.problem = None
         except ProxypoolError as error:
             self.problem = str(error)
+        else:
+            self._begin_anew()
 
     def _why_not_ready(self) -> str:
         if self.registrar.problem:
@@ -280,6 +286,23 @@ class Steerer:
             log.warning("%s", error)
             return
         self.book = self.book.without(empty)
+
+    def _begin_anew(self) -> None:
+        """Have the SYNs that a silent pair has not answered take another pair when they are sent again: once for each
+        path, when nothing new takes it.
+        """
+        if self.book is None or self.facts is None:
+            return
+        left = left_behind(self.book, self._entries, self.silent) if self.silent else {}
+        fresh = {number: self._cidrs(left[number]) for number in left if left[number] != self._left_behind.get(number)}
+        try:
+            count = forget_unanswered(self.conntrack, self.facts.marks, fresh) if fresh else 0
+        except ProxypoolError as error:
+            log.warning("connections without an answer stay with a silent pair: %s", error)
+            return
+        self._left_behind = left
+        if count:
+            log.info("%d connections that a silent pair has not answered may begin anew", count)
 
     def _cut_dying(self) -> None:
         """Once more, when nothing new takes a path of theirs: flows of datagrams came back to it until then, and

@@ -131,6 +131,16 @@ class TestFlows:
             assert sum(1 for _ in table.flows(mark, mask)) == count
             assert table.count(mark, mask) == count
 
+    def test_those_whose_syn_had_no_answer_are_told_from_all_others(self, table: Conntrack) -> None:
+        """Whatever else there is: other states, datagrams, protocols whose entries are laid out in another way."""
+        make([Entry(ONE, TCP, 0x10001, state, is_replied=False, port=2000 + state) for state in TcpState])
+        make([*several(50, 0x10000), Entry(ONE, UDP, 0x10000, is_replied=False)])
+        make([Entry(ONE, TCP, 0x20000, TcpState.SYN_SENT, is_replied=False, port=3000)])
+        run("conntrack", "-I", "-p", "50", "-s", "10.0.0.1", "-d", "10.0.0.2", "-t", "100", "-m", "65536")
+        ports = {mask: [flow.source_port for flow in table.opening(0x10000 & mask, mask)] for mask in (MASK, 0)}
+        assert ports[MASK] == [2000 + TcpState.SYN_SENT]
+        assert sorted(ports[0]) == [2000 + TcpState.SYN_SENT, 3000]
+
     @pytest.mark.usefixtures("zones")
     def test_entries_of_other_zones_and_families_are_left_alone(self, table: Conntrack) -> None:
         insert = ("conntrack", "-I", "-p", "udp", "--dport", "2", "-t", "100", "-m", "65536")
@@ -285,6 +295,7 @@ def test_a_large_table_costs_little(table: Conntrack) -> None:
     assert (table.count(0, 0), table.count_living()) == (50_000, 25_000)
     assert best_ms(table.count_living, 5) < 150
     assert best_ms(lambda: table.count(0x10000, MASK), 5) < 150
+    assert best_ms(lambda: list(table.opening(0, 0)), 5) < 150
     assert best_ms(lambda: table.delete_of(IPv4Address("10.243.0.1"), MASK), 5) < 100
     assert best_ms(lambda: table.delete_marked(0x10000, MASK), 1) < 1000
     assert table.count(0, 0) == 25_000

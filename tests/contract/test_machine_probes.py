@@ -114,7 +114,7 @@ def test_what_the_kernel_can_do_is_tried() -> None:
     """Whatever this one can: each feature is there or missing, and the lab's own needs are there."""
     found = kernel.kernel_facts()
     assert set(found.features.values()) <= {Tri.THERE, Tri.MISSING}
-    for name in ("namespaces", "ip_set", "ip_tables", "nf_nat", "nf_conntrack"):
+    for name in ("namespaces", "ip_set", "ip_tables", "nf_nat", "nf_conntrack", "notrack"):
         assert found.features[name] is Tri.THERE, found.remarks
 
 

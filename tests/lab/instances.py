@@ -23,7 +23,7 @@ from proxypool.lab.agent import Attachment
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Flows
-from proxypool.lab.topology import RESPONDER_PORT
+from proxypool.lab.topology import RESPONDER_PORT, Tunnel
 from tests.lab.observe import PATIENCE, Frame, Sniffer, datagrams, inside, undone, wait_until
 
 SILENCE_S = 1.5
@@ -126,6 +126,13 @@ def host_of(lab: Lab, pod: str) -> str:
 def tracked(lab: Lab, host: str, source: str) -> list[str]:
     """The connections of an instance that its host remembers."""
     found = lab.machine(host).run(["conntrack", "-L", "-s", source], check=False).stdout
+    return [line for line in found.splitlines() if line.strip()]
+
+
+def tracked_tunnel_packets(lab: Lab, host: str) -> list[str]:
+    """What a host's connection table knows of its tunnels' own packets."""
+    which = {Tunnel.GRE: ["-p", "gre"], Tunnel.VXLAN: ["-p", "udp", "--dport", str(VXLAN_PORT)]}[lab.topology.tunnel]
+    found = lab.machine(host).run(["conntrack", "-L", *which], check=False).stdout
     return [line for line in found.splitlines() if line.strip()]
 
 

@@ -87,6 +87,7 @@ ON_NODE = (
 )
 
 ON_HOST = (
+    Damage("raw flushed and chains deleted", "iptables-legacy -t raw -F; iptables-legacy -t raw -X"),
     Damage("nat flushed", "iptables-legacy -t nat -F"),
     Damage("filter flushed and chains deleted", "iptables-legacy -F; iptables-legacy -X"),
     Damage("mangle flushed and chains deleted", "iptables-legacy -t mangle -F; iptables-legacy -t mangle -X"),

@@ -16,7 +16,19 @@ from proxypool.lab.lab import Lab
 from proxypool.lab.plans import PairPlan, SubnetPlan
 from proxypool.lab.prober import Connections
 from proxypool.lab.topology import RESPONDER_PORT
-from tests.lab.instances import REACHED, SILENCE, by_pair, shares, try_all, try_tcp, try_udp, tunnel_of
+from tests.lab.instances import (
+    REACHED,
+    SILENCE,
+    by_pair,
+    ip_of,
+    shares,
+    tracked,
+    tracked_tunnel_packets,
+    try_all,
+    try_tcp,
+    try_udp,
+    tunnel_of,
+)
 from tests.lab.observe import (
     ACCEPT_ALL,
     INNER_MTU,
@@ -46,6 +58,10 @@ IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
 """Don't fragment, and don't mind what is known of the path."""
 SYN_AGAIN_S = 0.9
 """What takes longer has lost its first SYN: it is sent again after a second."""
+UNNOTICED_S = 0.25, 0.45
+"""After the death of a pair: its HaVip is asked thrice, each 0.2 s, before the host knows. A SYN of that time is sent again
+when it does.
+"""
 DIED_LATEST_S = SESSION_TIMEOUT_S + SERVER_TICK_MS / 1000 + 3.0
 """Until ZooKeeper has ended the session of a dead node, and the host has acted on it."""
 DIED_EARLIEST_S = SESSION_TIMEOUT_S * 2 / 3 - 0.5
@@ -72,7 +88,10 @@ def assert_even(found: dict[str, int], wanted: dict[str, float], count: int) -> 
 
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 def test_new_connections_are_shared_evenly(wide: Lab, subnet: SubnetPlan, udp: bool) -> None:  # noqa: FBT001
+    """The host remembers each of them once: it knows nothing of the tunnels' own packets, of which each flow has others."""
     assert_even(shares(wide, "pod1", subnet, FLOWS, udp=udp), {"p1": 1 / 3, "p2": 1 / 3, "p3": 1 / 3}, FLOWS)
+    assert tracked(wide, "host1", ip_of(wide, "pod1"))
+    assert tracked_tunnel_packets(wide, "host1") == []
 
 
 def test_new_connections_are_shared_by_weight(wide: Lab, subnet: SubnetPlan) -> None:
@@ -198,8 +217,9 @@ def opened_between(result: dict[str, Any], begin: float, end: float) -> list[dic
 
 @pytest.mark.timed
 def test_a_pair_loses_both_members(wide: Lab, subnet: SubnetPlan) -> None:
-    """New connections go elsewhere within a second. Its own are cut when ZooKeeper has confirmed the death, not before;
-    nobody hangs; the others' do not notice.
+    """New connections go elsewhere within a second; also those that began in the second before, as soon as their SYN is
+    sent again. Its own are cut when ZooKeeper has confirmed the death, not before; nobody hangs; the others' do not
+    notice.
     """
     dead = subnet.pairs[0]
     with (
@@ -221,6 +241,10 @@ def test_a_pair_loses_both_members(wide: Lab, subnet: SubnetPlan) -> None:
     print(f" [cut after {over[0]:.1f} to {over[-1]:.1f} s]", end="")  # noqa: T201
     assert over[0] > DIED_EARLIEST_S
     assert over[-1] < DIED_LATEST_S
+    early = opened_between(fresh, *(began + after_s for after_s in UNNOTICED_S))
+    waits = [(one["established"] or float("inf")) - one["opened"] for one in early]
+    assert max(waits) > SYN_AGAIN_S, "a third of them went to the dead pair"
+    assert max(waits) < 2 * SYN_AGAIN_S, f"a SYN that was sent again went to the dead pair: {waits}"
     late = opened_between(fresh, began + 1.0, began + DIED_LATEST_S - 1.0)
     assert len(late) > 100
     slow = [

@@ -432,18 +432,39 @@ class TestHost:
     @pytest.mark.parametrize("kind", list(TunnelKind))
     def test_a_host_takes_tunnel_packets_of_havips_only(self, kind: TunnelKind) -> None:
         tables = {table.name: table for table in host_tables(replace(HOST, tunnel=kind, vxlan_port=4800))}
-        (stranger,) = rules(tables["filter"], "INPUT")
+        accept, stranger = rules(tables["filter"], "INPUT")
         is_gre = kind is TunnelKind.GRE
         port = () if is_gre else (Match("udp", (("dport", "4800"),)),)
-        assert (stranger.target, stranger.protocol) == ("PP-NO-STRANGER", "gre" if is_gre else "udp")
-        assert stranger.matches == (*port, Match("set", (("!match-set", "pp-havips src"),)))
+        for rule, target, wanted in ((accept, "ACCEPT", "match-set"), (stranger, "PP-NO-STRANGER", "!match-set")):
+            assert (rule.target, rule.protocol) == (target, "gre" if is_gre else "udp")
+            assert rule.matches == (*port, Match("set", ((wanted, "pp-havips src"),)))
 
-    def test_nothing_is_accepted_that_other_rules_might_refuse(self) -> None:
-        targets = {
-            rule.target
+    @pytest.mark.parametrize("kind", list(TunnelKind))
+    @pytest.mark.parametrize(
+        ("raw_hook", "filter_hook", "side"), [("PREROUTING", "INPUT", "src"), ("OUTPUT", "OUTPUT", "dst")]
+    )
+    def test_tunnel_packets_of_havips_skip_conntrack_and_are_accepted_both_ways(
+        self, kind: TunnelKind, raw_hook: str, filter_hook: str, side: str
+    ) -> None:
+        """What is not tracked is neither established nor new to the host's other rules, which may refuse everything
+        else. Those of strangers are tracked, and dropped before anything is remembered.
+        """
+        tables = {table.name: table for table in host_tables(replace(HOST, tunnel=kind, vxlan_port=4800))}
+        (untracked,) = rules(tables["raw"], raw_hook)
+        accepted = rules(tables["filter"], filter_hook)[0]
+        assert (untracked.target, untracked.target_options) == ("CT", (NOTRACK,))
+        assert untracked.matches[-1] == Match("set", (("match-set", f"pp-havips {side}"),))
+        assert accepted == replace(untracked, target="ACCEPT", target_options=())
+
+    def test_nothing_else_is_accepted_that_other_rules_might_refuse(self) -> None:
+        accepting = [
+            (one.hook, rule.protocol, rule.matches)
             for table in self.TABLES.values()
             for one in table.chains
             for rule in one.rules
-            if isinstance(rule, Rule)
-        }
-        assert "ACCEPT" not in targets
+            if isinstance(rule, Rule) and rule.target == "ACCEPT"
+        ]
+        assert accepting == [
+            (hook, "gre", (Match("set", (("match-set", f"pp-havips {side}"),)),))
+            for hook, side in (("INPUT", "src"), ("OUTPUT", "dst"))
+        ]

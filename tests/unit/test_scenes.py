@@ -334,7 +334,12 @@ class TestHost:
         scene = make.host_scene_of(make.snapshot(pairs=[make.pair()]), ())
         assert not objects_of(scene, Tunnel)
         assert MarkedSet(ATTACHED_SET) in scene.objects.values()
-        assert {item.name for item in scene.objects.values() if isinstance(item, Table)} == {"mangle", "filter", "nat"}
+        assert {item.name for item in scene.objects.values() if isinstance(item, Table)} == {
+            "mangle",
+            "filter",
+            "nat",
+            "raw",
+        }
         assert routes(scene, GUARD_TABLE)
 
     def test_what_the_tables_tell_is_what_was_programmed(self) -> None:

@@ -22,6 +22,7 @@ _TRIES = {
     "ip_tables": ("iptables-legacy", "-w", "2", "-t", "filter", "-S"),
     "nf_nat": ("iptables-legacy", "-w", "2", "-t", "nat", "-S"),
     "nf_conntrack": ("iptables-legacy", "-w", "2", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW"),
+    "notrack": ("iptables-legacy", "-w", "2", "-t", "raw", "-A", "OUTPUT", "-j", "CT", "--notrack"),
     "namespaces": ("true",),
 }
 """Feature -> what works in a namespace of its own only with it."""

@@ -96,6 +96,7 @@ FEATURES = (
     Feature(name="ip_tables", modules=("ip_tables",), roles=_BOTH, what="rules are in the legacy tables"),
     Feature(name="nf_nat", modules=("nf_nat", "iptable_nat"), roles=_BOTH, what="sources are rewritten"),
     Feature(name="nf_conntrack", modules=("nf_conntrack",), roles=_BOTH, what="connections are tracked"),
+    Feature(name="notrack", modules=("xt_CT",), roles=_BOTH, what="the tunnels' own packets are not tracked"),
     Feature(
         name="bpf",
         modules=(),
