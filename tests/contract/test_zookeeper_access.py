@@ -27,7 +27,15 @@ from proxypool.core.scaling.model import ScalingMode
 from proxypool.core.scaling.requests import ScalingRequest
 from tests.contract.conftest import _serve
 from tests.contract.controllers import Controller, Nodes, spares
-from tests.contract.zk import PoolClient, ZooKeeperServer, free_port, pool_request, subnet_request, wait_until
+from tests.contract.zk import (
+    PoolClient,
+    ZooKeeperServer,
+    free_port,
+    pair_request,
+    pool_request,
+    subnet_request,
+    wait_until,
+)
 
 ADMIN, CONTROLLER, NODE, HOST, VIEWER = AccessRole
 Members = Callable[..., PoolClient]
@@ -291,6 +299,30 @@ def test_the_controller_makes_pairs_and_no_subnets(admin: PoolClient, as_role: M
     wait_until(lambda: admin.elected("s1/p2") == "node-c", "a node stands in a pair that the controller made")
     controller.store.pairs.remove("s1", "p2")
     assert not admin.exists("subnets/s1/pairs/p2")
+
+
+def test_what_a_node_may_not_make_again_keeps_nothing_else_from_it(admin: PoolClient, as_role: Members) -> None:
+    """Somebody has deleted a pair's election and statuses by hand: of the node's other pairs all is as ever."""
+    admin.store.apply(PoolRequest(subnets=(subnet_request(2, pair_request(2)),)))
+    for container in ("election", "status"):
+        admin.delete(f"subnets/s1/pairs/p1/{container}")
+    node = as_role(NODE)
+    for subnet in ("s1", "s2"):
+        node.presence.contend(subnet, "p1", "node-a")
+        node.presence.want(member_status_suffix(subnet, "p1", "node-a"), b"{}")
+    wait_until(lambda: admin.elected("s2/p1") == "node-a", "it stands in the other pair")
+    wait_until(lambda: admin.exists("subnets/s2/pairs/p1/status/node-a"), "and says how it is")
+    assert not node.presence.is_settled
+    for container in ("election", "status"):
+        admin.make(f"subnets/s1/pairs/p1/{container}")
+    Securing(admin.session).secure(_access_of(admin))
+    wait_until(lambda: node.presence.is_settled, "all of it, once the administrator has made them again")
+
+
+def _access_of(client: PoolClient) -> Access:
+    found = Securing(client.session).read()
+    assert found is not None
+    return found
 
 
 # ---- moving over -----------------------------------------------------------------------------------------------------
