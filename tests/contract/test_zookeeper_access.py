@@ -449,3 +449,35 @@ def test_a_controller_with_its_own_secret_makes_and_removes_pairs(
     finally:
         nodes.stop()
         controller.kill()
+
+
+def test_a_leading_controller_whose_secret_is_taken_back_says_so_and_goes_on_when_it_is_good_again(
+    guarded_server: ZooKeeperServer,
+    pool: str,
+    admin: PoolClient,
+    everybody: Access,
+    secrets: dict[AccessRole, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It tries again each round, without a trace of a defect in the log."""
+    monkeypatch.setenv("PROXYPOOL_USER", "controller")
+    monkeypatch.setenv("PROXYPOOL_SECRET_FILE", str(secrets[CONTROLLER]))
+    controller = Controller(guarded_server, pool, tmp_path, "c1", free_port()).start()
+    securing = Securing(admin.session)
+    others = Access(digests=tuple(who for who in everybody.digests if not who.startswith(f"{CONTROLLER}:")))
+
+    def reported() -> tuple[str, ...]:
+        report = admin.store.read_scaling().report
+        return report.problems if report is not None else ()
+
+    try:
+        controller.wait_to_lead()
+        securing.secure(others)
+        wait_until(lambda: controller.said("trying again: ZooKeeper refuses access"), "it notices", 20.0)
+        securing.secure(everybody)
+        admin.make("controller/actions/s1_p9", b"{")
+        wait_until(lambda: any("action of subnet s1" in said for said in reported()), "it goes on", 20.0)
+        assert not controller.said("Traceback")
+    finally:
+        controller.kill()
