@@ -19,10 +19,11 @@ from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
 from proxypool.core import access
 from proxypool.core.access import ALL, RULES, Access, AccessRole, digest_of
+from proxypool.core.draining import Risk
 from proxypool.core.errors import AccessDenied, InvalidInput
 from proxypool.core.history import Kind, Record
-from proxypool.core.model import Alive, HostSpec, MemberSpec, NodeSpec, PairState
-from proxypool.core.requests import PairRequest, PoolRequest
+from proxypool.core.model import Alive, FailoverMode, HostSpec, MemberSpec, NodeSpec, PairState
+from proxypool.core.requests import PairRequest, PairSettings, PoolRequest
 from proxypool.core.scaling.model import ScalingMode
 from proxypool.core.scaling.requests import ScalingRequest
 from tests.contract.conftest import _serve
@@ -99,7 +100,7 @@ def host_spec(client: PoolClient, name: str, number: int) -> tuple[HostSpec, Ali
 
 
 def register_node(client: PoolClient, name: str, number: int) -> None:
-    underlay = IPv4Address("192.168.4.0") + number
+    underlay = IPv4Address("192.168.9.0") + number
     client.registry.register_node(NodeSpec(id=name, underlay=underlay), Alive(underlay=underlay))
 
 
@@ -193,6 +194,52 @@ def work(admin: PoolClient, as_role: Members) -> tuple[PoolClient, PoolClient, P
     wait_until(lambda: admin.elected() == "node-b", "the operator's choice")
     admin.store.scaling.cordon("node-a", 1.0, "somebody", "")
     return (*nodes, host)
+
+
+def test_what_is_seldom_written_is_allowed_too(admin: PoolClient, as_role: Members, tmp_path: Path) -> None:
+    """Machines whose predecessors' sessions still live, another range of tunnel addresses, proofs of candidates, a choice in
+    mode strict, records brought up to date, what operators do to pairs; and every list is as it ought to be.
+    """
+    node, other, _ = work(admin, as_role)
+    successor = as_role(NODE)
+    register_node(successor, "node-a", 1)
+    successor.presence.contend("s1", "p1", "node-a")
+    successor.presence.want(member_status_suffix("s1", "p1", "node-a"), b'{"v": 1}')
+    wait_until(lambda: successor.presence.is_settled, "the successor has taken its place")
+    node.presence.stop()
+    key = tmp_path / "key-of-host-2"
+    for number in range(2):
+        host = as_role(HOST, machine_key=key)
+        spec, alive = host_spec(host, "host-2", 2)
+        assert host.registry.register_host(spec, alive), number
+        assert join_subnet(host.session, "host-2", "s1") is not None
+    moved = host.registry.allocate_tunnel_address("host-2", IPv4Network("100.80.0.0/16"))
+    assert moved != spec.tunnel_address
+    assert not admin.exists(f"tunnel-addresses/{spec.tunnel_address}")
+    _, proven = other.presence.prove_candidates([("s1", "p1")], "node-b")
+    assert proven == {("s1", "p1")}
+    admin.store.set_pair("s1", "p1", PairSettings(mode=FailoverMode.STRICT))
+    admin.store.elections.switchover(admin.store.read_snapshot(), "s1", "p1", "node-a")
+    log = PoolHistory(other.session)
+    for reason in ("", "silent"):
+        log.write([Record(kind=Kind.FAILOVER, reason=reason, subnet="s1", pair="p1", to_node="node-b", at=2.0, by="b")])
+    admin.store.set_egress("s1", "p1", IPv4Address("172.16.1.200"), frozenset(Risk))
+    admin.store.pause_pair("s1", "p1", 1.0)
+    admin.store.resume_pair("s1", "p1")
+    admin.store.scaling.uncordon("node-a", "somebody", "")
+    admin.store.drain_pair("s1", "p1", 1.0, frozenset(Risk))
+    securing = Securing(admin.session)
+    assert securing.differences(_access_of(admin)) == []
+    admin.store.remove_pair("s1", "p1", frozenset(Risk))
+    leave_subnet(host.session, "host-2", "s1")
+    admin.store.remove_subnet("s1")
+    assert not admin.exists("subnets/s1")
+
+
+def _access_of(client: PoolClient) -> Access:
+    found = Securing(client.session).read()
+    assert found is not None
+    return found
 
 
 # ---- what each role cannot do ----------------------------------------------------------------------------------------
@@ -317,12 +364,6 @@ def test_what_a_node_may_not_make_again_keeps_nothing_else_from_it(admin: PoolCl
         admin.make(f"subnets/s1/pairs/p1/{container}")
     Securing(admin.session).secure(_access_of(admin))
     wait_until(lambda: node.presence.is_settled, "all of it, once the administrator has made them again")
-
-
-def _access_of(client: PoolClient) -> Access:
-    found = Securing(client.session).read()
-    assert found is not None
-    return found
 
 
 # ---- moving over -----------------------------------------------------------------------------------------------------
