@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -26,6 +27,7 @@ from proxypool.core.model import Alive, FailoverMode, HostSpec, MemberSpec, Node
 from proxypool.core.requests import PairRequest, PairSettings, PoolRequest
 from proxypool.core.scaling.model import ScalingMode
 from proxypool.core.scaling.requests import ScalingRequest
+from proxypool.daemons.registrar import Registrar
 from tests.contract.conftest import _serve
 from tests.contract.controllers import Controller, Nodes, spares
 from tests.contract.zk import (
@@ -364,6 +366,26 @@ def test_what_a_node_may_not_make_again_keeps_nothing_else_from_it(admin: PoolCl
         admin.make(f"subnets/s1/pairs/p1/{container}")
     Securing(admin.session).secure(_access_of(admin))
     wait_until(lambda: node.presence.is_settled, "all of it, once the administrator has made them again")
+
+
+def test_a_subnet_that_a_host_may_not_join_keeps_it_from_no_other(admin: PoolClient, as_role: Members) -> None:
+    """Somebody has changed the list of the first one by hand; it joins that one when it may again."""
+    admin.store.apply(PoolRequest(subnets=(subnet_request(2, pair_request(2)),)))
+    closed_path = admin.session.layout.path("subnets/s1/hosts")
+    only_admin = acl_of(access.grants_of(access.rule_of("spec"), _access_of(admin)))
+    admin.session.wait(admin.session.client.set_acls_async(closed_path, only_admin))
+    host, joined = as_role(HOST), queue.SimpleQueue[str]()
+    registrar = Registrar(host.session, "host-1", joined.put)
+    registrar.start()
+    try:
+        registrar.want({"s1": (), "s2": ()}, {})
+        assert joined.get(timeout=10) == "s2"
+        wait_until(lambda: "refuses access" in (registrar.problem or ""), "it says why")
+        Securing(admin.session).secure(_access_of(admin))
+        assert joined.get(timeout=10) == "s1"
+        wait_until(lambda: registrar.problem is None, "nothing is wrong any more")
+    finally:
+        registrar.stop()
 
 
 # ---- moving over -----------------------------------------------------------------------------------------------------
