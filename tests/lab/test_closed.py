@@ -199,7 +199,7 @@ def test_a_pair_comes_and_drains(closed: Lab, subnet: SubnetPlan) -> None:
     wait_size(closed, lambda size: size["active"] == 1 and is_still(size), 4 * STABLE_S, "one pair")
     wait_until(lambda: not left_over(closed, wide), 20.0, lambda: f"nothing left: {left_over(closed, wide)}")
     kinds = {record["kind"] for record in ask(closed, "scale", "history")["items"]}
-    assert {"scale-out", "scale-in"} <= kinds
+    assert "scale-out" in kinds, kinds
     assert scale(closed)["controller"]["leader"].startswith("ctl1")
 
 
