@@ -72,8 +72,7 @@ class PrometheusApi:
 
         Raises:
             TransientError: the server does not answer, or not now.
-            PermanentError: it refuses: the token, the path, the query; or the token's file cannot be
-                used.
+            PermanentError: it refuses: the token, the path, the query; or the token's file cannot be used.
         """
         known: list[NodeSpec] = []
         found: dict[str, Answer] = {}
