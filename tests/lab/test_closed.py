@@ -190,7 +190,7 @@ def test_masters_change_as_asked_and_when_they_die(closed: Lab, subnet: SubnetPl
         closed.machine(name).start("daemon")
     wait_subnet_settled(closed, subnet, 30.0)
     closed.fault(Fault.POWER_OFF, "zk1")
-    time.sleep(SESSION_TIMEOUT_S + 1)  # all sessions are over
+    time.sleep(SESSION_TIMEOUT_S + 1)  # so long that daemons take their sessions for lost
     closed.fault(Fault.POWER_ON, "zk1")
     wait_until(lambda: level(closed, new) == "ok", 40.0, "all to register anew", interval_s=0.5)
     wait_subnet_settled(closed, subnet, 30.0)
