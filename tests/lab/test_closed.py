@@ -8,10 +8,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxypool.core.errors import TransientError
 from proxypool.lab import agent, identities
 from proxypool.lab.configs import SESSION_TIMEOUT_S, STABLE_S
 from proxypool.lab.faults import Fault
@@ -149,7 +151,7 @@ def test_an_instance_is_attached_and_taken_away(closed: Lab, subnet: SubnetPlan)
     place, joined = api(closed, "host2"), f"subnets/{subnet.id}/hosts"
     assert sorted(children(closed, joined)) == ["host1", "host2"]
     _linger(closed, "host2", 1)
-    agent.detach(place, wanted)
+    wait_until(lambda: _is_detached(place, wanted), 20.0, "an agent that knows the pool")
     wait_until(lambda: children(closed, joined) == ["host1"], 30.0, "host2 to leave", interval_s=0.5)
     agent.attach(place, wanted)
     closed.wait_ready(10 * PATIENCE)
@@ -162,7 +164,15 @@ def _linger(lab: Lab, host: str, seconds: int) -> None:
     machine.run(["sed", "-i", f"s/^subnets = .*/&\\nlinger_s = {seconds}/", "/etc/proxypool/proxypool.toml"])
     kill_daemon(lab, host)
     machine.start("daemon")
-    agent.wait_api(api(lab, host), 20 * PATIENCE)
+
+
+def _is_detached(place: Path, wanted: agent.Attachment) -> bool:
+    """False: the agent has just been started."""
+    try:
+        agent.detach(place, wanted)
+    except TransientError:
+        return False
+    return True
 
 
 def test_masters_change_as_asked_and_when_they_die(closed: Lab, subnet: SubnetPlan) -> None:
