@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from proxypool.core.config import ZooKeeperConfig, parse
+from proxypool.core.config import ZooKeeperConfig
+from proxypool.core.config_file import parse
 from proxypool.daemons.pulse import DEAD_S
 from proxypool.daemons.service import CALLS
 from proxypool.lab.configs import RUN_DIRECTORIES

@@ -6,7 +6,8 @@ import tomllib
 import pytest
 
 from proxypool.core.access import AccessRole
-from proxypool.core.config import ZooKeeperConfig, parse
+from proxypool.core.config import ZooKeeperConfig
+from proxypool.core.config_file import parse
 from proxypool.core.errors import ProxypoolError
 from proxypool.lab import configs, network
 from proxypool.lab.errors import LabError
