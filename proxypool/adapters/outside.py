@@ -11,14 +11,19 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+from proxypool.core.one_line import one_line
+
 SOCKET_VARIABLE = "PROXYPOOL_OUTSIDE"
 """Names the socket; where it is not set the daemon does these things itself."""
 MAX_BYTES = 4096
+MAX_PID = 1 << 22
+"""The kernel counts no further."""
 ANSWER_S = 5.0
 """It is a matter of a millisecond; then the main loop or the dataplane goes on without."""
 
@@ -58,7 +63,7 @@ class OutsideKeepalived:
     def age_s(self) -> float | None:
         """See there."""
         age_s = self._look({"do": "age"})
-        return float(age_s) if isinstance(age_s, int | float) else None
+        return age_s if isinstance(age_s, float) and math.isfinite(age_s) else None
 
     def vrrp_process(self, fifo: str) -> int | None:
         """See there."""
@@ -78,7 +83,7 @@ class OutsideKeepalived:
 
 
 def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and 0 < value <= MAX_PID else None
 
 
 def _ask(path: str, question: Mapping[str, str], fd: int | None = None) -> Any:
@@ -95,8 +100,10 @@ def _ask(path: str, question: Mapping[str, str], fd: int | None = None) -> Any:
     try:
         answer = json.loads(data)
         code, value = answer.get("error"), answer.get("value")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, RecursionError, AttributeError) as error:
         raise OSError(errno.EPROTO, os.strerror(errno.EPROTO)) from error
-    if code is not None:
-        raise OSError(code, answer.get("why") or os.strerror(code))
-    return value
+    if code is None:
+        return value
+    if type(code) is not int or code not in errno.errorcode:
+        raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+    raise OSError(code, one_line(str(answer.get("why") or os.strerror(code))))

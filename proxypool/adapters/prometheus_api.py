@@ -12,11 +12,11 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 import msgspec
 
+from proxypool.adapters.secret_file import require_private
 from proxypool.core.errors import InvalidInput, PermanentError, TransientError
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.series import Answer, NodeSample, NodeSeries, Series, Unread
@@ -52,7 +52,7 @@ _decode = msgspec.json.Decoder(_Reply).decode
 class PrometheusApi:
     """See the module's text. One thread at a time."""
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, token_file: Path | None = None) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, token_file: str | None = None) -> None:
         """`url` of the server, with the path in front of `/api` if there is one; `timeout_s` for each query. The file's
         content is sent as a bearer token, and read every time, as tokens are replaced.
 
@@ -72,7 +72,7 @@ class PrometheusApi:
 
         Raises:
             TransientError: the server does not answer, or not now.
-            PermanentError: it refuses: the token, the path, the query; or the token cannot be read.
+            PermanentError: it refuses: the token, the path, the query; or the token's file cannot be used.
         """
         known: list[NodeSpec] = []
         found: dict[str, Answer] = {}
@@ -201,7 +201,8 @@ def _parts(url: str) -> SplitResult | None:
     return parts if is_sayable else None
 
 
-def _token(path: Path) -> str:
+def _token(name: str) -> str:
+    path = require_private(name, may_group_read=True)
     try:
         token = path.read_text(encoding="utf-8").strip()
     except OSError as error:

@@ -6,6 +6,7 @@ A secret that others could have read is none: such a file is refused, not used w
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import stat
 from pathlib import Path
@@ -14,6 +15,11 @@ from proxypool.core.errors import AccessDenied
 
 CREDENTIAL = "credential:"
 DIRECTORY_VARIABLE = "CREDENTIALS_DIRECTORY"
+OF_SERVICES = Path("/run/credentials")
+"""Where systemd keeps those of running services: a directory for each unit, which its user and root may enter."""
+UNITS = ("proxypool-node.service", "proxypool-host.service", "proxypool-controller.service")
+SERVICE_USER = "proxypool"
+"""Whose the files of a controller are: root's commands there read them too."""
 MAX_CHARACTERS = 4096
 MIN_CHARACTERS = 16
 """Less can be guessed."""
@@ -23,20 +29,27 @@ _FORBIDDEN_WITH_GROUP = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
 
 
 def path_of(name: str) -> Path:
-    """The file that a configuration's value means.
+    """The file that a configuration's value means. Of a credential, in a command of root's, that of the service that
+    runs on this machine.
 
     Raises:
-        AccessDenied: a credential, and this is no service that systemd gives any.
+        AccessDenied: a credential that systemd has given neither this process nor a service of ours.
     """
     if not name.startswith(CREDENTIAL):
         return Path(name)
+    short = name.removeprefix(CREDENTIAL)
     directory = os.environ.get(DIRECTORY_VARIABLE)
-    if not directory:
-        raise AccessDenied(
-            f"{name}: this process has no credentials of systemd (${DIRECTORY_VARIABLE} is not set): name a file, or "
-            f"add `LoadCredential={name.removeprefix(CREDENTIAL)}:FILE` to the unit"
-        )
-    return Path(directory, name.removeprefix(CREDENTIAL))
+    if directory:
+        return Path(directory, short)
+    for unit in UNITS:
+        path = OF_SERVICES / unit / short
+        if os.access(path, os.R_OK):
+            return path
+    raise AccessDenied(
+        f"{name}: systemd has given this process no credentials (${DIRECTORY_VARIABLE} is not set), and no service of "
+        f"ours that we may look at runs with this one: name a file, add `LoadCredential={short}:FILE` to the unit and "
+        "restart it, or run the command as root"
+    )
 
 
 def require_private(name: str, *, may_group_read: bool = False) -> Path:
@@ -97,9 +110,25 @@ def make_secret(path: Path) -> str:
 
 def _check(path: Path, found: os.stat_result, *, may_group_read: bool) -> None:
     forbidden = _FORBIDDEN_WITH_GROUP if may_group_read else _FORBIDDEN
-    if found.st_mode & forbidden or found.st_uid not in {0, os.geteuid()}:
+    if found.st_mode & forbidden or not _is_ours(found.st_uid):
         raise AccessDenied(
             f"{path} keeps a secret and can be read or written by others (mode {stat.S_IMODE(found.st_mode):04o}, "
-            f"owner {found.st_uid}): `chown root {path}; chmod 600 {path}`, and make a new secret if somebody may have "
-            "read it"
+            f"owner {found.st_uid}): `chown {_own_name()} {path}; chmod 600 {path}`, and make a new secret if somebody "
+            "may have read it"
         )
+
+
+def _is_ours(owner: int) -> bool:
+    if owner in {0, os.geteuid()}:
+        return True
+    try:
+        return os.geteuid() == 0 and owner == pwd.getpwnam(SERVICE_USER).pw_uid
+    except KeyError:
+        return False
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

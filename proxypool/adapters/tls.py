@@ -20,7 +20,7 @@ def client_context(authorities: str, certificate: str | None = None, key: str | 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(authorities)
+        context.load_verify_locations(path_of(authorities))
         if certificate is not None and key is not None:
             context.load_cert_chain(path_of(certificate), require_private(key))
     except (OSError, ssl.SSLError) as error:

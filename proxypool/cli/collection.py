@@ -24,7 +24,7 @@ from proxypool.cli.settings import SECRET_VARIABLE, Settings
 from proxypool.core.addressing import NAMESPACE_PREFIX
 from proxypool.core.config import CONTROLLER_METRICS, HOST_METRICS, NODE_METRICS, Config, MetricsConfig
 from proxypool.core.doctor.facts import DaemonRole
-from proxypool.core.errors import TransientError
+from proxypool.core.errors import AccessDenied, TransientError
 from proxypool.core.redaction import is_secret_name, redacted, secrets_in
 
 COMMAND_WITHIN_S = 10.0
@@ -142,8 +142,8 @@ def known_secrets(settings: Settings) -> frozenset[str]:
     beside = map(str, Path(settings.path()).parent.glob("*credential*"))
     named = [os.environ[SECRET_VARIABLE]] if os.environ.get(SECRET_VARIABLE) else []
     for path in (*_secret_files(raw), *named, *beside):
-        with suppress(OSError, ValueError, RecursionError):
-            text = Path(path).read_text(encoding="utf-8")
+        with suppress(OSError, ValueError, RecursionError, AccessDenied):
+            text = path_of(path).read_text(encoding="utf-8")
             # A bare token, or lines of `name = value`, with quotes or without.
             for line in text.splitlines():
                 found |= {line.strip(), line.partition("=")[2].strip().strip("\"'")}

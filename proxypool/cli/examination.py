@@ -119,8 +119,7 @@ def _probes(config: Config, role: DaemonRole, path: str) -> Probes:
 def _files(config: Config, role: DaemonRole) -> list[tuple[str, str]]:
     found = [(config.run_dir, "run")]
     kept = (config.zookeeper.secret_file, config.zookeeper.tls_key)
-    # A credential is systemd's business, and of the daemon alone.
-    found += [(one, "key") for one in kept if one and not one.startswith(CREDENTIAL)]
+    found += [(one, "key") for one in kept if one]
     if role is not DaemonRole.CONTROLLER:
         found.append((f"{config.run_dir}/{role.value}.session", "session"))
     if config.host is not None and role is DaemonRole.HOST:
@@ -132,7 +131,8 @@ def _files(config: Config, role: DaemonRole) -> list[tuple[str, str]]:
         command = table.get("program")
         if isinstance(command, list) and command and str(command[0]).startswith("/"):
             found.append((str(command[0]), "program"))
-    return found
+    # The modes of a credential are systemd's business.
+    return [(path, purpose) for path, purpose in found if not path.startswith(CREDENTIAL)]
 
 
 def _provider_problem(config: Config) -> str:

@@ -65,6 +65,12 @@ def up(
         bool, typer.Option("--egress", help="Every pair has an egress address: connections survive a failover.")
     ] = False,
     controllers: Annotated[int, typer.Option(help="With any, pairs beyond the first come and go with the load.")] = 0,
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure", help="TLS to ZooKeeper, a secret for each role, the pool closed; a machine ops for you."
+        ),
+    ] = False,
     name: Name = "lab",
     timeout: Annotated[float, typer.Option(help="Seconds until traffic must flow.")] = 120.0,
 ) -> None:
@@ -93,6 +99,7 @@ def up(
             detection=detection or choose_detection(),
             egress=egress,
             controllers=controllers,
+            secure=secure,
         )
         lab = Lab.up(topology, progress, timeout_s=timeout)
         progress(f"lab {name!r} is up: {', '.join(lab.machines)}")

@@ -51,7 +51,9 @@ class ZooKeeperConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     may own it, and nobody else read it."""
     tls_ca: str | None = None
     """Certificates of the authorities that the servers' are checked against, in PEM. With it, and only with it, the
-    servers are spoken to by TLS; their names in `hosts` must be in their certificates."""
+    servers are spoken to by TLS; their names in `hosts` must be in their certificates. Like all files of secrets and
+    certificates of this section and of `metrics`, `node.web`, `controller` and `controller.web`, it may be
+    `credential:NAME` for a systemd credential."""
     tls_cert: str | None = None
     """Certificate that we show, in PEM. Files that are renewed are read with the next connection."""
     tls_key: str | None = None
@@ -150,7 +152,7 @@ class ControllerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     source: str = FROM_NODES
     """Where signals come from: `nodes`, whose `/metrics` are read, or the URL of a Prometheus server."""
     source_token_file: str | None = None
-    """What is in it is sent to the Prometheus server as a bearer token."""
+    """What is in it is sent to the Prometheus server as a bearer token. No other user may read it."""
     nodes_ca: str | None = None
     """Certificates of the authorities that those of nodes are checked against where their metrics are served by TLS, in
     PEM. With it, nodes that serve them without are not asked."""

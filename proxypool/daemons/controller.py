@@ -22,7 +22,7 @@ from proxypool.adapters.zookeeper.leadership import Leader, Leadership
 from proxypool.core.config import CONTROLLER_METRICS, CONTROLLER_WEB, Config, ControllerConfig
 from proxypool.core.discovery import Daemon
 from proxypool.core.documents import DocumentTooNew
-from proxypool.core.errors import InvalidInput, TransientError
+from proxypool.core.errors import AccessDenied, InvalidInput, TransientError
 from proxypool.core.model import NodeSpec, SubnetSpec
 from proxypool.core.role import Coordinator
 from proxypool.core.scaling.deaths import Deaths
@@ -209,7 +209,8 @@ class ControllerDaemon:
         except Deposed as error:
             log.warning("%s", error)
             self.leadership.look()
-        except TransientError as error:
+        except (TransientError, AccessDenied) as error:
+            # An administrator may change what we may do at any time.
             log.info("trying again: %s", error)
 
     def _handle(self, message: Message, now: float) -> None:

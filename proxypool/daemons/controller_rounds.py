@@ -17,7 +17,7 @@ from proxypool.adapters.zookeeper.leadership import Leader
 from proxypool.adapters.zookeeper.mirror import PoolMirror
 from proxypool.core.breaker import Breaker
 from proxypool.core.config import ControllerConfig
-from proxypool.core.errors import InvalidInput, TransientError
+from proxypool.core.errors import AccessDenied, InvalidInput, TransientError
 from proxypool.core.model import PairSpec, PairState, Snapshot, SubnetSpec
 from proxypool.core.scaling.action import step
 from proxypool.core.scaling.deaths import Deaths
@@ -165,7 +165,7 @@ class Rounds:
                     return
         except Deposed:
             raise
-        except TransientError as error:
+        except (TransientError, AccessDenied) as error:
             # It is read again, and tried again, in the next round.
             log.info("%s/%s: %s", *key, error)
         except Exception:

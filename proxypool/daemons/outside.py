@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from proxypool.adapters.keepalived_process import KeepalivedProcess, ProcView
-from proxypool.adapters.netns_names import Mounts, Names
+from proxypool.adapters.netns_names import NAMESPACE_DIR, Mounts, Names
 from proxypool.adapters.outside import MAX_BYTES, SOCKET_VARIABLE
 from proxypool.adapters.systemd import notifier_of
 from proxypool.core.addressing import NAMESPACE_PREFIX
@@ -33,9 +33,13 @@ from proxypool.daemons.peers import peer_of
 log = logging.getLogger(__name__)
 
 QUESTION_S = 1.0
-"""How long somebody who has connected may take to ask."""
+"""How long root may take to ask after connecting; nobody else is waited for. The daemon asks at once, and waits for its
+answer for five times as long (`adapters.outside.ANSWER_S`): one who says nothing keeps it from nothing.
+"""
 SIGN_S = 2.0
 BACKLOG = 16
+MAX_NAMES = 10_000
+"""Each is a mount, of which the kernel allows 100,000 (fs.mount-max), and a node has some hundred subnets."""
 NS_GET_NSTYPE = 0xB703
 CLONE_NEWNET = 0x40000000
 _NAME = re.compile(rf"{re.escape(NAMESPACE_PREFIX)}[a-z0-9]([a-z0-9.-]{{0,38}}[a-z0-9])?")
@@ -65,7 +69,9 @@ class Outside:
         """
         match question:
             case {"do": "name", "name": str(name)}:
-                self._names.give(_checked(name), self._namespace(fds))
+                fd = self._namespace(fds)
+                _require_room()
+                self._names.give(_checked(name), fd)
             case {"do": "unname", "name": str(name)}:
                 self._names.take(_checked(name))
             case {"do": "pid"}:
@@ -84,6 +90,9 @@ class Outside:
         """The descriptor, if it is one of a network namespace that is not the machine's own."""
         try:
             (fd,) = fds
+            if not os.readlink(f"/proc/self/fd/{fd}").startswith("net:["):
+                # A device might understand the number that follows as something else.
+                raise Refused("a name needs one namespace")
             kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
         except (ValueError, OSError) as error:
             raise Refused("a name needs one namespace") from error
@@ -98,21 +107,27 @@ def _checked(name: str) -> str:
     return name
 
 
+def _require_room() -> None:
+    with suppress(FileNotFoundError):
+        if sum(name.startswith(NAMESPACE_PREFIX) for name in os.listdir(NAMESPACE_DIR)) >= MAX_NAMES:
+            raise Refused(f"there are {MAX_NAMES} names already")
+
+
 def serve_one(connection: socket.socket, answer: Callable[[Mapping[str, Any], list[int]], Any]) -> None:
     """One question of somebody who has connected. Whatever comes, an answer goes back, or nobody is there any more."""
     connection.settimeout(QUESTION_S)
     fds: list[int] = []
     try:
-        user = peer_of(connection).user
-        data, fds, _, _ = socket.recv_fds(connection, MAX_BYTES, 4)
-        if user != os.geteuid():
+        if peer_of(connection).user != os.geteuid():
             raise Refused("root only")
+        data, fds, _, _ = socket.recv_fds(connection, MAX_BYTES, 4)
         question = json.loads(data)
         said = {"value": answer(question if isinstance(question, dict) else {}, fds)}
     except OSError as error:
         said = {"error": error.errno or errno.EIO, "why": error.strerror or str(error)}
         log.warning("%s", error.strerror or error)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # No JSON, or lists in lists without end; or a name that no file can have.
         said = {"error": errno.EPROTO}
     finally:
         for fd in fds:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.adapters.zookeeper.subnet_hosts import is_seen, join_subnet, leave_subnet
-from proxypool.core.errors import ProxypoolError
+from proxypool.core.errors import AccessDenied, ProxypoolError
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,10 @@ class Registrar:
                 joins, due, leaves = self._todo()
                 self._own |= {*joins, *leaves}
             try:
-                self._join(joins)
-                self._look(due)
-                self._leave(leaves)
-                self._problem = None
-                continue
+                refused = (*self._join(joins), *self._look(due), *self._leave(leaves))
+                self._problem = f"cannot register in subnets: {refused[0]}" if refused else None
+                if not refused:
+                    continue
             except ProxypoolError as error:
                 self._problem = f"cannot register in subnets: {error}"
             except Exception as error:
@@ -123,17 +122,23 @@ class Registrar:
         first = min((join.deadline for join in self._open.values()), default=None)
         return None if first is None else max(0.0, first - time.monotonic())
 
-    def _join(self, subnets: list[str]) -> None:
-        """All are joined before the first is waited for: their nodes work at the same time."""
+    def _join(self, subnets: list[str]) -> Iterator[AccessDenied]:
+        """All are joined before the first is waited for: their nodes work at the same time. One that we may not join
+        (somebody has changed an access list) keeps us from no other.
+        """
         for subnet in subnets:
-            zxid = join_subnet(self._session, self._host, subnet)
+            try:
+                zxid = join_subnet(self._session, self._host, subnet)
+            except AccessDenied as error:
+                yield error
+                continue
             with self._changed:
                 if zxid is not None and self._wanted.get(subnet):
                     self._open[subnet] = _Join(zxid, time.monotonic() + SEEN_WITHIN_S)
                     continue
             self._done(subnet)
 
-    def _look(self, subnets: list[str]) -> None:
+    def _look(self, subnets: list[str]) -> Iterator[AccessDenied]:
         for subnet in subnets:
             with self._changed:
                 join, pairs = self._open.get(subnet), self._wanted.get(subnet)
@@ -143,9 +148,12 @@ class Registrar:
                 join.is_due = False
             try:
                 has_word = is_seen(self._session, subnet, pairs, join.zxid, partial(self._may_be_seen, join))
-            except ProxypoolError:
+            except ProxypoolError as error:
                 join.is_due = True
-                raise
+                if not isinstance(error, AccessDenied):
+                    raise
+                yield error
+                continue
             if has_word or time.monotonic() >= join.deadline:
                 if not has_word:
                     log.warning("subnet %s: not all of its nodes have said that they know this host", subnet)
@@ -164,9 +172,13 @@ class Registrar:
             self._own.discard(subnet)
         self._on_joined(subnet)
 
-    def _leave(self, subnets: list[str]) -> None:
+    def _leave(self, subnets: list[str]) -> Iterator[AccessDenied]:
         for subnet in subnets:
-            leave_subnet(self._session, self._host, subnet)
+            try:
+                leave_subnet(self._session, self._host, subnet)
+            except AccessDenied as error:
+                yield error
+                continue
             with self._changed:
                 self._listed -= {subnet}
                 self._joined.discard(subnet)

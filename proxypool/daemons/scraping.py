@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from proxypool.adapters.prometheus_api import TIMEOUT_S, PrometheusApi
@@ -45,8 +44,7 @@ def source_of(config: ControllerConfig) -> Source:
             tls=partial(client_context, authorities) if authorities is not None else None,
             token=partial(read_secret, token, may_group_read=True) if token is not None else None,
         )
-    token_file = Path(config.source_token_file) if config.source_token_file is not None else None
-    return PrometheusApi(config.source, config.source_timeout_s or TIMEOUT_S, token_file)
+    return PrometheusApi(config.source, config.source_timeout_s or TIMEOUT_S, config.source_token_file)
 
 
 def source_interval_s(config: ControllerConfig) -> float:

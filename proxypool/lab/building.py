@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from proxypool.lab import configs, namespaces, network
+from proxypool.lab import configs, identities, namespaces, network
 from proxypool.lab.errors import LabError
 from proxypool.lab.machine import Machine
 from proxypool.lab.processes import INIT, environment, find, wait_until
@@ -120,7 +120,8 @@ class Builder:
     def _make_machine(self, spec: MachineSpec, fabric: int) -> None:
         disks = self.state.disks
         if not Path(f"/proc/{fabric}/root{disks}/{spec.name}").exists():
-            namespaces.make_disk(fabric, disks, spec.name, configs.files(self.topology, spec))
+            secrets = identities.files(self.state.identities, spec) if self.topology.secure else {}
+            namespaces.make_disk(fabric, disks, spec.name, configs.files(self.topology, spec), secrets)
         pid = namespaces.start_machine(self.state.name, spec.name, fabric, disks)
         if spec.kind is Kind.NODE:
             for directory in configs.RUN_DIRECTORIES:

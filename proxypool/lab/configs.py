@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from proxypool.lab import identities
 from proxypool.lab.topology import REDIS_PORT, ZOOKEEPER_PORT, Kind, MachineSpec, Topology, number_of, zone_of
 
 OWNED = ("/etc/proxypool", "/etc/keepalived", "/etc/zookeeper", "/etc/redis")
@@ -34,13 +35,13 @@ def files(topology: Topology, machine: MachineSpec) -> dict[str, str]:
     }
     match machine.kind:
         case Kind.ZOOKEEPER:
-            texts["/etc/zookeeper/conf/zoo.cfg"] = _zoo_cfg(topology)
+            texts["/etc/zookeeper/conf/zoo.cfg"] = _zoo_cfg(topology, machine)
             texts["/var/lib/zookeeper/myid"] = f"{number_of(machine.name)}\n"
         case Kind.NODE:
             texts["/etc/keepalived/keepalived.conf"] = "include /etc/keepalived/conf.d/*.conf\n"
             texts["/etc/keepalived/conf.d/.keep"] = ""
             texts["/etc/proxypool/proxypool.toml"] = _proxypool_toml(topology, machine)
-        case Kind.HOST | Kind.CONTROLLER:
+        case Kind.HOST | Kind.CONTROLLER | Kind.OPERATOR:
             texts["/etc/proxypool/proxypool.toml"] = _proxypool_toml(topology, machine)
         case Kind.DATABASE if machine.name == "db1":
             texts["/etc/redis/redis.conf"] = REDIS_CONF
@@ -53,6 +54,12 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
     servers = json.dumps([f"{ip}:{ZOOKEEPER_PORT}" for ip in topology.zookeeper_ips])
     text = f'pool = "{POOL}"\n\n[zookeeper]\nhosts = {servers}\n'
     text += f"session_timeout_s = {SESSION_TIMEOUT_S}\nserver_tick_s = {SERVER_TICK_MS / 1000}\n"
+    if topology.secure:
+        text += f'user = "{identities.USERS[machine.kind]}"\nsecret_file = "{identities.SECRET}"\n'
+        text += f'tls_ca = "{identities.AUTHORITIES}"\n'
+        text += f'tls_cert = "{identities.CERTIFICATE}"\ntls_key = "{identities.KEY}"\n'
+    if machine.kind is Kind.OPERATOR:
+        return text
     if machine.kind is Kind.NODE:
         zone = zone_of(machine.name)
         text += f'\n[node]\nname = "{machine.name}"\nunderlay = "eth0"\ndetection = "{topology.detection}"\n'
@@ -77,7 +84,7 @@ def _proxypool_toml(topology: Topology, machine: MachineSpec) -> str:
     return text + f'\n[metrics]\nlisten = "0.0.0.0:{port}"\n'
 
 
-def _zoo_cfg(topology: Topology) -> str:
+def _zoo_cfg(topology: Topology, machine: MachineSpec) -> str:
     lines = [
         "# short ticks: sessions from 1 s, so that tests of session loss are quick",
         f"tickTime={SERVER_TICK_MS}",
@@ -89,6 +96,19 @@ def _zoo_cfg(topology: Topology) -> str:
         "admin.enableServer=false",
         "4lw.commands.whitelist=*",
     ]
+    if topology.secure:
+        lines += [
+            # Without TLS for this machine's own `srvr`, and for nobody else.
+            "clientPortAddress=127.0.0.1",
+            f"secureClientPort={ZOOKEEPER_PORT}",
+            f"secureClientPortAddress={machine.ip}",
+            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+            f"ssl.keyStore.location={identities.SERVER_IDENTITY}",
+            "ssl.keyStore.type=PEM",
+            f"ssl.trustStore.location={identities.SERVER_AUTHORITIES}",
+            "ssl.trustStore.type=PEM",
+            "ssl.clientAuth=need",
+        ]
     if topology.zk > 1:
         lines += [f"server.{i}={ip}:2888:3888" for i, ip in enumerate(topology.zookeeper_ips, 1)]
     return "\n".join(lines) + "\n"
@@ -100,7 +120,7 @@ def _hosts(topology: Topology) -> str:
     lines += [
         f"{machine.ip} {machine.name}"
         for machine in topology.machines.values()
-        if machine.kind in (Kind.ZOOKEEPER, Kind.NODE, Kind.HOST, Kind.CONTROLLER)
+        if machine.kind in (Kind.ZOOKEEPER, Kind.NODE, Kind.HOST, Kind.CONTROLLER, Kind.OPERATOR)
     ]
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from proxypool.lab import agent, faults, preflight, processes, services, state, traffic
+from proxypool.lab import agent, faults, identities, preflight, processes, services, state, traffic
 from proxypool.lab.building import Builder, zookeeper_mode
 from proxypool.lab.errors import LabError, LabTimeout
 from proxypool.lab.faults import Fault, Options
@@ -60,6 +60,8 @@ class Lab:
         """
         processes.require_outside()
         preflight.require()
+        if topology.secure:
+            preflight.require_tls()
         deadline = time.monotonic() + timeout_s
         wanted = Wanted(topology, start_daemons, apply)
         directory = StateDirectory(topology.name)
@@ -145,16 +147,20 @@ class Lab:
     def proxypool(
         self,
         *args: str,
-        on: str = "node-a",
+        on: str | None = None,
         check: bool = True,
         timeout: float = 60.0,
         input: str | None = None,  # noqa: A002
         tree: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the product's own command on a machine; with `tree`, that of another copy of the package."""
+        """Run the product's own command on a machine, or where one may change the pool; with `tree`, that of another
+        copy of the package.
+        """
         command = [sys.executable, "-m", "proxypool", *args]
         environment = services.tree_environment(tree) if tree is not None else None
-        return self.machine(on).run(command, check=check, timeout=timeout, input=input, environment=environment)
+        return self.machine(on or self.topology.operator).run(
+            command, check=check, timeout=timeout, input=input, environment=environment
+        )
 
     def apply_pool(self, timeout_s: float = 60.0, wanted: Callable[[SubnetPlan, PairPlan], bool] = every_pair) -> None:
         """Fill the pool with the topology's subnets and (wanted) pairs, through the product's own command."""
@@ -168,6 +174,15 @@ class Lab:
             raise LabError(f"`proxypool pool apply` ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
         self.wanted = replace(self.wanted, applied=True)
         self.state.write(self.wanted)
+
+    def close_pool(self, timeout_s: float = 60.0) -> None:
+        """Give everything in the pool its access list, through the product's own command; again is fine."""
+        try:
+            done = self.proxypool("pool", "secure", identities.ALL_SECRETS, check=False, timeout=max(1.0, timeout_s))
+        except subprocess.TimeoutExpired:
+            raise LabTimeout(f"`proxypool pool secure` did not end within {timeout_s:.0f} s") from None
+        if done.returncode:
+            raise LabError(f"`proxypool pool secure` ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
 
     def attach_instances(self, timeout_s: float = 30.0) -> float:
         """Attach every instance to the subnets it may reach, as the platform would; how long agents took for it, in s.
@@ -222,6 +237,9 @@ class Lab:
         topology = self.topology
         self.state.prepare()
         self.state.write(self.wanted)
+        if topology.secure:
+            progress("making secrets and certificates")
+            identities.make(self.state.identities, topology)
         progress(f"making {len(self.machines)} machines")
         self._builder.make_fabric()
         self._builder.make_machines(self.machines)
@@ -238,6 +256,9 @@ class Lab:
         if self.wanted.apply and not self.wanted.applied:
             progress("filling the pool")
             self.apply_pool(deadline - time.monotonic())
+        if self.wanted.apply and self.topology.secure:
+            progress("closing the pool")
+            self.close_pool(deadline - time.monotonic())
         if self.wanted.apply and self.wanted.start_daemons:
             # Filling the pool took long enough for a daemon that cannot start to have said why.
             self._builder.check_services()

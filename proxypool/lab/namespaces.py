@@ -55,8 +55,8 @@ def start_machine(lab: str, name: str, fabric_pid: int, disks: Path) -> int:
     return pid
 
 
-def make_disk(fabric_pid: int, disks: Path, name: str, files: Mapping[str, str]) -> None:
-    """Write a new machine's disk: files below its overlays, and the table of its mounts.
+def make_disk(fabric_pid: int, disks: Path, name: str, files: Mapping[str, str], secrets: Mapping[str, str]) -> None:
+    """Write a new machine's disk: files below its overlays, secrets for root alone, and the table of its mounts.
 
     Directories in `OWNED` are opaque: what this computer has there does not show through. Written below the overlay
     and not through it, because a symlink on this computer could lead out of the machine.
@@ -69,10 +69,11 @@ def make_disk(fabric_pid: int, disks: Path, name: str, files: Mapping[str, str])
         path = _layer(disk, "/etc") / directory.removeprefix("/etc/")
         path.mkdir()
         os.setxattr(path, "trusted.overlay.opaque", b"y")
-    for path_text, text in files.items():
+    for path_text, text in {**files, **secrets}.items():
         overlay = next(o for o in OVERLAYS if path_text.startswith(f"{o}/"))
         path = _layer(disk, overlay) / path_text.removeprefix(f"{overlay}/")
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600 if path_text in secrets else 0o666)
         path.write_text(text)
         if path_text.startswith(COMMAND_DIR):
             path.chmod(0o755)

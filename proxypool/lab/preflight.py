@@ -10,7 +10,7 @@ from pathlib import Path
 from proxypool.core.detection import Profile
 from proxypool.lab.errors import LabError
 from proxypool.lab.namespaces import PATH
-from proxypool.lab.services import ZOOKEEPER_JAR
+from proxypool.lab.services import TLS_JARS, ZOOKEEPER_JAR
 from proxypool.lab.topology import Tunnel
 
 PROGRAMS = {
@@ -37,6 +37,15 @@ def require(programs: dict[str, str] | None = None) -> None:
     if packages:
         raise LabError(f"the lab needs programs that are not installed: apt-get install {' '.join(packages)}")
     _require_kernel()
+
+
+def require_tls() -> None:
+    """What a closed lab needs besides."""
+    packages = [] if shutil.which("openssl", path=PATH) else ["openssl"]
+    if not Path(TLS_JARS[0]).exists():
+        packages.append("libnetty-java")
+    if packages:
+        raise LabError(f"TLS to ZooKeeper needs what is not installed: apt-get install {' '.join(packages)}")
 
 
 def require_root() -> None:

@@ -18,6 +18,10 @@ from proxypool.lab.topology import Kind, MachineSpec
 
 ZOOKEEPER_JAR = "/usr/share/java/zookeeper.jar"
 LOGGING_JAR = "/usr/share/java/slf4j-simple.jar"
+_NETTY = ("buffer", "codec", "common", "handler", "resolver", "transport")
+_NATIVE = ("classes-epoll", "native-epoll", "native-unix-common")
+TLS_JARS = tuple(f"/usr/share/java/netty-{part}.jar" for part in (*_NETTY, *(f"transport-{one}" for one in _NATIVE)))
+"""What a server needs beside its own for TLS. Java does not mind those that are not there."""
 INSIDE = (sys.executable, "-S", "-m")
 """Starts a module of `proxypool.lab.inside`. Without `site`: half the start-up time and memory."""
 
@@ -44,7 +48,7 @@ ZOOKEEPER = Service(
         *("-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024", "-Djava.net.preferIPv4Stack=true"),
         # Debian's log configuration writes a file; a service manager, and the lab, want standard error.
         *("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"),
-        *("-cp", f"/etc/zookeeper/conf:{ZOOKEEPER_JAR}:{LOGGING_JAR}"),
+        *("-cp", ":".join(("/etc/zookeeper/conf", ZOOKEEPER_JAR, LOGGING_JAR, *TLS_JARS))),
         "org.apache.zookeeper.server.quorum.QuorumPeerMain",
         "/etc/zookeeper/conf/zoo.cfg",
     ),

@@ -41,6 +41,7 @@ class StateDirectory:
         self.name = name
         self.path = ROOT / name
         self.disks = self.path / "disks"
+        self.identities = self.path / "identities"
 
     def log(self, machine: str, service: str) -> Path:
         """Where a service of a machine writes; survives the machine's power-off."""

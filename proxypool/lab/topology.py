@@ -33,6 +33,8 @@ FIRST_HAVIPS = 50
 """HaVips of first pairs from 192.168.4.100 on, then from 192.168.5.1 on; of second pairs from 192.168.12.1 on, …"""
 FIRST_EGRESS = 200
 """Egress addresses of a customer's subnet: .201 of its first pair, .202 of its second, …"""
+OPERATOR = "ops"
+"""The operator's machine, where there is one."""
 PAIR = "p1"
 """The id of every subnet's first pair."""
 
@@ -45,6 +47,7 @@ class Kind(StrEnum):
     NODE = "node"
     HOST = "host"
     CONTROLLER = "controller"
+    OPERATOR = "operator"
     POD = "pod"
     DATABASE = "database"
 
@@ -118,6 +121,9 @@ class Topology:
     """Every pair has an egress address."""
     controllers: int = 0
     """With any, the pool begins with the first pair of each subnet, and the others' cards and addresses are spares."""
+    secure: bool = False
+    """ZooKeeper is spoken to by mutual TLS, daemons say by the secret of their role who they are, and the pool is
+    closed to all others. There is a machine for the operator, who alone may change the pool."""
 
     def __post_init__(self) -> None:
         if not NAME_RULE.match(self.name):
@@ -159,6 +165,11 @@ class Topology:
     def node_names(self) -> tuple[str, ...]:
         """node-a, node-b, …"""
         return tuple(f"node-{letter}" for letter in ascii_lowercase[: self.nodes])
+
+    @property
+    def operator(self) -> str:
+        """The machine whose commands may change the pool."""
+        return OPERATOR if self.secure else self.node_names[0]
 
     @cached_property
     def zookeeper_ips(self) -> tuple[str, ...]:
@@ -279,6 +290,8 @@ class Topology:
             yield MachineSpec(host, Kind.HOST, (_underlay_card(host, f"192.168.80.{i}"), *to_pods), forwards=True)
         for i in range(1, self.controllers + 1):
             yield MachineSpec(f"ctl{i}", Kind.CONTROLLER, (_underlay_card(f"ctl{i}", f"192.168.3.{i}"),))
+        if self.secure:
+            yield MachineSpec(OPERATOR, Kind.OPERATOR, (_underlay_card(OPERATOR, "192.168.1.1"),))
         for pod in self.instances:
             gateway, peer = f"10.244.{pod.host}.1", (f"host{pod.host}", pod.name)
             mac = mac_of(pod.name, "eth0")

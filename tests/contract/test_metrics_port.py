@@ -23,9 +23,9 @@ from proxypool.core.errors import PermanentError, TransientError
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.series import NodeSample, Unread
 from proxypool.daemons.doors import metrics_server
+from proxypool.lab.authority import Authority, Identity
 from proxypool.telemetry.http_port import MAX_CONNECTIONS
 from proxypool.telemetry.use_metrics import UseCollector
-from tests.contract.authority import Authority, Identity
 from tests.contract.test_scrape import USE, free_port
 
 TOKEN = "a token that is long enough"  # noqa: S105 - nobody's

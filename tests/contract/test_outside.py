@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import json
 import os
+import queue
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -15,8 +20,9 @@ import pytest
 from proxypool.adapters import netlink
 from proxypool.adapters.keepalived_process import KeepalivedProcess
 from proxypool.adapters.netns_names import Mounts, Names, namespace_path
-from proxypool.adapters.outside import OutsideKeepalived, OutsideNames
-from proxypool.daemons.outside import Outside, listen, serve_one
+from proxypool.adapters.outside import ANSWER_S, OutsideKeepalived, OutsideNames
+from proxypool.daemons import outside
+from proxypool.daemons.outside import QUESTION_S, Outside, listen, serve_one
 from tests.contract.netns import own_namespace
 
 NAME = f"pp-out{os.getpid()}"
@@ -168,6 +174,63 @@ def test_whatever_is_sent_the_next_one_is_answered(path: str, sent: bytes) -> No
         connection.connect(path)
         connection.send(sent)
     assert OutsideKeepalived(path).pid() == 4711
+
+
+@pytest.mark.parametrize("sent", [b"[" * 4000, b'{"do": "vrrp", "fifo": "' + b"x" * 4000 + b'"}'])
+def test_what_is_endless_is_answered(path: str, sent: bytes) -> None:
+    """Lists in lists are no end of it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        connection.send(sent)
+        assert connection.recv(4096)
+    assert OutsideKeepalived(path).pid() == 4711
+
+
+def test_who_says_nothing_is_waited_for_a_moment(path: str) -> None:
+    """Nobody but root gets that far; and the daemon waits for longer than for one of these."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as idle:
+        idle.connect(path)
+        assert OutsideKeepalived(path).pid() == 4711
+    assert QUESTION_S < ANSWER_S
+
+
+SETRESUID = {"x86_64": 117, "aarch64": 147}
+"""The system call itself is about the calling thread alone; what the C library makes of it is about all of them."""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.uname().machine not in SETRESUID, reason="setresuid has another number here")
+def test_somebody_else_is_neither_answered_nor_waited_for(keepalived: _Keepalived) -> None:
+    """Even if the modes of the socket and its directory let them in: the kernel says who they are."""
+    refused: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def ask() -> None:
+        assert ctypes.CDLL(None).syscall(SETRESUID[os.uname().machine], -1, 65534, -1) == 0
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(str(place))
+            refused.put(connection.recv(4096))
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "socket")
+        with closing(_Server(place, Outside(Mounts(), keepalived))):
+            for path in (folder, place):
+                os.chmod(path, 0o777)  # noqa: S103 - what somebody did by mistake
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+    assert json.loads(refused.get_nowait()) == {"error": errno.EPERM, "why": "root only"}
+
+
+@pytest.mark.root
+def test_names_are_not_given_without_end(path: str, namespace: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a mount, and the machine has so many only."""
+    names = OutsideNames(path)
+    names.give(NAME, namespace)
+    monkeypatch.setattr(outside, "MAX_NAMES", 1)
+    with pytest.raises(PermissionError, match="1 names already"):
+        names.give(f"{NAME}b", namespace)
+    names.take(NAME)
 
 
 def test_others_cannot_reach_it(path: str) -> None:

@@ -303,6 +303,7 @@ def test_a_wrong_key_is_told_and_a_right_one_is_read_without_a_restart(platform:
         ("", 0o600, "must have access_key_id"),
         ("access_key_id = \n", 0o600, "must have access_key_id"),
         ('access_key_id = "a"\nsecret_access_key = "b"\n', 0o604, "chmod 600"),
+        ('access_key_id = "a"\nsecret_access_key = "b"\n', 0o620, "others can .* change .*mode 0620"),
         (None, 0, "No such file"),
     ],
 )

@@ -307,12 +307,16 @@ class TestPrometheusRefuses:
         said, url = fake
         said.body = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
         token = tmp_path / "token"
-        api = PrometheusApi(f"{url}/sub/", token_file=token)
+        token.touch(0o600)
+        api = PrometheusApi(f"{url}/sub/", token_file=str(token))
         for secret in ("first", "second"):
             token.write_text(f"{secret}\n")
             assert api.read(self.NODES) == {"n1": Unread.NOT_SCRAPED}
             assert f"Authorization: Bearer {secret}\r\n".encode() in said.asked[-1]
         assert said.asked[-1].startswith(b"POST /sub/api/v1/query ")
+        token.chmod(0o644)
+        with pytest.raises(PermanentError, match="can be read or written by others"):
+            api.read(self.NODES)
         token.unlink()
         with pytest.raises(PermanentError, match=str(token)):
             api.read(self.NODES)

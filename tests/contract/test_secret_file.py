@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
 import pytest
 
+from proxypool.adapters import secret_file as secrets
 from proxypool.adapters.secret_file import make_secret, path_of, read_secret, require_private
+from proxypool.adapters.tls import client_context
 from proxypool.core.errors import AccessDenied
+from proxypool.lab.authority import Authority
 
 SECRET = "a secret of 27 characters.."  # noqa: S105 - nobody's
 
@@ -75,6 +79,44 @@ def test_a_credential_of_systemd_is_a_file_in_the_directory_that_it_names(
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     with pytest.raises(AccessDenied, match="LoadCredential=secret:FILE"):
         path_of("credential:secret")
+
+
+@pytest.mark.parametrize("unit", ["node", "host", "controller"])
+def test_a_command_uses_the_credential_of_the_service_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    """As it would use the service's file: else the configuration of a machine with credentials would be of no use to
+    `status`. A service that does not run has none.
+    """
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setattr(secrets, "OF_SERVICES", tmp_path)
+    folder = tmp_path / f"proxypool-{unit}.service"
+    with pytest.raises(AccessDenied, match="LoadCredential=secret:FILE"):
+        read_secret("credential:secret")
+    folder.mkdir()
+    secret_file(folder, 0o440)
+    assert read_secret("credential:secret") == SECRET
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to give a file away")
+def test_root_reads_what_belongs_to_the_user_of_our_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a controller, for `status`; the daemon itself could not read a file of root's."""
+    monkeypatch.setattr(secrets, "SERVICE_USER", "nobody")
+    name = secret_file(tmp_path)
+    os.chown(name, pwd.getpwnam("nobody").pw_uid, 0)
+    assert read_secret(name) == SECRET
+    os.chmod(name, 0o640)
+    with pytest.raises(AccessDenied, match="by others"):
+        read_secret(name)
+
+
+def test_certificates_may_be_credentials_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    identity = Authority(tmp_path).issue("us")
+    for path in (identity.certificate, identity.key):
+        path.chmod(0o440)
+    context = client_context("credential:ca.pem", "credential:us.pem", "credential:us.key")
+    assert context.get_ca_certs()
 
 
 def test_a_secret_that_is_made_is_new_long_private_and_never_replaced(tmp_path: Path) -> None:

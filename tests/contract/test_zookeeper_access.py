@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -19,15 +20,25 @@ from proxypool.adapters.zookeeper.history import PoolHistory
 from proxypool.adapters.zookeeper.subnet_hosts import join_subnet, leave_subnet
 from proxypool.core import access
 from proxypool.core.access import ALL, RULES, Access, AccessRole, digest_of
+from proxypool.core.draining import Risk
 from proxypool.core.errors import AccessDenied, InvalidInput
 from proxypool.core.history import Kind, Record
-from proxypool.core.model import Alive, HostSpec, MemberSpec, NodeSpec, PairState
-from proxypool.core.requests import PairRequest, PoolRequest
+from proxypool.core.model import Alive, FailoverMode, HostSpec, MemberSpec, NodeSpec, PairState
+from proxypool.core.requests import PairRequest, PairSettings, PoolRequest
 from proxypool.core.scaling.model import ScalingMode
 from proxypool.core.scaling.requests import ScalingRequest
+from proxypool.daemons.registrar import Registrar
 from tests.contract.conftest import _serve
 from tests.contract.controllers import Controller, Nodes, spares
-from tests.contract.zk import PoolClient, ZooKeeperServer, free_port, pool_request, subnet_request, wait_until
+from tests.contract.zk import (
+    PoolClient,
+    ZooKeeperServer,
+    free_port,
+    pair_request,
+    pool_request,
+    subnet_request,
+    wait_until,
+)
 
 ADMIN, CONTROLLER, NODE, HOST, VIEWER = AccessRole
 Members = Callable[..., PoolClient]
@@ -91,7 +102,7 @@ def host_spec(client: PoolClient, name: str, number: int) -> tuple[HostSpec, Ali
 
 
 def register_node(client: PoolClient, name: str, number: int) -> None:
-    underlay = IPv4Address("192.168.4.0") + number
+    underlay = IPv4Address("192.168.9.0") + number
     client.registry.register_node(NodeSpec(id=name, underlay=underlay), Alive(underlay=underlay))
 
 
@@ -185,6 +196,52 @@ def work(admin: PoolClient, as_role: Members) -> tuple[PoolClient, PoolClient, P
     wait_until(lambda: admin.elected() == "node-b", "the operator's choice")
     admin.store.scaling.cordon("node-a", 1.0, "somebody", "")
     return (*nodes, host)
+
+
+def test_what_is_seldom_written_is_allowed_too(admin: PoolClient, as_role: Members, tmp_path: Path) -> None:
+    """Machines whose predecessors' sessions still live, another range of tunnel addresses, proofs of candidates, a choice in
+    mode strict, records brought up to date, what operators do to pairs; and every list is as it ought to be.
+    """
+    node, other, _ = work(admin, as_role)
+    successor = as_role(NODE)
+    register_node(successor, "node-a", 1)
+    successor.presence.contend("s1", "p1", "node-a")
+    successor.presence.want(member_status_suffix("s1", "p1", "node-a"), b'{"v": 1}')
+    wait_until(lambda: successor.presence.is_settled, "the successor has taken its place")
+    node.presence.stop()
+    key = tmp_path / "key-of-host-2"
+    for number in range(2):
+        host = as_role(HOST, machine_key=key)
+        spec, alive = host_spec(host, "host-2", 2)
+        assert host.registry.register_host(spec, alive), number
+        assert join_subnet(host.session, "host-2", "s1") is not None
+    moved = host.registry.allocate_tunnel_address("host-2", IPv4Network("100.80.0.0/16"))
+    assert moved != spec.tunnel_address
+    assert not admin.exists(f"tunnel-addresses/{spec.tunnel_address}")
+    _, proven = other.presence.prove_candidates([("s1", "p1")], "node-b")
+    assert proven == {("s1", "p1")}
+    admin.store.pairs.set("s1", "p1", PairSettings(mode=FailoverMode.STRICT))
+    admin.store.elections.switchover(admin.store.read_snapshot(), "s1", "p1", "node-a")
+    log = PoolHistory(other.session)
+    for reason in ("", "silent"):
+        log.write([Record(kind=Kind.FAILOVER, reason=reason, subnet="s1", pair="p1", to_node="node-b", at=2.0, by="b")])
+    admin.store.pairs.set_egress("s1", "p1", IPv4Address("172.16.1.200"), frozenset(Risk))
+    admin.store.pairs.pause("s1", "p1", 1.0)
+    admin.store.pairs.resume("s1", "p1")
+    admin.store.scaling.uncordon("node-a", "somebody", "")
+    admin.store.pairs.drain("s1", "p1", 1.0, frozenset(Risk))
+    securing = Securing(admin.session)
+    assert securing.differences(_access_of(admin)) == []
+    admin.store.pairs.remove("s1", "p1", frozenset(Risk))
+    leave_subnet(host.session, "host-2", "s1")
+    admin.store.remove_subnet("s1")
+    assert not admin.exists("subnets/s1")
+
+
+def _access_of(client: PoolClient) -> Access:
+    found = Securing(client.session).read()
+    assert found is not None
+    return found
 
 
 # ---- what each role cannot do ----------------------------------------------------------------------------------------
@@ -291,6 +348,44 @@ def test_the_controller_makes_pairs_and_no_subnets(admin: PoolClient, as_role: M
     wait_until(lambda: admin.elected("s1/p2") == "node-c", "a node stands in a pair that the controller made")
     controller.store.pairs.remove("s1", "p2")
     assert not admin.exists("subnets/s1/pairs/p2")
+
+
+def test_what_a_node_may_not_make_again_keeps_nothing_else_from_it(admin: PoolClient, as_role: Members) -> None:
+    """Somebody has deleted a pair's election and statuses by hand: of the node's other pairs all is as ever."""
+    admin.store.apply(PoolRequest(subnets=(subnet_request(2, pair_request(2)),)))
+    for container in ("election", "status"):
+        admin.delete(f"subnets/s1/pairs/p1/{container}")
+    node = as_role(NODE)
+    for subnet in ("s1", "s2"):
+        node.presence.contend(subnet, "p1", "node-a")
+        node.presence.want(member_status_suffix(subnet, "p1", "node-a"), b"{}")
+    wait_until(lambda: admin.elected("s2/p1") == "node-a", "it stands in the other pair")
+    wait_until(lambda: admin.exists("subnets/s2/pairs/p1/status/node-a"), "and says how it is")
+    assert not node.presence.is_settled
+    for container in ("election", "status"):
+        admin.make(f"subnets/s1/pairs/p1/{container}")
+    Securing(admin.session).secure(_access_of(admin))
+    wait_until(lambda: node.presence.is_settled, "all of it, once the administrator has made them again")
+
+
+def test_a_subnet_that_a_host_may_not_join_keeps_it_from_no_other(admin: PoolClient, as_role: Members) -> None:
+    """Somebody has changed the list of the first one by hand; it joins that one when it may again."""
+    admin.store.apply(PoolRequest(subnets=(subnet_request(2, pair_request(2)),)))
+    closed_path = admin.session.layout.path("subnets/s1/hosts")
+    only_admin = acl_of(access.grants_of(access.rule_of("spec"), _access_of(admin)))
+    admin.session.wait(admin.session.client.set_acls_async(closed_path, only_admin))
+    host, joined = as_role(HOST), queue.SimpleQueue[str]()
+    registrar = Registrar(host.session, "host-1", joined.put)
+    registrar.start()
+    try:
+        registrar.want({"s1": (), "s2": ()}, {})
+        assert joined.get(timeout=10) == "s2"
+        wait_until(lambda: "refuses access" in (registrar.problem or ""), "it says why")
+        Securing(admin.session).secure(_access_of(admin))
+        assert joined.get(timeout=10) == "s1"
+        wait_until(lambda: registrar.problem is None, "nothing is wrong any more")
+    finally:
+        registrar.stop()
 
 
 # ---- moving over -----------------------------------------------------------------------------------------------------
@@ -416,4 +511,36 @@ def test_a_controller_with_its_own_secret_makes_and_removes_pairs(
         assert not controller.said("refuses access")
     finally:
         nodes.stop()
+        controller.kill()
+
+
+def test_a_leading_controller_whose_secret_is_taken_back_says_so_and_goes_on_when_it_is_good_again(
+    guarded_server: ZooKeeperServer,
+    pool: str,
+    admin: PoolClient,
+    everybody: Access,
+    secrets: dict[AccessRole, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It tries again each round, without a trace of a defect in the log."""
+    monkeypatch.setenv("PROXYPOOL_USER", "controller")
+    monkeypatch.setenv("PROXYPOOL_SECRET_FILE", str(secrets[CONTROLLER]))
+    controller = Controller(guarded_server, pool, tmp_path, "c1", free_port()).start()
+    securing = Securing(admin.session)
+    others = Access(digests=tuple(who for who in everybody.digests if not who.startswith(f"{CONTROLLER}:")))
+
+    def reported() -> tuple[str, ...]:
+        report = admin.store.read_scaling().report
+        return report.problems if report is not None else ()
+
+    try:
+        controller.wait_to_lead()
+        securing.secure(others)
+        wait_until(lambda: controller.said("trying again: ZooKeeper refuses access"), "it notices", 20.0)
+        securing.secure(everybody)
+        admin.make("controller/actions/s1_p9", b"{")
+        wait_until(lambda: any("action of subnet s1" in said for said in reported()), "it goes on", 20.0)
+        assert not controller.said("Traceback")
+    finally:
         controller.kill()

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from proxypool.adapters import secret_file
 from proxypool.adapters.machine.archive import Archive
+from proxypool.cli.collection import known_secrets
+from proxypool.cli.settings import Settings
 from tests.contract.test_zookeeper_cli import Cli, cli
 from tests.contract.zk import PoolClient, free_port, wait_until
 
@@ -121,6 +124,16 @@ def test_what_helps_is_in_it_and_no_secret_is(cli: Cli, operator: PoolClient, di
     assert 'underlay = "eth0"' in found["configuration.toml"]
     assert "proxypool" in json.loads(found["versions.json"])
     assert "127.0.0.1" in found["kernel/ip-addr.txt"] or "lo" in found["kernel/ip-addr.txt"]
+
+
+def test_credentials_of_systemd_are_known_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the service that runs on this machine; one that nobody has given is left out."""
+    monkeypatch.setattr(secret_file, "OF_SERVICES", tmp_path)
+    (tmp_path / "proxypool-node.service").mkdir()
+    (tmp_path / "proxypool-node.service" / "zookeeper").write_text(f"{SECRETS[2]}\n")
+    config = tmp_path / "proxypool.toml"
+    config.write_text('[zookeeper]\nsecret_file = "credential:zookeeper"\n[metrics]\ntoken_file = "credential:none"\n')
+    assert SECRETS[2] in known_secrets(Settings(config=str(config)))
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from proxypool.core.access import AccessRole
 from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.errors import AccessDenied, PermanentError
 from proxypool.core.role import Coordinator
-from tests.contract.authority import Authority, Identity
+from proxypool.lab.authority import Authority, Identity
 from tests.contract.conftest import _serve
 from tests.contract.zk import PoolClient, ZooKeeperServer, pool_request, wait_until
 

@@ -231,7 +231,8 @@ def test_what_is_no_url_of_a_prometheus(url: str) -> None:
 def test_a_token_that_no_header_can_hold_is_not_quoted(canned: Canned, tmp_path: Path, token: bytes) -> None:
     path = tmp_path / "token"
     path.write_bytes(token)
-    api = PrometheusApi(f"http://{canned.address}", token_file=path)
+    path.chmod(0o600)
+    api = PrometheusApi(f"http://{canned.address}", token_file=str(path))
     with pytest.raises(PermanentError, match="does not have a token") as told:
         api.read([NodeSpec(id="n1", underlay=LOOPBACK, metrics=canned.address)])
     assert "schl" not in str(told.value)

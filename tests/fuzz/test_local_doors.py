@@ -1,9 +1,10 @@
-"""What comes from this machine: keepalived's fifo, the local API, a container runtime, and files of our own."""
+"""What comes from this machine: keepalived's fifo, the local sockets, a container runtime, and files of our own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
@@ -20,6 +21,9 @@ from hypothesis import strategies as st
 from proxypool.adapters.agent import Agent as Client
 from proxypool.adapters.attachment_log import AttachmentLog
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo, TrackFile
+from proxypool.adapters.keepalived_process import ProcView
+from proxypool.adapters.netns_names import namespace_path
+from proxypool.adapters.outside import OutsideKeepalived, OutsideNames
 from proxypool.adapters.pool_cache import PoolCache
 from proxypool.adapters.zookeeper import session_file
 from proxypool.core.attachments import Attachment, AttachRequest, DetachRequest
@@ -27,6 +31,7 @@ from proxypool.core.errors import InvalidInput, PermanentError, ProxypoolError
 from proxypool.core.keepalived import parse_notification, parse_version
 from proxypool.daemons.api_server import ApiServer
 from proxypool.daemons.host_api import HostApi, Request
+from proxypool.daemons.outside import Outside, serve_one
 from tests.fuzz.damage import BYTES, TEXTS, anything, damaged
 from tests.property.effort import effort
 from tests.unit import builders
@@ -134,6 +139,67 @@ def test_keepalived_conf_in_another_encoding(tmp_path: Path) -> None:
     assert list(program.installed()) == ["proxypool.conf"]
 
 
+# ---- what stands outside a node daemon's unit ------------------------------------------------------------------------
+
+QUESTIONS = [
+    {"do": "name", "name": "pp-s1"},
+    {"do": "unname", "name": "pp-s1"},
+    {"do": "vrrp", "fifo": "/run/proxypool/vrrp.fifo"},
+    *({"do": what} for what in ("pid", "age", "stopped")),
+]
+
+
+class Names:
+    """Remembers which were given and taken."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+
+    def give(self, name: str, fd: int) -> None:
+        self.used.add(name)
+
+    def take(self, name: str) -> None:
+        self.used.add(name)
+
+
+@given(anything(QUESTIONS), st.integers(0, 5))
+@effort(150)
+def test_any_question_to_what_stands_outside(data: bytes, descriptors: int) -> None:
+    """It is answered with an object, no name but one of ours is touched, and no descriptor stays open."""
+    names = Names()
+    outside = Outside(names, ProcView())
+    open_before = len(os.listdir("/proc/self/fd"))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        socket.send_fds(theirs, [data[:MAX_PACKET]], [ours.fileno()] * descriptors)
+        serve_one(ours, outside.answer)
+        answer = json.loads(theirs.recv(MAX_PACKET))
+    assert answer.keys() <= {"value", "error", "why"}
+    assert len(answer.get("why", "")) < 200
+    assert all(namespace_path(name).startswith("/run/netns/pp-") for name in names.used)
+    assert not any("/" in name or "\n" in name for name in names.used)
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+MAX_PACKET = 1 << 16
+ANSWERS = [{"value": 4711}, {"value": 2.5}, {"value": True}, {"value": None}, {"error": 1, "why": "root only"}]
+
+
+@given(anything(ANSWERS))
+@effort(100)
+def test_any_answer_of_what_stands_outside(folder: Path, data: bytes) -> None:
+    """The daemon gets what it asked for, or None; of a name an error that can be printed."""
+    place = folder / "outside.sock"
+    with impostor(place, data, socket.SOCK_SEQPACKET):
+        keepalived = OutsideKeepalived(str(place))
+        pids, age_s = (keepalived.pid(), keepalived.vrrp_process("/x")), keepalived.age_s()
+        assert all(pid is None or (type(pid) is int and 0 < pid <= 1 << 22) for pid in pids)
+        assert age_s is None or (type(age_s) is float and math.isfinite(age_s))
+        assert type(keepalived.is_stopped()) is bool
+        with contextlib.suppress(OSError):
+            OutsideNames(str(place)).take("pp-s1")
+
+
 # ---- the local API ---------------------------------------------------------------------------------------------------
 
 ATTACH = {"attachments": [{"address": "10.244.1.2", "subnet": "s1"}], "replace": False, "owner": "me"}
@@ -225,10 +291,10 @@ def test_a_length_that_is_none_is_refused(place: Path, length: str, status: int)
 
 
 @contextlib.contextmanager
-def impostor(path: Path, answer: bytes) -> Iterator[Client]:
-    """A client of something that says this to everybody."""
+def impostor(path: Path, answer: bytes, kind: int = socket.SOCK_STREAM) -> Iterator[None]:
+    """Something that says this to everybody."""
     path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+    with socket.socket(socket.AF_UNIX, kind) as server:
         server.bind(str(path))
         server.listen()
 
@@ -242,9 +308,7 @@ def impostor(path: Path, answer: bytes) -> Iterator[Client]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        client = Client(path)
-        yield client
-        client.close()
+        yield
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
 
@@ -256,7 +320,8 @@ ITEMS = {"apiVersion": "proxypool/v1", "kind": "AttachmentList", "items": [{"add
 @effort(40)
 def test_any_answer_to_our_own_client(folder: Path, status: int, body: bytes) -> None:
     head = f"HTTP/1.1 {status} OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with impostor(folder / "false.sock", head + body) as client:
+    place = folder / "false.sock"
+    with impostor(place, head + body), contextlib.closing(Client(place)) as client:
         try:
             assert isinstance(client.attachments(), list)
         except ProxypoolError as error:

@@ -1,6 +1,8 @@
 """The systemd units, as systemd reads them."""
 
 import configparser
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxypool.core.config import ZooKeeperConfig
+from proxypool.core.config_file import parse
 from proxypool.core.discovery import Daemon
 from proxypool.daemons import reload_request
 from proxypool.daemons.pulse import DEAD_S
@@ -58,6 +61,45 @@ def test_a_stop_leaves_keepalived_and_the_run_directory_alone(unit: Path) -> Non
     else:
         assert parsed["Service"]["RuntimeDirectory"] == "proxypool"
         assert parsed["Service"]["RuntimeDirectoryPreserve"] == "yes"
+
+
+HOW_TO = TMPFILES.parents[2] / "docs" / "how-to" / "secure-the-control-plane.md"
+
+
+def _example(mark: str) -> str:
+    """The code below a mark of the page."""
+    found = re.search(rf"<!-- {mark} -->\n```[a-z]+\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_example_of_credentials_is_whole() -> None:
+    """Each that the configuration names is loaded, and the other way round."""
+    loaded = re.findall(r"^LoadCredential=([a-z-]+):/etc/proxypool/", _example("drop-in"), re.MULTILINE)
+    text = _example("drop-in's configuration")
+    assert parse(text, what="the example").node is not None
+    assert sorted(set(re.findall(r'"credential:([^"]+)"', text))) == sorted(loaded)
+
+
+@pytest.mark.parametrize("unit", ["proxypool-node", "proxypool-host", "proxypool-controller"])
+def test_systemd_reads_the_drop_in_of_credentials(unit: str, tmp_path: Path) -> None:
+    """In each unit that a configuration with secrets is for; and what the unit's user may do stays enough for it."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    copy = tmp_path / f"{unit}.service"
+    text = NODE.with_name(copy.name).read_text().replace("/opt/proxypool/bin/proxypool", "/bin/true")
+    copy.write_text(text)
+    (tmp_path / f"{copy.name}.d").mkdir()
+    (tmp_path / f"{copy.name}.d" / "credentials.conf").write_text(_example("drop-in") + "LoadCredentials=typo:/x\n")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )
+    about_it = [line for line in done.stderr.splitlines() if "credentials.conf" in line]
+    assert ["'LoadCredentials'" in line for line in about_it] == [True], done.stderr
 
 
 EXPOSURE = {

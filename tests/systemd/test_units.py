@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -157,6 +158,50 @@ def test_a_daemon_that_hangs_is_killed_and_comes_back(pool: Pool) -> None:
     assert "Watchdog timeout" in master.journal("--unit=proxypool-node.service", lines=200)
     assert master.main_pid("keepalived.service") == keepalived
     assert made_by(master) == before
+
+
+WITH_CREDENTIAL = """
+umask 077
+head -c 32 /dev/urandom | base64 > /root/zookeeper.secret
+cp -p {config} /root/was.toml
+sed -i 's/^\\[zookeeper\\]$/&\\nuser = "controller"\\nsecret_file = "credential:zookeeper"/' {config}
+umask 022
+for unit in {units}; do
+    mkdir -p /run/systemd/system/$unit.d
+    printf '[Service]\\nLoadCredential=zookeeper:/root/zookeeper.secret\\n' > /run/systemd/system/$unit.d/credential.conf
+done
+systemctl daemon-reload
+systemctl restart {units}
+"""
+WITHOUT_CREDENTIAL = """
+cp -p /root/was.toml {config}
+for unit in {units}; do
+    rm -r /run/systemd/system/$unit.d
+done
+systemctl daemon-reload
+systemctl restart {units}
+"""
+
+
+@pytest.mark.long
+def test_a_secret_may_be_a_credential(pool: Pool) -> None:
+    """In a file that only root reads, also where the daemon has a user of its own. Root's commands use that of the service,
+    while it runs.
+    """
+    units = ("proxypool-host.service", "proxypool-controller.service")
+    names = {"config": CONFIG, "units": " ".join(units)}
+    pool.host.run("sh", "-ec", WITH_CREDENTIAL.format(**names))
+    try:
+        for unit in units:
+            pool.host.wait_active(unit)
+        assert json.loads(pool.cli("status", "-o", "json"))["kind"] == "PoolStatus"
+        pool.host.run("systemctl", "stop", *units)
+        assert not pool.cli_says("status")
+        assert pool.is_served()
+    finally:
+        pool.host.run("sh", "-ec", WITHOUT_CREDENTIAL.format(**names))
+    for unit in units:
+        pool.host.wait_active(unit)
 
 
 @pytest.mark.long

@@ -5,6 +5,9 @@ import tomllib
 
 import pytest
 
+from proxypool.core.access import AccessRole
+from proxypool.core.config import ZooKeeperConfig
+from proxypool.core.config_file import parse
 from proxypool.core.errors import ProxypoolError
 from proxypool.lab import configs, network
 from proxypool.lab.errors import LabError
@@ -39,7 +42,7 @@ def test_addresses_of_many_subnets() -> None:
     assert (plans[99].cidr, plans[100].cidr) == ("172.16.200.0/24", "172.17.1.0/24")
 
 
-@pytest.mark.parametrize("topology", [LARGE, WIDE])
+@pytest.mark.parametrize("topology", [LARGE, WIDE, Topology(controllers=3, secure=True)])
 def test_nothing_is_there_twice(topology: Topology) -> None:
     """Addresses, MACs, keys, the fabric's ports and the cards of a machine."""
     cards = [(spec.name, card) for spec in topology.machines.values() for card in spec.interfaces]
@@ -262,6 +265,38 @@ def test_host_configuration(*, overlap: bool, attach_all: bool) -> None:
         "subnets": ["*"],
         **({"attach_all": True} if attach_all else {}),
     }
+
+
+CLOSED = Topology(nodes=2, hosts=1, subnets=1, controllers=1, secure=True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "user"), [("node-a", "node"), ("host1", "host"), ("ctl1", "controller"), ("ops", "admin")]
+)
+def test_configuration_of_a_closed_lab(machine: str, user: str) -> None:
+    """Each machine says who it is, and speaks TLS. The file itself has no secret."""
+    text = configs.files(CLOSED, CLOSED.machines[machine])["/etc/proxypool/proxypool.toml"]
+    assert parse(text, what=machine).zookeeper == ZooKeeperConfig(
+        hosts=("192.168.2.1:2181",),
+        session_timeout_s=4.0,
+        server_tick_s=0.5,
+        user=AccessRole(user),
+        secret_file="/etc/proxypool/zookeeper.secret",  # noqa: S106 - where it is
+        tls_ca="/etc/proxypool/zookeeper-ca.pem",
+        tls_cert="/etc/proxypool/zookeeper.crt",
+        tls_key="/etc/proxypool/zookeeper.key",
+    )
+
+
+def test_zookeeper_of_a_closed_lab_takes_nothing_but_mutual_tls_from_the_network() -> None:
+    lines = configs.files(CLOSED, CLOSED.machines["zk1"])["/etc/zookeeper/conf/zoo.cfg"].splitlines()
+    values = dict(line.partition("=")[::2] for line in lines)
+    assert (values["clientPortAddress"], values["secureClientPortAddress"]) == ("127.0.0.1", "192.168.2.1")
+    assert values["ssl.clientAuth"] == "need"
+
+
+def test_who_may_change_the_pool() -> None:
+    assert (SMALL.operator, CLOSED.operator, "ops" in SMALL.machines) == ("node-a", "ops", False)
 
 
 def test_zookeeper_ensemble() -> None:

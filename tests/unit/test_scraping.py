@@ -27,6 +27,7 @@ def test_a_prometheus_server_reads_the_nodes_less_often_than_we_do() -> None:
 
 def test_a_source_is_given_the_time_and_the_token_that_are_configured(tmp_path: Path) -> None:
     """One that takes the request and says nothing."""
+    (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("secret\n")
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -15,7 +15,7 @@ from proxypool.adapters.zookeeper.layout import (
 )
 from proxypool.adapters.zookeeper.reading import Node, Watch, read_all, read_children, read_nodes, watch_existing
 from proxypool.adapters.zookeeper.session import PoolSession
-from proxypool.adapters.zookeeper.writing import Create, Delete, write_all
+from proxypool.adapters.zookeeper.writing import Create, Delete, attempt_all
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,11 +63,12 @@ def hold_elections(
         doomed += found.ours[1:] if contests[contender] else found.ours
         # We hold the name, so another session with candidates of that name is a predecessor of ours that died.
         doomed += found.others if contender.node in owned else ()
-    write_all(session, [Delete(path) for path in doomed])
-    write_all(session, [Create(session.layout.path(c.election)) for c in without_election if contests[c]])
+    attempt_all(session, [Delete(path) for path in doomed])
+    # A pool with access lists leaves that to the administrator.
+    attempt_all(session, [Create(session.layout.path(c.election)) for c in without_election if contests[c]])
     candidates = {c: found.ours[0] for c, found in standing.items() if contests[c] and found.ours}
     missing = [c for c in standing if contests[c] and c not in candidates]
-    made = write_all(session, [_candidate(session, contender) for contender in missing])
+    made = attempt_all(session, [_candidate(session, contender) for contender in missing])
     candidates |= {c: path for c, path in zip(missing, made, strict=True) if isinstance(path, str)}
     present = watch_existing(session, candidates.values(), watch)
     settled: dict[Contender, str | None] = {c: path for c, path in candidates.items() if path in present}

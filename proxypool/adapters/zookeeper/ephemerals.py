@@ -11,7 +11,8 @@ from kazoo.exceptions import NoNodeError
 from proxypool.adapters.zookeeper.ownership import is_replaceable, underlay_of
 from proxypool.adapters.zookeeper.reading import Node, Watch, read_nodes, watch_existing
 from proxypool.adapters.zookeeper.session import PoolSession
-from proxypool.adapters.zookeeper.writing import Create, Delete, Outcome, SetData, Write, write_all
+from proxypool.adapters.zookeeper.writing import Create, Delete, Outcome, SetData, Write, attempt_all
+from proxypool.core.errors import AccessDenied
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def put_nodes(session: PoolSession, wanted: Wanted, known: frozenset[str], watch
     seen = dict(zip(unknown, read_nodes(session, map(session.layout.path, unknown)), strict=True))
     refused = {suffix for suffix, found in seen.items() if _is_anothers(session, found, wanted[suffix], suffix)}
     strangers = [s for s, found in seen.items() if s not in refused and found and found.owner != session.session_id]
-    write_all(session, [Delete(session.layout.path(suffix)) for suffix in strangers if wanted[suffix] is not None])
+    attempt_all(session, [Delete(session.layout.path(suffix)) for suffix in strangers if wanted[suffix] is not None])
     absent = {suffix for suffix, found in seen.items() if found is None} | set(strangers)
     writes: dict[str, Write] = {}
     for suffix, data in wanted.items():
@@ -42,7 +43,7 @@ def put_nodes(session: PoolSession, wanted: Wanted, known: frozenset[str], watch
             )
             if write is not None:
                 writes[suffix] = write
-    outcomes = dict(zip(writes, write_all(session, writes.values()), strict=True))
+    outcomes = dict(zip(writes, attempt_all(session, writes.values()), strict=True))
     _make_parents(session, writes, outcomes)
     done = {suffix: data for suffix, data in wanted.items() if suffix not in refused and _is_done(outcomes.get(suffix))}
     fresh = {session.layout.path(s): s for s, data in done.items() if data is not None and s not in known}
@@ -66,15 +67,17 @@ def _write(path: str, data: bytes | None, *, is_there: bool, now: bytes | None) 
     return None if data == now else SetData(path, data)
 
 
-def _is_done(outcome: Outcome) -> bool:
+def _is_done(outcome: Outcome | AccessDenied) -> bool:
     return outcome is None or isinstance(outcome, str)
 
 
-def _make_parents(session: PoolSession, writes: Mapping[str, Write], outcomes: Mapping[str, Outcome]) -> None:
+def _make_parents(
+    session: PoolSession, writes: Mapping[str, Write], outcomes: Mapping[str, Outcome | AccessDenied]
+) -> None:
     """Make a missing container, but not what it stands in: a pair that was removed must not come back as a shell."""
     parents = {
         write.path.rpartition("/")[0]
         for suffix, write in writes.items()
         if isinstance(write, Create) and isinstance(outcomes[suffix], NoNodeError)
     }
-    write_all(session, [Create(path) for path in sorted(parents)])
+    attempt_all(session, [Create(path) for path in sorted(parents)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,6 +13,9 @@ from proxypool.adapters.zookeeper.errors import translated
 from proxypool.adapters.zookeeper.reading import read_subtree
 from proxypool.adapters.zookeeper.session import PoolSession
 from proxypool.core.access import HELD
+from proxypool.core.errors import AccessDenied
+
+log = logging.getLogger(__name__)
 
 ANY_VERSION = -1
 
@@ -63,6 +67,24 @@ def write_all(session: PoolSession, writes: Iterable[Write]) -> list[Outcome]:
         TransientError: the connection broke; some may have been done.
     """
     return [_outcome(session, result) for result in [_send(session, write) for write in writes]]
+
+
+def attempt_all(session: PoolSession, writes: Iterable[Write]) -> list[Outcome | AccessDenied]:
+    """As `write_all`, for whoever tries again until all is done: what we may not do is returned too, and keeps nothing
+    else from being done. The session's log says that something was refused.
+
+    Raises:
+        TransientError: the connection broke; some may have been done.
+    """
+    wanted = list(writes)
+    outcomes: list[Outcome | AccessDenied] = []
+    for write, result in zip(wanted, [_send(session, write) for write in wanted], strict=True):
+        try:
+            outcomes.append(_outcome(session, result))
+        except AccessDenied as error:
+            log.debug("%s: %s", write.path, error)
+            outcomes.append(error)
+    return outcomes
 
 
 def _send(session: PoolSession, write: Write) -> Any:

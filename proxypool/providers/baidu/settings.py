@@ -20,6 +20,8 @@ VPC_LABEL = "baidu-vpc"
 SUBNET_LABEL = "baidu-subnet"
 SECURITY_GROUPS_LABEL = "baidu-security-groups"
 MAX_BYTES = 1 << 16
+_FORBIDDEN = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
+"""A group may read: that is how systemd shows a credential to a service's user."""
 INSTANCE_LABEL = "baidu-instance"
 """Of a node: the id of its virtual machine."""
 
@@ -62,12 +64,16 @@ def read_credentials(path: str) -> Credentials:
     """Read with every call, so that keys can be changed while the controller runs.
 
     Raises:
-        NotAuthorised: there is no such file, it is not one of credentials, or everybody can read it.
+        NotAuthorised: there is no such file, it is not one of credentials, or others can read or change it.
     """
     try:
         with open(path, "rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007:
-                raise NotAuthorised(f"everybody can read the credentials in {path}: chmod 600 {path}")
+            found = os.fstat(file.fileno())
+            if found.st_mode & _FORBIDDEN or found.st_uid not in {0, os.geteuid()}:
+                raise NotAuthorised(
+                    f"others can read or change the credentials in {path} (mode {stat.S_IMODE(found.st_mode):04o}, "
+                    f"owner {found.st_uid}): chmod 600 {path}, and give it to the controller's user"
+                )
             text = file.read(MAX_BYTES).decode("utf-8")
         return msgspec.convert(tomllib.loads(text), Credentials)
     except OSError as error:
