@@ -79,7 +79,9 @@ NOT_ON_TIME = (
     'a dead master: allow it, or choose node.detection = "conservative"'
 )
 SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may keep the interpreter from a gate that is to be opened; Python's default is ten times that."""
+"""How long a thread may keep the interpreter from a gate that is to be opened; Python's default is ten times that. Not
+before all was adopted: with many members threads would do little else than take it from each other.
+"""
 TELL_WITHIN_S = 0.2
 """What changed is published so soon at the latest, however much there is to do."""
 NO_GUARD = (
@@ -193,7 +195,6 @@ class NodeDaemon:
         self.site = StatusSite(shown, Daemon.NODE, self.name, self.config.pool, self.node.web, NODE_WEB, self.problems)
 
     def _loop(self) -> None:
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
             self.loan.end_all()
         except (ProxypoolError, OSError) as error:
@@ -299,6 +300,7 @@ class NodeDaemon:
         has_read_all = self.mirror.loaded.is_set() and self.membership.snapshot is self.mirror.snapshot
         if self.registration.is_registered and has_read_all and self.membership.is_adopted:
             self.is_ready = True
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
             self.metrics.ready.set(time.time())
             self.service.say(self._status())
             self.service.ready()
