@@ -86,7 +86,7 @@ def play(lab: Lab) -> None:
         wait_size(lab, lambda size: size["active"] >= 4, 40.0, "four pairs")
         time.sleep(6 * EVERY_S)
     wait_size(lab, lambda size: size["active"] == 2 and not size["draining"], 120.0, "two pairs again")
-    time.sleep(2 * EVERY_S)
+    time.sleep(6 * EVERY_S)
 
 
 def main() -> None:
