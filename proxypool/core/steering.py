@@ -175,10 +175,11 @@ def advance(book: Book, wanted: Mapping[Group, tuple[Share, ...]]) -> Book:
         indexes = _number_paths(paths, number, wanted[group])
         if indexes is not None:
             wishes[group] = _weights(indexes) if len(indexes) > 1 else number << INDEX_BITS | next(iter(indexes))
-    distributions, entries, unshared = _distribute(book.distributions, numbers, wishes)
     crowded = wanted.keys() - wishes.keys()
-    entries |= {group: book.entries[group] for group in crowded if group in book.entries}
-    return Book(numbers, paths, distributions, entries, tuple(sorted({*crowded, *unshared})))
+    kept = {group: book.entries[group] for group in crowded if group in book.entries}
+    held = {entry & INDEXES[-1] for entry in kept.values() if entry & CHOOSE}
+    distributions, entries, unshared = _distribute(book.distributions, numbers, wishes, held)
+    return Book(numbers, paths, distributions, entries | kept, tuple(sorted({*crowded, *unshared})))
 
 
 def _number_groups(book: Book, wanted: Iterable[Group]) -> dict[Group, int]:
@@ -215,20 +216,23 @@ def _weights(indexes: Mapping[int, int]) -> Weights:
 
 
 def _distribute(
-    known: Mapping[Weights, int], groups: Mapping[Group, int], wishes: Mapping[Group, Weights | int]
+    known: Mapping[Weights, int],
+    groups: Mapping[Group, int],
+    wishes: Mapping[Group, Weights | int],
+    held: Container[int],
 ) -> tuple[dict[Weights, int], dict[Group, int], list[Group]]:
     """Numbers for the distributions that are wanted, and the groups' entries.
 
     There are sixteen. One that is no longer wanted keeps its number until that is needed: entries may still hold it
-    when the table changes. What cannot have its own takes one whose paths are all among those wanted, the one with most
-    of them; or else a single path.
+    when the table changes. Those that are `held` keep it: groups that keep their entries lead there. What cannot have
+    its own takes one whose paths are all among those wanted, the one with most of them; or else a single path.
     """
     needed = sorted({wish for wish in wishes.values() if isinstance(wish, tuple)})
     numbers = dict(known)
     for weights in needed:
         if weights in numbers:
             continue
-        idle = next((other for other in sorted(numbers) if other not in needed), None)
+        idle = next((other for other in sorted(numbers) if other not in needed and numbers[other] not in held), None)
         if len(numbers) == len(INDEXES) and idle is not None:
             del numbers[idle]
         candidates = (_usual_number(weights), *reversed(INDEXES))

@@ -153,6 +153,31 @@ class TestNumbers:
         (crowded,) = book.crowded
         assert book.entries[crowded] & CHOOSE
 
+    def test_a_group_that_keeps_its_entry_keeps_its_distribution(self) -> None:
+        """However many others want one."""
+
+        def unlike(number: int) -> dict[Group, tuple[Share, ...]]:
+            return {
+                (f"t{n}",): shares_of([[(leg(A, f"t{n}"), 37), (leg(B, f"t{n}"), n)]]) for n in range(1, number + 1)
+            }
+
+        first = {S1: shares_of([[(leg(A), 3), (leg(B), 7)]])}
+        book = advance(Book(), first)
+        for last in range(10, 24):
+            # Its old paths are still in use, and at last there is no index for new ones.
+            book = advance(book, {S1: plain(IPv4Address(last))})
+            book = advance(book, first)
+        crowded = {S1: plain(*(IPv4Address(last) for last in range(40, 44)))}
+        book = advance(book, crowded | unlike(15))
+        assert book.crowded == (S1,)
+        assert book.entries[S1] & CHOOSE
+        before = taken(book)
+        book = advance(book, crowded | unlike(16))
+        assert {weights for weights, number in book.distributions.items() if number == book.entries[S1] & 15} == {
+            (3, 7)
+        }
+        assert {number: legs for number, legs in taken(book).items() if before.get(number) == legs} == before
+
     def test_a_distribution_that_is_no_longer_wanted_keeps_its_number(self) -> None:
         """Entries may hold it at the moment when the table changes."""
         book = advance(Book(), {S1: plain(A, B)})
