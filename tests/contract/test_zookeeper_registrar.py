@@ -11,10 +11,11 @@ from proxypool.adapters.zookeeper import member_status_suffix
 from proxypool.adapters.zookeeper.layout import subnet_host_suffix
 from proxypool.core.documents import encode
 from proxypool.core.model import MemberStatus
+from proxypool.core.requests import PoolRequest
 from proxypool.daemons import registrar
 from proxypool.daemons.registrar import Registrar
 from tests.contract.conftest import Connect
-from tests.contract.zk import PoolClient, wait_until
+from tests.contract.zk import PoolClient, subnet_request, wait_until
 
 HOST = "host1"
 OURS = {"s1": frozenset({HOST})}
@@ -106,3 +107,13 @@ def test_nodes_that_say_nothing_are_not_waited_for_for_ever(host: Host, monkeypa
     monkeypatch.setattr(registrar, "SEEN_WITHIN_S", 0.2)
     host.registrar.want(WANTED, NOBODYS)
     assert host.told.get(timeout=10) == "s1"
+
+
+def test_a_subnet_that_is_removed_and_comes_again_is_joined_again(host: Host, operator: PoolClient) -> None:
+    """Somebody removes it while the host's last connections end; then it has no list to stand in."""
+    host.registrar.want({"s9": ()}, {})
+    assert host.told.get(timeout=10) == "s9"
+    host.registrar.want({}, {})
+    operator.store.apply(PoolRequest(subnets=(subnet_request(9),)))
+    host.registrar.want({"s9": ()}, {"s9": frozenset()})
+    wait_until(lambda: operator.exists(subnet_host_suffix("s9", HOST)), "the host in the list of the new one")

@@ -13,6 +13,7 @@ import pytest
 
 from proxypool.lab.lab import Lab, remove
 from tests.docs_pages import ANYTHING, HOW_TO, TUTORIAL, Command, commands, pattern_of
+from tests.lab.conftest import show_logs
 from tests.lab.observe import IN_GUEST
 
 PATIENCE_S = 45
@@ -58,5 +59,10 @@ def check(command: Command, done: subprocess.CompletedProcess[str]) -> None:
 def test_what_the_pages_say_works(pages: tuple[Path, ...], name: str) -> None:
     run = [command for command in commands(pages) if not command.why_not]
     assert len(run) > 10
-    for command in run:
-        check(command, type_in(command, name))
+    try:
+        for command in run:
+            check(command, type_in(command, name))
+    except AssertionError:
+        if Lab.exists(name):
+            show_logs(Lab.attach(name))
+        raise
