@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from proxypool.adapters.nfnetlink import BODY_AT, NLA_F_NESTED, attribute, attributes, messages, nested
 
@@ -141,58 +141,37 @@ def flows(dump: list[bytes]) -> Iterator[Flow]:
 
 def opening(dump: list[bytes]) -> Iterator[Flow]:
     """Those of TCP whose SYN has had no answer, quickly: the others are glanced at."""
-    unpack = _GLANCE.unpack_from
-    padding = bytes(_GLANCE.size)
-    for data in dump:
-        padded = data + padding
-        at, end = 0, len(data)
-        while at < end:
-            size, number, protocol, status_head, _, mark_head, _, tcp, state = unpack(padded, at)
-            is_usual = (number, status_head, mark_head) == _GLANCE_HEADS
-            is_another = is_usual and (protocol != TCP or (tcp == _TCP_HEAD and state != TcpState.SYN_SENT))
-            flow = None if is_another else _flow(data, at, at + size)
-            if flow is not None and flow.tcp_state is TcpState.SYN_SENT:
-                yield flow
-            at += size + 3 & ~3
+    for data, at, (size, number, protocol, status_head, _, mark_head, _, tcp, state) in _each(dump, _GLANCE):
+        is_usual = (number, status_head, mark_head) == _GLANCE_HEADS
+        is_another = is_usual and (protocol != TCP or (tcp == _TCP_HEAD and state != TcpState.SYN_SENT))
+        flow = None if is_another else _flow(data, at, at + size)
+        if flow is not None and flow.tcp_state is TcpState.SYN_SENT:
+            yield flow
 
 
 def keys(dump: list[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
     """Of each entry, quickly: what a request to delete it says, its mark in `native` order, who opened it."""
-    unpack = _KEY.unpack_from
-    padding = bytes(_KEY.size)
-    for data in dump:
-        padded = data + padding
-        at, end = 0, len(data)
-        while at < end:
-            size, head, source, mark_head, mark, id_head = unpack(padded, at)
-            if head == _ORIGINAL_HEAD and mark_head == _MARK_HEAD and id_head == _ID_HEAD:
-                yield data[at + _KEY_AT : at + _KEY_END] + data[at + _ID_AT : at + _ID_END], mark, source
-            else:
-                flow = _flow(data, at, at + size)
-                if flow is not None:
-                    yield flow.key, native(flow.mark), flow.source.packed
-            at += size + 3 & ~3
+    for data, at, (size, head, source, mark_head, mark, id_head) in _each(dump, _KEY):
+        if head == _ORIGINAL_HEAD and mark_head == _MARK_HEAD and id_head == _ID_HEAD:
+            yield data[at + _KEY_AT : at + _KEY_END] + data[at + _ID_AT : at + _ID_END], mark, source
+        else:
+            flow = _flow(data, at, at + size)
+            if flow is not None:
+                yield flow.key, native(flow.mark), flow.source.packed
 
 
 def glances(dump: list[bytes]) -> Iterator[tuple[int, int | None, bool]]:
     """Of each entry, quickly: mark in `native` order, TCP state, whether its source was rewritten."""
-    unpack = _GLANCE.unpack_from
-    padding = bytes(_GLANCE.size)
-    for data in dump:
-        padded = data + padding
-        at, end = 0, len(data)
-        while at < end:
-            size, number, protocol, status_head, status, mark_head, mark, tcp, state = unpack(padded, at)
-            is_usual = (number, status_head, mark_head) == _GLANCE_HEADS
-            if is_usual and tcp == _TCP_HEAD:
-                yield mark, state, bool(status & _SOURCE_NAT)
-            elif is_usual and protocol != TCP:
-                yield mark, None, bool(status & _SOURCE_NAT)
-            else:
-                flow = _flow(data, at, at + size)
-                if flow is not None:
-                    yield native(flow.mark), flow.tcp_state, flow.is_source_nated
-            at += size + 3 & ~3
+    for data, at, (size, number, protocol, status_head, status, mark_head, mark, tcp, state) in _each(dump, _GLANCE):
+        is_usual = (number, status_head, mark_head) == _GLANCE_HEADS
+        if is_usual and tcp == _TCP_HEAD:
+            yield mark, state, bool(status & _SOURCE_NAT)
+        elif is_usual and protocol != TCP:
+            yield mark, None, bool(status & _SOURCE_NAT)
+        else:
+            flow = _flow(data, at, at + size)
+            if flow is not None:
+                yield native(flow.mark), flow.tcp_state, flow.is_source_nated
 
 
 def destinations(dump: Iterable[bytes], counts: dict[Destination, int]) -> None:
@@ -200,21 +179,27 @@ def destinations(dump: Iterable[bytes], counts: dict[Destination, int]) -> None:
 
     Quickly, and of a dump that comes in parts. Entries of protocols without ports are left out.
     """
-    unpack = _TOWARD.unpack_from
-    padding = bytes(_TOWARD.size)
+    for data, at, fields in _each(dump, _TOWARD):
+        size, head, address, protocol_head, protocol, port_head, port, status_head, status = fields
+        heads = (head, protocol_head, port_head, status_head)
+        if heads != _TOWARD_HEADS:
+            found = _destination(data, at, at + size)
+        else:
+            found = (address, protocol, port) if status & _SOURCE_NAT else None
+        if found is not None:
+            counts[found] = counts.get(found, 0) + 1
+
+
+def _each(dump: Iterable[bytes], layout: struct.Struct) -> Iterator[tuple[bytes, int, tuple[Any, ...]]]:
+    """Of each entry the datagram, its place in that, and what a layout, which begins with the size, makes of it."""
+    padding = bytes(layout.size)
     for data in dump:
         padded = data + padding
         at, end = 0, len(data)
         while at < end:
-            size, head, address, protocol_head, protocol, port_head, port, status_head, status = unpack(padded, at)
-            heads = (head, protocol_head, port_head, status_head)
-            if heads != _TOWARD_HEADS:
-                found = _destination(data, at, at + size)
-            else:
-                found = (address, protocol, port) if status & _SOURCE_NAT else None
-            if found is not None:
-                counts[found] = counts.get(found, 0) + 1
-            at += size + 3 & ~3
+            fields = layout.unpack_from(padded, at)
+            yield data, at, fields
+            at += fields[0] + 3 & ~3
 
 
 def _destination(data: bytes, at: int, end: int) -> Destination | None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from proxypool.adapters.keepalived_process import KeepalivedProcess, ProcView
+from proxypool.adapters.netns import CLONE_NEWNET
 from proxypool.adapters.netns_names import NAMESPACE_DIR, Mounts, Names
 from proxypool.adapters.outside import MAX_BYTES, SOCKET_VARIABLE
 from proxypool.adapters.systemd import notifier_of
@@ -41,7 +42,6 @@ BACKLOG = 16
 MAX_NAMES = 10_000
 """Each is a mount, of which the kernel allows 100,000 (fs.mount-max), and a node has some hundred subnets."""
 NS_GET_NSTYPE = 0xB703
-CLONE_NEWNET = 0x40000000
 _NAME = re.compile(rf"{re.escape(NAMESPACE_PREFIX)}[a-z0-9]([a-z0-9.-]{{0,38}}[a-z0-9])?")
 """As `addressing.namespace_of` makes them of the names that the model allows."""
 

@@ -72,8 +72,8 @@ class Registrar:
             # Whoever was listed and is no longer was removed by somebody; whoever is not listed yet, by nobody.
             self._own = {subnet for subnet in self._own if subnet in listed or subnet in subnets}
             # And of one that is not wanted nothing is remembered: it may be removed, and come again with an empty list.
-            known = (self._joined - (self._listed - listed)) & subnets.keys()
-            self._joined = known | ((listed & subnets.keys()) - self._own)
+            known = (self._joined - (self._listed - listed)) | (listed - self._own)
+            self._joined = known & subnets.keys()
             self._wanted, self._listed = subnets, listed
             self._open = {subnet: join for subnet, join in self._open.items() if subnet in subnets}
             self._changed.notify()

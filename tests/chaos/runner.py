@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from proxypool.lab.errors import LabError, LabTimeout
-from proxypool.lab.fault_kinds import Fault, Options
+from proxypool.lab.fault_kinds import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.topology import Kind, Topology
 from tests.chaos.history import History
@@ -40,7 +40,7 @@ def run(lab: Lab, seed: str, steps: Sequence[Step], duration_s: float, say: Say)
                 time.sleep(max(0.0, began + step.at - time.monotonic()))
                 say(str(step))
                 try:
-                    recorder.fault(step.fault, step.machine, Options(step.subnet, seconds=step.seconds))
+                    recorder.fault(step.fault, step.machine, step.options)
                 except LabError as error:
                     # The program that is to be stopped was killed just before: then this is no fault.
                     say(f"           not possible: {error}")

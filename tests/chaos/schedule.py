@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxypool.lab.fault_kinds import HEALS, OF_SUBNET, Fault
+from proxypool.lab.fault_kinds import HEALS, OF_SUBNET, Fault, Options
 from proxypool.lab.topology import Kind, Topology
 
 NODE_FAULTS: dict[Fault, float] = {
@@ -68,6 +68,11 @@ class Step:
     subnet: str | None = None
     seconds: float = 0.0
     """By how much a clock jumps."""
+
+    @property
+    def options(self) -> Options:
+        """How it is done."""
+        return Options(self.subnet, seconds=self.seconds)
 
     def __str__(self) -> str:
         limit = f" of {self.subnet}" if self.subnet else ""

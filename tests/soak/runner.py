@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from proxypool.lab.errors import LabError
-from proxypool.lab.fault_kinds import Fault, Options
+from proxypool.lab.fault_kinds import Fault
 from proxypool.lab.lab import Lab
 from proxypool.lab.prober import Connections
 from proxypool.lab.topology import Kind, Topology
@@ -137,7 +137,7 @@ def _break(lab: Lab, steps: tuple[Step, ...]) -> int:
             continue
         time.sleep(max(0.0, began + step.at - time.monotonic()))
         try:
-            lab.fault(step.fault, step.machine, options=Options(step.subnet, seconds=step.seconds))
+            lab.fault(step.fault, step.machine, options=step.options)
             count += 1
         except LabError:
             # What it is about is gone just then.

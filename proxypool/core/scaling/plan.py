@@ -238,8 +238,8 @@ def _shrink(
         yield _Wish(Urgency.DRAIN, ActionKind.DRAIN, Reason.LEFT_OVER, left_over)
     if draining:
         return
-    first = sorted(active, key=lambda pair: (_on(pair, nodes.dead), bool(pair.provider), -pair.weight, pair.id))
-    for victim in reversed(first[min(wanted, len(first)) :]):
+    by_use = sorted(active, key=lambda pair: (_on(pair, nodes.dead), bool(pair.provider), -pair.weight, pair.id))
+    for victim in reversed(by_use[wanted:]):
         yield _Wish(Urgency.DRAIN, ActionKind.DRAIN, cause, victim)
 
 
