@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from proxypool.lab.lab import Lab, remove
-from tests.lab.observe import wait_settled
+from tests.lab.observe import PATIENCE, wait_settled
 from tests.soak import runner
 from tests.soak.growth import table
 
@@ -19,19 +19,36 @@ LAB = "soak"
 def main() -> int:
     """Parse, run, tell."""
     options = _options()
+    file = options.out / f"{options.seed.replace('/', '-')}.json"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         lab = Lab.up(runner.topology_of(options.name), lambda text: print(text, flush=True))
         wait_settled(lab, 60.0)
-        run = runner.run(lab, options.seed, options.minutes * 60.0, lambda text: print(text, flush=True))
+        try:
+            run = runner.run(lab, options.seed, options.minutes * 60.0, lambda text: print(text, flush=True))
+        except Exception:
+            _keep_evidence(lab, file.with_suffix(".logs"))
+            raise
     finally:
         remove(options.name)
-    file = options.out / f"{options.seed.replace('/', '-')}.json"
     run.write(file)
     print(f"\n{table(run.verdicts())}\n\n{run.faults} faults, {run.acts}, {run.connections} connections; {file}")
     problems = run.problems()
     print(*(f"GROWS: {text}" for text in problems), sep="\n")
     return 1 if problems else 0
+
+
+def _keep_evidence(lab: Lab, directory: Path) -> None:
+    """What a lab that does not come to rest says of it; it is taken down then."""
+    for name, machine in lab.machines.items():
+        for service in machine.service_names():
+            log = directory / f"{name}-{service}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(machine.log(service))
+    for words in (("status", "-o", "json"), ("history",), ("events",)):
+        done = lab.proxypool(*words, on="host1", check=False, timeout=60 * PATIENCE)
+        (directory / f"{words[0]}.txt").write_text(done.stdout + done.stderr)
+    print(f"what all of them said is in {directory}", flush=True)
 
 
 def _options() -> argparse.Namespace:
