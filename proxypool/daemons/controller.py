@@ -124,7 +124,7 @@ class ControllerDaemon:
         self.scraping.start()
         log.info("controller %s: started, provider %s", self.name, self.calls.provider)
         try:
-            run_until_stopped(self._next_message, self._dispatch)
+            return run_until_stopped(self._next_message, self._dispatch)
         finally:
             log.info("controller %s: stopping; pairs go on as they are", self.name)
             self.service.stopping()
@@ -135,7 +135,6 @@ class ControllerDaemon:
             self.leadership.stop()
             self.mirror.stop()
             self.session.stop(close_session=True)
-        return 0
 
     def _make_site(self, metrics: str) -> StatusSite:
         shown = ShownPool(

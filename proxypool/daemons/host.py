@@ -104,12 +104,11 @@ class HostDaemon:
         self.metrics_port = Port("metrics", self.problems, serve)
         self.watcher = Watcher(TICK_S, self._tick)
         try:
-            self._loop()
+            return self._loop()
         finally:
             self._close()
-        return 0
 
-    def _loop(self) -> None:
+    def _loop(self) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.metrics_port.look(time.monotonic())
         self._load_attachments()
@@ -123,7 +122,7 @@ class HostDaemon:
         self.parts.start()
         self._serve_api()
         log.info("host %s on %s: started", self.name, self.parts.underlay.address)
-        run_until_stopped(self._next_message, self._dispatch)
+        return run_until_stopped(self._next_message, self._dispatch)
 
     def _load_attachments(self) -> None:
         if self.has_attachments:

@@ -118,10 +118,9 @@ class NodeDaemon:
             return 0
         self._compose(underlay)
         try:
-            self._loop()
+            return self._loop()
         finally:
             self._close()
-        return 0
 
     def _compose(self, underlay: netlink.Underlay) -> None:
         # keepalived ignores a track file whose directory is not there when it reads its configuration.
@@ -194,7 +193,7 @@ class NodeDaemon:
         shown = ShownNode(self.name, self.session, self._now, lambda: "" if self.is_ready else NOT_READY)
         self.site = StatusSite(shown, Daemon.NODE, self.name, self.config.pool, self.node.web, NODE_WEB, self.problems)
 
-    def _loop(self) -> None:
+    def _loop(self) -> int:
         try:
             self.loan.end_all()
         except (ProxypoolError, OSError) as error:
@@ -211,7 +210,7 @@ class NodeDaemon:
         log.info("node %s on %s: started", self.name, self.registration.underlay)
         self._look_at_ports()
         hurry()
-        run_until_stopped(self._next_message, self._dispatch)
+        return run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
         of_roles, of_publisher = self.membership.next_deadline(), self.membership.publisher.next_deadline

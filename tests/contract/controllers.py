@@ -174,12 +174,13 @@ class Controller:
             f'[controller.web]\nlisten = "{web}"\n'
             f'[metrics]\nlisten = "127.0.0.1:{port}"\n{more}'
         )
-        self._command = [sys.executable, "-m", "proxypool", "run", "controller", "--config", str(config)]
+        self.command = [sys.executable, "-m", "proxypool", "run", "controller", "--config", str(config)]
+        """To be changed before `start`."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Controller:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
         return self
 
     def kill(self) -> None:

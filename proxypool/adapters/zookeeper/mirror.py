@@ -79,7 +79,7 @@ class PoolMirror:
         self._must_reload = True
         self._waiting: list[threading.Event] = []
         """Of those who want to know that everything was read."""
-        self._is_stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pool-mirror", daemon=True)
         self.loaded = threading.Event()
         """Set after the whole pool has been read once."""
@@ -119,7 +119,7 @@ class PoolMirror:
     def stop(self) -> None:
         """Follow no longer."""
         with self._wake:
-            self._is_stopping = True
+            self._stopping.set()
             self._wake.notify()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(LEAVE_WITHIN_S)
@@ -145,10 +145,10 @@ class PoolMirror:
         while True:
             with self._wake:
                 self._wake.wait_for(self._has_work)
-                if self._is_stopping:
+                if self._stopping.is_set():
                     return
             if time.monotonic() < quiet_since + QUIET_S:
-                time.sleep(DEBOUNCE_S)
+                self._stopping.wait(DEBOUNCE_S)
             with self._wake:
                 changed, self._changed = self._changed, set()
                 reload, self._must_reload = self._must_reload, False
@@ -167,12 +167,13 @@ class PoolMirror:
 
     def _has_work(self) -> bool:
         is_connected = self._session.state is Coordinator.CONNECTED
-        return self._is_stopping or (is_connected and (self._must_reload or bool(self._changed) or bool(self._waiting)))
+        has_work = self._must_reload or bool(self._changed) or bool(self._waiting)
+        return self._stopping.is_set() or (is_connected and has_work)
 
     def _read_again_later(self) -> None:
         with self._wake:
             self._must_reload = True
-            self._wake.wait_for(lambda: self._is_stopping, timeout=RETRY_AFTER_S)
+            self._wake.wait_for(self._stopping.is_set, timeout=RETRY_AFTER_S)
 
     def _read(self, changed: set[Parts], *, reload: bool) -> None:
         if reload:
