@@ -1,7 +1,8 @@
 """In which subnets' lists of hosts this host stands. Blocking work, on a thread of its own; level-triggered.
 
 A host joins a subnet with the first attachment. Nodes program the hosts of these lists, and of no others; so a join is
-done when the members of the subnet's pairs have said that they know us.
+done when the members of the subnet's pairs have said that they know us. A subnet that is not there cannot be joined:
+that is tried again until the pool, as it is read next, has it or nobody wants it any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.adapters.zookeeper.subnet_hosts import is_seen, join_subnet, leave_subnet
-from proxypool.core.errors import AccessDenied, ProxypoolError
+from proxypool.core.errors import AccessDenied, ProxypoolError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ RETRY_S = 0.5
 SEEN_WITHIN_S = 4.0
 """How long the word of a subnet's nodes is waited for. One that is slower programs us all the same; but the first
 packet may be lost.
+"""
+PROVE_S = 5.0
+"""A list that we joined is looked at so often until the pool, as it is read, has us in it. Between the two the subnet
+may be removed, and come again with an empty list, and neither look at the pool shows that.
 """
 
 
@@ -44,11 +49,16 @@ class Registrar:
         self._session, self._host, self._on_joined = session, host, on_joined
         self._changed = threading.Condition()
         self._wanted: Mapping[str, tuple[str, ...]] = {}
+        self._has_heard = False
+        """Whether the pool was read."""
         self._listed: frozenset[str] = frozenset()
-        self._joined: set[str] = set()
+        self._joined: dict[str, int] = {}
+        """Wanted subnets whose nodes know us, and the zxid since which we are listed; 0: since before the start."""
+        self._unproven: dict[str, float] = {}
+        """Joined ones in whose list the pool did not have us yet, and when to look whether we are there still
+        (monotonic).
+        """
         self._open: dict[str, _Join] = {}
-        self._own: set[str] = set()
-        """Subnets that we are joining or leaving: that we are in their lists is our own doing, no word of the nodes."""
         self._is_stopping = False
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
@@ -69,11 +79,15 @@ class Registrar:
         """
         listed = frozenset(subnet for subnet, hosts in subnet_hosts.items() if self._host in hosts)
         with self._changed:
-            # Whoever was listed and is no longer was removed by somebody; whoever is not listed yet, by nobody.
-            self._own = {subnet for subnet in self._own if subnet in listed or subnet in subnets}
-            # And of one that is not wanted nothing is remembered: it may be removed, and come again with an empty list.
-            known = (self._joined - (self._listed - listed)) | (listed - self._own)
-            self._joined = known & subnets.keys()
+            if not self._has_heard:
+                self._has_heard = True
+                # A predecessor's: the nodes have known it for long. Whatever is listed later is our own doing.
+                self._joined = dict.fromkeys(listed, 0)
+            removed = self._listed - listed
+            # Of one that is not wanted nothing is remembered: it may be removed, and come again with an empty list.
+            known = (self._joined.keys() & subnets.keys()) - removed
+            self._joined = {subnet: self._joined[subnet] for subnet in known}
+            self._unproven = {subnet: self._unproven[subnet] for subnet in (known - listed) & self._unproven.keys()}
             self._wanted, self._listed = subnets, listed
             self._open = {subnet: join for subnet, join in self._open.items() if subnet in subnets}
             self._changed.notify()
@@ -82,7 +96,7 @@ class Registrar:
     def joined(self) -> frozenset[str]:
         """Wanted subnets whose nodes know this host, as far as we have heard."""
         with self._changed:
-            return frozenset(self._joined & self._wanted.keys())
+            return frozenset(self._joined)
 
     @property
     def problem(self) -> str | None:
@@ -93,11 +107,11 @@ class Registrar:
         while True:
             with self._changed:
                 while not self._is_stopping and not any(self._todo()):
+                    self._problem = None
                     self._changed.wait(self._pause())
                 if self._is_stopping:
                     return
                 joins, due, leaves = self._todo()
-                self._own |= {*joins, *leaves}
             try:
                 refused = (*self._join(joins), *self._look(due), *self._leave(leaves))
                 self._problem = f"cannot register in subnets: {refused[0]}" if refused else None
@@ -115,18 +129,22 @@ class Registrar:
         """Subnets to join, to look at, and to leave."""
         now = time.monotonic()
         return (
-            sorted(self._wanted.keys() - self._joined - self._open.keys()),
+            sorted(
+                (self._wanted.keys() - self._joined.keys() - self._open.keys())
+                | {subnet for subnet, due in self._unproven.items() if now >= due}
+            ),
             sorted(subnet for subnet, join in self._open.items() if join.is_due or now >= join.deadline),
             sorted(self._listed - self._wanted.keys()),
         )
 
     def _pause(self) -> float | None:
-        first = min((join.deadline for join in self._open.values()), default=None)
+        deadlines = (join.deadline for join in self._open.values())
+        first = min((*deadlines, *self._unproven.values()), default=None)
         return None if first is None else max(0.0, first - time.monotonic())
 
-    def _join(self, subnets: list[str]) -> Iterator[AccessDenied]:
+    def _join(self, subnets: list[str]) -> Iterator[ProxypoolError]:
         """All are joined before the first is waited for: their nodes work at the same time. One that we may not join
-        (somebody has changed an access list) keeps us from no other.
+        (somebody has changed an access list), or that is not there, keeps us from no other.
         """
         for subnet in subnets:
             try:
@@ -134,11 +152,41 @@ class Registrar:
             except AccessDenied as error:
                 yield error
                 continue
-            with self._changed:
-                if zxid is not None and self._wanted.get(subnet):
-                    self._open[subnet] = _Join(zxid, time.monotonic() + SEEN_WITHIN_S)
-                    continue
-            self._done(subnet)
+            if zxid is None:
+                with self._changed:
+                    self._drop(subnet)
+                yield TransientError(f"the pool has no subnet {subnet}")
+            elif self._begin(subnet, zxid):
+                self._on_joined(subnet)
+
+    def _drop(self, subnet: str) -> None:
+        """Under the lock: we are not in a subnet's list."""
+        self._joined.pop(subnet, None)
+        self._unproven.pop(subnet, None)
+
+    def _add(self, subnet: str, zxid: int) -> None:
+        """Under the lock: a wanted subnet's nodes know us."""
+        self._joined[subnet] = zxid
+        if subnet not in self._listed:
+            self._unproven[subnet] = time.monotonic() + PROVE_S
+
+    def _begin(self, subnet: str, zxid: int) -> bool:
+        """We are in a subnet's list since `zxid`. Whether that is all there was to do: it has no pair to wait for."""
+        with self._changed:
+            if self._joined.get(subnet) == zxid:
+                self._add(subnet, zxid)
+                return False
+            self._drop(subnet)
+            pairs = self._wanted.get(subnet)
+            if pairs is None:
+                # No longer wanted: the list that was read last may not have us, but has to be left.
+                self._listed |= {subnet}
+                return False
+            if pairs:
+                self._open[subnet] = _Join(zxid, time.monotonic() + SEEN_WITHIN_S)
+                return False
+            self._add(subnet, zxid)
+            return True
 
     def _look(self, subnets: list[str]) -> Iterator[AccessDenied]:
         for subnet in subnets:
@@ -159,7 +207,7 @@ class Registrar:
             if has_word or time.monotonic() >= join.deadline:
                 if not has_word:
                     log.warning("subnet %s: not all of its nodes have said that they know this host", subnet)
-                self._done(subnet)
+                self._done(subnet, join)
 
     def _may_be_seen(self, join: _Join, _event: object) -> None:
         """Called by the ZooKeeper client's thread."""
@@ -167,11 +215,13 @@ class Registrar:
             join.is_due = True
             self._changed.notify()
 
-    def _done(self, subnet: str) -> None:
+    def _done(self, subnet: str, join: _Join) -> None:
         with self._changed:
-            self._open.pop(subnet, None)
-            self._joined.add(subnet)
-            self._own.discard(subnet)
+            if self._open.get(subnet) is not join:
+                # It stopped being wanted meanwhile.
+                return
+            del self._open[subnet]
+            self._add(subnet, join.zxid)
         self._on_joined(subnet)
 
     def _leave(self, subnets: list[str]) -> Iterator[AccessDenied]:
@@ -183,4 +233,3 @@ class Registrar:
                 continue
             with self._changed:
                 self._listed -= {subnet}
-                self._joined.discard(subnet)

@@ -151,8 +151,8 @@ class Steerer:
         self._cut(0, 0, began_meanwhile)
 
     def joined(self, subnet: str) -> None:
-        """A subnet's nodes know this host."""
-        self._joined.add(subnet)
+        """A subnet's nodes know this host; unless it has stopped being wanted since."""
+        self._joined |= {subnet} & self.registrar.joined
         self._publish()
 
     def second_passed(self, now: float) -> None:

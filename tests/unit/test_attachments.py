@@ -121,10 +121,10 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path / "state" / "attachments.jsonl")
 
 
-def refusal(agent: Agent, *pairs: tuple[IPv4Address, str]) -> tuple[str, str]:
+def refusal(agent: Agent, *pairs: tuple[IPv4Address, str], timeout_s: float = 0.0) -> tuple[str, str]:
     before = (agent.names(), agent.set.marks())
     with pytest.raises(AttachmentRefused) as caught:
-        agent.attach(*pairs)
+        agent.attach(*pairs, timeout_s=timeout_s)
     assert (agent.names(), agent.set.marks()) == before
     return caught.value.code, str(caught.value)
 
@@ -309,6 +309,17 @@ class TestFirstUse:
         with pytest.raises(NotReady, match=r"s1 could not be brought into use .* ZooKeeper does not answer"):
             agent.attach((ONE, "s1"), timeout_s=0.05)
         assert agent.names() == []
+
+    def test_one_that_waits_for_a_subnet_that_is_removed_meanwhile_is_told_at_once(self, tmp_path: Path) -> None:
+        """It does not wait until its time is over."""
+        agent = Agent(tmp_path / "f", {})
+        codes: list[str] = []
+        caller = threading.Thread(target=lambda: codes.append(refusal(agent, (ONE, "s1"), timeout_s=60.0)[0]))
+        caller.start()
+        assert agent.wanted.wait(5.0)
+        agent.all.publish(Rules(HOME, {}), {}, None, "")
+        caller.join(10.0)
+        assert codes == ["unknown-subnet"]
 
     def test_a_subnet_lingers_after_its_last_attachment(self, agent: Agent) -> None:
         agent.attach((ONE, "s1"))
