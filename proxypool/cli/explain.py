@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from proxypool.cli.explain_host_texts import host_paragraphs
 from proxypool.cli.explain_node_texts import node_paragraphs
 from proxypool.cli.explain_pair_texts import DAY_S, pair_paragraphs
 from proxypool.cli.explain_texts import explanation, serving
@@ -20,7 +21,7 @@ from proxypool.core.assembly import assemble
 from proxypool.core.checks import Level, worst
 from proxypool.core.doctor import report
 from proxypool.core.errors import PermanentError, ProxypoolError
-from proxypool.core.explanation import Explanation, changes_since, checks_about_node, heir_of
+from proxypool.core.explanation import Explanation, changes_since, checks_about_host, checks_about_node, heir_of
 from proxypool.core.history import last_of_each
 from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.orders import stays_on
@@ -33,7 +34,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 
 WIDTH = 80
 _CODE = re.compile(r"(PP|PD|PU)\d{3}", re.IGNORECASE)
-NODES = "nodes/"
+NODES, HOSTS = "nodes/", "hosts/"
 
 
 @app.command()
@@ -42,7 +43,9 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="SUBNET|SUBNET/PAIR|NODE|CODE", help="Also as `status` names it: nodes/NODE.", show_default=False
+            metavar="SUBNET|SUBNET/PAIR|NODE|HOST|CODE",
+            help="Also as `status` names it: nodes/NODE, hosts/HOST.",
+            show_default=False,
         ),
     ],
     pair: Annotated[
@@ -50,11 +53,12 @@ def explain(
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Say in words why a subnet, pair or node is as it is; or what to do about a code.
+    """Say in words why a subnet, pair, node or host is as it is; or what to do about a code.
 
     A subnet: its size, what holds it, what the controller does next. A pair: who is master, by which rule, why the
     other is not, the last failover, what would happen if the master died. A node: its pairs and roles, orders, room,
-    problems. A code of `status`, `doctor` or `upgrade-check`: its runbook, with or without ZooKeeper.
+    problems. A host: its agent, the subnets that it uses, problems. A code of `status`, `doctor` or `upgrade-check`:
+    its runbook, with or without ZooKeeper.
     """
     if not pair and _CODE.fullmatch(what):
         of_code = _of_code(what.upper())
@@ -83,6 +87,10 @@ def _explain(what: str, view: PoolView, status: PoolStatus, session: PoolSession
         node = what.removeprefix(NODES)
         if any(one.id == node for one in status.nodes):
             return _of_node(node, view, status)
+    if subnet is None or what.startswith(HOSTS):
+        host = what.removeprefix(HOSTS)
+        if any(one.id == host for one in status.hosts):
+            return _of_host(host, view, status)
     raise _unknown(what, status, subnet)
 
 
@@ -91,11 +99,9 @@ def _unknown(what: str, status: PoolStatus, subnet: SubnetReport | None) -> Prox
 
     if subnet is not None:
         return NotFound("pair", what.partition("/")[2], (one.id for one in subnet.pairs), f"in subnet {subnet.id}")
-    names = [*(one.id for one in status.subnets), *(one.id for one in status.nodes)]
+    names = [one.id for many in (status.subnets, status.nodes, status.hosts) for one in many]
     names += [f"{one.id}/{pair.id}" for one in status.subnets for pair in one.pairs]
-    if any(host.id == what for host in status.hosts):
-        return PermanentError(f"{what} is a function host: see `proxypool host show {what}`")
-    return NotFound("subnet, pair or node", what, names, near=3)
+    return NotFound("subnet, pair, node or host", what, names, near=3)
 
 
 def _of_code(code: str) -> Explanation:
@@ -196,10 +202,24 @@ def _of_node(name: str, view: PoolView, status: PoolStatus) -> Explanation:
     )
 
 
+def _of_host(name: str, view: PoolView, status: PoolStatus) -> Explanation:
+    host = next(one for one in status.hosts if one.id == name)
+    checks = checks_about_host(view, name)
+    return Explanation(
+        about="host",
+        subject=f"{HOSTS}{name}",
+        at=status.at,
+        level=worst(check.level for check in checks),
+        text=tuple(host_paragraphs(host, [one for one in status.subnets if one.id in host.subnets], status.at)),
+        checks=checks,
+        host=host,
+    )
+
+
 def _text(found: Explanation) -> str:
     colour, width = wants_colour(), terminal_width()
     level = paint(found.level.value, LEVEL_COLOURS[found.level], enabled=colour)
-    parts = [f"{found.about} {found.subject.removeprefix(NODES)}: {level}"]
+    parts = [f"{found.about} {found.subject.removeprefix(NODES).removeprefix(HOSTS)}: {level}"]
     # A table has lines of its own.
     parts += [part if "\n" in part else wrap(part, WIDTH) for part in found.text]
     if found.checks:

@@ -28,7 +28,7 @@ COMMANDS = (
     (
         "explain",
         "proxypool.cli.explain",
-        "Say in words why a subnet, pair or node is as it is; or what to do about a code.",
+        "Say in words why a subnet, pair, node or host is as it is; or what to do about a code.",
     ),
     (
         "history",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from proxypool.core.checks import Check, Code, Member, check_node, check_pair, check_subnet, check_versions, worst
+from proxypool.core.checks import Check, Code, Member, check_pair, check_subnet, worst
 from proxypool.core.draining import pair_left
+from proxypool.core.machine_checks import check_hosts, check_node, check_versions
 from proxypool.core.model import PairSpec, PairState, SubnetSpec
 from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.checks import check_controller, check_scale
@@ -36,6 +37,7 @@ def assemble(view: PoolView, now: float) -> PoolStatus:
     checks += check_controller(controller, manages=any(one.scale.is_managed for one in subnets))
     for name in sorted(snapshot.nodes):
         checks += check_node(snapshot.nodes[name], view.nodes_alive.get(name))
+    checks += check_hosts({name: alive for name, alive in view.hosts_alive.items() if name in snapshot.hosts})
     levels = [check.level for check in checks] + [subnet.level for subnet in subnets]
     return PoolStatus(
         pool=view.pool,

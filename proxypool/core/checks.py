@@ -10,19 +10,16 @@ from enum import Enum, StrEnum
 
 from msgspec import Struct
 
-from proxypool.core.model import Alive, MemberStatus, NodeSpec, PairSpec, PairState
+from proxypool.core.model import Alive, MemberStatus, PairSpec, PairState
 from proxypool.core.next_steps import next_step
 from proxypool.core.pausing import said
 from proxypool.core.states import Role, SyncState
-from proxypool.core.versions import RunningVersion, mixed_since, told
 
 STALE_AFTER_S = 15.0
 """A member publishes every few seconds; older than this, what it says may no longer be so."""
 TAKEOVER_S = 8.0
 """Two masters are two only when the usual session timeout and the tie break are over."""
 CONNTRACK_HIGH = 0.9
-MIXED_S = 86400.0
-"""A rolling upgrade that takes longer has been forgotten half way."""
 
 
 class Level(StrEnum):
@@ -67,6 +64,7 @@ class Code(Enum):
     AT_MAX_PAIRS = ("PP026", "at-max-pairs", Level.DEGRADED)
     MIXED_VERSIONS = ("PP027", "mixed-versions", Level.DEGRADED)
     DOCUMENT_TOO_NEW = ("PP028", "document-too-new", Level.DEGRADED)
+    HOST_PROBLEM = ("PP029", "host-problem", Level.DEGRADED)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -76,7 +74,9 @@ class Check(Struct, frozen=True, kw_only=True):
     name: str
     level: Level
     subject: str
-    """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>`, `versions` or the path of a document."""
+    """`<subnet>`, `<subnet>/<pair>`, `<subnet>/<pair>/<node>`, `nodes/<node>`, `hosts/<host>`, `controller`, `versions`
+    or the path of a document.
+    """
     message: str
     command: str = ""
     """What to run next."""
@@ -285,21 +285,3 @@ def check_sync(pair: PairSpec, member: Member, *, are_all_alive: bool) -> Iterat
         f"{member.node} {what}: connections would not survive a failover; the daemon starts it again within a minute, "
         f"if not, see the daemon's log there, and whether UDP (VXLAN) or GRE passes between the two nodes",
     )
-
-
-def check_node(spec: NodeSpec, alive: Alive | None) -> Iterator[Check]:
-    """What is wrong with a whole machine that is alive; a dead one shows in its pairs."""
-    for problem in alive.problems if alive else ():
-        yield Check.of(Code.NODE_PROBLEM, f"nodes/{spec.id}", f"{spec.id}: {problem}")
-
-
-def check_versions(running: Sequence[RunningVersion], now: float) -> Iterator[Check]:
-    """Whether daemons of several versions have run side by side for too long."""
-    since = mixed_since(running)
-    if since is not None and now - since > MIXED_S:
-        yield Check.of(
-            Code.MIXED_VERSIONS,
-            "versions",
-            f"daemons of several versions have run for {(now - since) / 3600:.0f} h: {'; '.join(map(told, running))}; "
-            "finish the upgrade, or take it back",
-        )

@@ -13,10 +13,12 @@ from msgspec import Struct
 from proxypool.core.checks import Check, Level
 from proxypool.core.documents import API_VERSION
 from proxypool.core.history import Record, parse_name
+from proxypool.core.machine_checks import check_hosts
 from proxypool.core.model import PairState
+from proxypool.core.pool_view import PoolView
 from proxypool.core.scaling.overview import ControllerState, SubnetScale
 from proxypool.core.states import Role, SyncState
-from proxypool.core.status import MemberReport, NodeReport, PairReport, PoolStatus, SubnetReport, all_checks
+from proxypool.core.status import HostReport, MemberReport, NodeReport, PairReport, PoolStatus, SubnetReport, all_checks
 
 
 class Obstacle(StrEnum):
@@ -63,7 +65,7 @@ class Explanation(Struct, frozen=True, kw_only=True, rename={"api_version": "api
     api_version: str = API_VERSION
     kind: str = "Explanation"
     about: str
-    """subnet, pair, node or code."""
+    """subnet, pair, node, host or code."""
     subject: str
     at: float
     """Seconds since the epoch."""
@@ -76,6 +78,7 @@ class Explanation(Struct, frozen=True, kw_only=True, rename={"api_version": "api
     subnet: SubnetScale | None = None
     pair: PairReport | None = None
     node: NodeReport | None = None
+    host: HostReport | None = None
     last_change: Record | None = None
     """Of a pair: the last change of master in the history."""
     heirs: tuple[Heir, ...] = ()
@@ -130,6 +133,12 @@ def checks_about_node(status: PoolStatus, node: str) -> tuple[Check, ...]:
         for check in all_checks(status)
         if check.subject == f"nodes/{node}" or (check.subject.count("/") == 2 and check.subject.endswith(f"/{node}"))  # noqa: PLR2004 - subnet/pair/node
     )
+
+
+def checks_about_host(view: PoolView, host: str) -> tuple[Check, ...]:
+    """Of the machine alone, also where others have the same trouble."""
+    alive = view.hosts_alive.get(host)
+    return tuple(check_hosts({host: alive} if alive is not None else {}))
 
 
 def changes_since(names: Iterable[str], subnet: str, pair: str, at: float) -> int:

@@ -50,6 +50,7 @@ _STEPS: Mapping[str, NextStep] = {
     "scaling-paused": NextStep("proxypool scale resume {subnet}"),
     "mixed-versions": NextStep("proxypool upgrade-check"),
     "document-too-new": NextStep("proxypool upgrade-check"),
+    "host-problem": NextStep("proxypool explain hosts/{host}"),
     "at-max-pairs": NextStep("proxypool scale set {subnet} --max N"),
 }
 """By name of the check."""
@@ -63,10 +64,11 @@ def next_step(check: str, subject: str) -> NextStep:
     """
     step = _STEPS[check]
     parts = [*subject.split("/"), "", ""]
-    of_machine = check == "node-problem"
+    of_machine = check in {"node-problem", "host-problem"}
     names = {
         "subnet": parts[0],
         "pair": parts[1],
+        "host": parts[1],
         "node": parts[1] if of_machine else parts[2],
         "about": "/".join(part for part in parts[:2] if part),
     }

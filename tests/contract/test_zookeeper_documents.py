@@ -53,7 +53,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "host attach": ((*INSTANCE, "--subnet", "s1", "--socket", SOCKET),),
     "host attachments": (("--socket", SOCKET),),
     "host detach": ((*INSTANCE, "--socket", SOCKET), (*INSTANCE, "--socket", SOCKET)),
-    "explain": (("s1",), ("s1/p1",), ("node-a",), ("nodes/node-b",)),
+    "explain": (("s1",), ("s1/p1",), ("node-a",), ("nodes/node-b",), ("host1",)),
     "history": ((), ("s1/p1",)),
     "events": ((), ("s1/p1",), ("-n", "1")),
     "config show": ((), ("--sources",)),

@@ -20,6 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxypool.adapters.zookeeper import PoolFollower, PoolHistory
+from proxypool.core.documents import encode
 from proxypool.core.event_changes import events_between, moment
 from proxypool.core.history import Record
 from proxypool.core.model import Alive, HostSpec
@@ -55,7 +56,7 @@ def test_a_pipe_that_cannot_show_lines_gets_others(cli: Cli, living: tuple[PoolC
 
 
 def test_explain_finds_what_is_meant(cli: Cli, operator: PoolClient, living: tuple[PoolClient, PoolClient]) -> None:
-    """A subnet, a pair in both ways, a node in both ways, a member."""
+    """A subnet, a pair in both ways, a node and a host in both ways, a member."""
     PoolHistory(operator.session).write([failover(time.time() - 60)])
     assert cli.ok("explain", "s1").startswith("subnet s1: ok\n\n1 host uses it. Its pairs: p1 is ok, served by node-a.")
     text = cli.ok("explain", "s1/p1")
@@ -65,19 +66,22 @@ def test_explain_finds_what_is_meant(cli: Cli, operator: PoolClient, living: tup
     assert cli.ok("explain", "s1/p1/node-b").splitlines()[0] == "pair s1/p1: ok"
     assert cli.ok("explain", "node-b") == cli.ok("explain", "nodes/node-b")
     assert cli.ok("explain", "node-b").startswith("node node-b: ok\n\nNode node-b is there")
+    assert cli.ok("explain", "host1") == cli.ok("explain", "hosts/host1")
+    assert cli.ok("explain", "host1").startswith("host host1: ok\n\nHost host1 is there: its agent")
     assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("s2", "there is no subnet, pair or node 's2': did you mean s1"),
+        ("s2", "there is no subnet, pair, node or host 's2': did you mean s1"),
         ("nod-a", "did you mean node-a or node-b?"),
         ("p1", "did you mean s1/p1"),
         ("s1/p2", "there is no pair 'p2' in subnet s1: did you mean p1?"),
         ("nodes/node-c", "did you mean "),
-        ("host1", "host1 is a function host: see `proxypool host show host1`"),
-        ("", "there is no subnet, pair or node ''"),
+        ("host2", "did you mean host1"),
+        ("hosts/host2", "did you mean "),
+        ("", "there is no subnet, pair, node or host ''"),
     ],
 )
 def test_explain_of_a_wrong_name(cli: Cli, living: tuple[PoolClient, PoolClient], name: str, message: str) -> None:
@@ -88,8 +92,17 @@ def test_explain_of_a_wrong_name(cli: Cli, living: tuple[PoolClient, PoolClient]
     assert len(done.err.splitlines()) == 1
 
 
-def test_what_is_wrong_is_explained_with_what_to_run(cli: Cli, living: tuple[PoolClient, PoolClient]) -> None:
+def test_what_is_wrong_is_explained_with_what_to_run(
+    cli: Cli, operator: PoolClient, living: tuple[PoolClient, PoolClient]
+) -> None:
     """But not to run what was just run."""
+    trouble = Alive(underlay=IPv4Address("192.168.80.1"), problems=("this host does not forward",))
+    operator.put("hosts/host1/alive", encode(trouble))
+    text = cli.ok("explain", "host1")
+    assert text.startswith("host host1: degraded\n")
+    assert "degraded PP029 host-problem hosts/host1: host1: this host does not forward" in text
+    assert "next:" not in text
+    assert "next: proxypool explain hosts/host1" in cli.ok("status")
     living[1].end(close_session=True)
     text = cli.ok("explain", "s1/p1")
     assert "degraded PP003 no-backup s1/p1" in text

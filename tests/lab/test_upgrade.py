@@ -230,7 +230,7 @@ def test_a_hosts_configuration_is_taken_over_whole_or_not_at_all(lab: Lab, subne
         return lab.machine("host1").run(["iptables-legacy-save"]).stdout
 
     def problems() -> str:
-        return lab.proxypool("host", "show", "host1", "-o", "json", timeout=30 * PATIENCE).stdout
+        return str([check["message"] for check in status(lab)["checks"] if check["code"] == "PP029"])
 
     with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
         try:
@@ -244,6 +244,8 @@ def test_a_hosts_configuration_is_taken_over_whole_or_not_at_all(lab: Lab, subne
                 host.reload(wrong, is_good=False)
                 wait_until(lambda why=why: why in problems(), 10.0, f"it to say {why}")  # type: ignore[misc]
                 assert (opened in rules(), refused in rules()) == (True, False)
+            said = lab.proxypool("explain", "host1", timeout=30 * PATIENCE).stdout
+            assert "nonsense" in " ".join(said.split())
         finally:
             host.reload(host.text, is_good=True)
         wait_until(lambda: opened not in rules(), 10.0, "the rules to be gone")

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 import msgspec
 import pytest
 
+from proxypool.cli.explain_host_texts import host_paragraphs
 from proxypool.cli.explain_node_texts import node_paragraphs
 from proxypool.cli.explain_pair_texts import REASONS, pair_paragraphs
 from proxypool.cli.explain_texts import serving
@@ -17,6 +18,7 @@ from proxypool.core.explanation import (
     Obstacle,
     Survival,
     changes_since,
+    checks_about_host,
     checks_about_node,
     heir_of,
     obstacle,
@@ -283,6 +285,41 @@ def test_checks_about_a_node_are_those_of_its_members_and_its_own() -> None:
     status = of_pair(seen=seen)
     assert [check.name for check in checks_about_node(status, "n1")] == ["node-problem"]
     assert [check.name for check in checks_about_node(status, "n2")] == ["node-not-alive"]
+
+
+# ---- hosts -----------------------------------------------------------------------------------------------------------
+
+
+def of_host(status: PoolStatus, **changes: object) -> str:
+    return "\n".join(host_paragraphs(replace(status.hosts[0], **changes), status.subnets, NOW))
+
+
+def test_a_host_is_explained() -> None:
+    text = of_host(of_pair(), attachments=12, problems=("no forwarding",))
+    assert (
+        "Host h1 is there: its agent 0.1.0 has run for 1m40s, underlay address 192.168.80.1, tunnel address 100.64.0.1."
+    ) in text
+    assert "Problem: no forwarding." in text
+    assert "12 instances are attached. It uses 1 subnet: s1. It is well." in text
+    assert "If its agent died now, no traffic would be touched." in text
+
+
+def test_a_host_of_a_subnet_that_is_not_well_says_where_to_look() -> None:
+    assert "Not well: s1 (degraded); see `proxypool explain s1`." in of_host(of_pair(seen=view(MASTER)))
+
+
+def test_a_dead_host_is_explained() -> None:
+    text = of_host(of_pair(seen=replace(view(MASTER, BACKUP), hosts_alive={})))
+    assert "The agent of host h1 (underlay address 192.168.80.1, tunnel address 100.64.0.1) is not connected" in text
+    assert "If its agent died" not in text
+
+
+def test_checks_about_a_host_are_its_own_although_others_have_the_same_trouble() -> None:
+    """`status` tells the pool's of the first one."""
+    seen = replace(view(MASTER, BACKUP), hosts_alive={"h0": alive("x"), "h1": alive("x", "y"), "h2": alive()})
+    found = checks_about_host(seen, "h1")
+    assert [(check.subject, check.message) for check in found] == [("hosts/h1", "h1: x"), ("hosts/h1", "h1: y")]
+    assert checks_about_host(seen, "h2") == checks_about_host(seen, "nobody") == ()
 
 
 def test_a_subnet_says_who_serves_it() -> None:

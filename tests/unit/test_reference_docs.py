@@ -13,7 +13,7 @@ import pytest
 
 from proxypool.adapters.zookeeper.layout import facet_of
 from proxypool.cli.exits import ExitCode
-from proxypool.core import checks, upgrade
+from proxypool.core import checks, machine_checks, upgrade
 from proxypool.core.checks import Code
 from proxypool.core.doctor import codes as doctor
 from proxypool.core.doctor import machine as doctor_machine
@@ -24,7 +24,7 @@ from tools import gen_check_docs, gen_config_docs, gen_detection_docs, gen_exit_
 
 CODES = (*Code, *doctor.Code, *upgrade.Code)
 MODULES: dict[type[Enum], tuple[ModuleType, ...]] = {
-    Code: (checks, scaling_checks),
+    Code: (checks, machine_checks, scaling_checks),
     doctor.Code: (doctor_machine, doctor_pool, doctor_report),
     upgrade.Code: (upgrade,),
 }
@@ -92,7 +92,7 @@ def test_a_runbook_shows_the_message_as_it_is_made(code: gen_check_docs.AnyCode)
 
 def test_messages_are_found_in_the_code() -> None:
     """All but those of documents that cannot be read, which are made elsewhere."""
-    found = {name for module in (checks, scaling_checks) for name, _ in fragments(module)}
+    found = {name for module in (checks, machine_checks, scaling_checks) for name, _ in fragments(module)}
     assert len(found) >= len(Code) - 3
     assert {name for name, _ in fragments(upgrade)} == {code.name for code in upgrade.Code}
 

@@ -106,6 +106,13 @@ def test_what_is_wrong_and_what_to_do(found: list[Check], expected: list[tuple[s
     assert len(found[0].message) <= 200
 
 
+def test_a_leaders_problems_are_told_although_nothing_is_scaled() -> None:
+    """A refused reload is one. Whether it runs at all matters to nobody there."""
+    assert told(checks(None, problems=("no quota",))) == [("PP023", "controller")]
+    assert checks(None, problems=("no quota",), age_s=OLD_S + 1) == []
+    assert checks(None, problems=("no quota",), controllers=0) == []
+
+
 def test_what_an_old_report_says_is_no_finding() -> None:
     """Only that it is old."""
     assert told(checks(verdict=replace(AT_MAX, blocked="no node"), age_s=400.0)) == [("PP022", "controller")]

@@ -22,7 +22,12 @@ from tests.unit.builders import candidates, host, pair, snapshot
 from tests.unit.test_status import BACKUP, MASTER, NOW, member, view
 
 replace = msgspec.structs.replace
-SUBJECTS = {"node-problem": "nodes/n1", "malformed-document": "/proxypool/p/subnets/s9", "no-controller": "controller"}
+SUBJECTS = {
+    "node-problem": "nodes/n1",
+    "host-problem": "hosts/h1",
+    "malformed-document": "/proxypool/p/subnets/s9",
+    "no-controller": "controller",
+}
 DEAD = assemble(view(living=(), elected=()), NOW)
 
 
@@ -54,6 +59,7 @@ def test_every_check_says_what_to_run_next(code: Code) -> None:
         (Code.MEMBER_UNFIT, "s1/p1/n2", "proxypool explain s1/p1", ""),
         (Code.NODE_NOT_ALIVE, "s1/p1/n2", "systemctl status proxypool-node", "n2"),
         (Code.NODE_PROBLEM, "nodes/n1", "proxypool explain n1", ""),
+        (Code.HOST_PROBLEM, "hosts/h1", "proxypool explain hosts/h1", ""),
         (Code.PAUSED, "s1/p1", "proxypool pair resume s1 p1", ""),
         (Code.PAUSED, "nodes/p1", "proxypool pair resume nodes p1", ""),
         (Code.NO_PAIR, "s1", "proxypool explain s1", ""),

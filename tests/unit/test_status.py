@@ -211,6 +211,31 @@ def test_what_is_wrong_with_a_machine_or_document_is_said_once() -> None:
     assert status.level is Level.DEGRADED
 
 
+def test_a_hosts_problems_are_said_as_a_nodes_are() -> None:
+    """A refused reload of its agent is one of them."""
+    refusal = "the configuration was not read again, the old one stays in force: nonsense = 1"
+    status = assemble(replace(view(MASTER, BACKUP), hosts_alive={"h1": alive(refusal, "no forwarding")}), NOW)
+    assert [(check.code, check.subject, check.message) for check in status.checks] == [
+        ("PP029", "hosts/h1", f"h1: {refusal}"),
+        ("PP029", "hosts/h1", "h1: no forwarding"),
+    ]
+    assert (status.level, status.hosts[0].problems) == (Level.DEGRADED, (refusal, "no forwarding"))
+
+
+def test_the_same_trouble_of_many_hosts_is_said_once() -> None:
+    """A document that cannot be read troubles ten thousand; one that is no longer registered counts for nothing."""
+    hosts = [host(f"h{number}", tunnel_address=f"100.64.0.{number}") for number in range(1, 5)]
+    documents = snapshot(pairs=[pair()], hosts=hosts, elections={"s1/p1": candidates("n1", "n2")})
+    words = {"h4": ("x",), "h2": ("x", "y"), "h3": ("x",), "h1": ("y",), "gone": ("z",)}
+    seen = replace(
+        view(MASTER, BACKUP, documents=documents), hosts_alive={name: alive(*told) for name, told in words.items()}
+    )
+    assert [(check.subject, check.message) for check in assemble(seen, NOW).checks] == [
+        ("hosts/h1", "h1 and 1 other host: y"),
+        ("hosts/h2", "h2 and 2 other hosts: x"),
+    ]
+
+
 @pytest.mark.parametrize("state", ["ok", "starting", None])
 def test_members_in_step_have_nothing_to_say(state: str | None) -> None:
     """None: the pair has no egress address."""
@@ -265,6 +290,7 @@ def test_codes_are_stable_and_unique() -> None:
         ("PP026", "at-max-pairs"),
         ("PP027", "mixed-versions"),
         ("PP028", "document-too-new"),
+        ("PP029", "host-problem"),
     ]
 
 

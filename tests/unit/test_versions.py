@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from proxypool.core.checks import MIXED_S, check_versions
+from proxypool.core.machine_checks import MIXED_S, check_versions
 from proxypool.core.model import Alive
 from proxypool.core.scaling.documents import ControllerAlive
 from proxypool.core.versions import Release, are_near, mixed_since, release_of, running_versions, told

@@ -17,26 +17,28 @@ CONTROLLER = "controller"
 
 
 def check_controller(state: ControllerState, *, manages: bool) -> Iterator[Check]:
-    """What is wrong with whoever scales. `manages`: whether there is a subnet that it is to look after."""
-    if not manages:
+    """What is wrong with whoever scales. `manages`: whether there is a subnet that it is to look after; where there is
+    none nobody has to run, but who leads says what is wrong all the same.
+    """
+    if not state.is_old:
+        for problem in state.problems:
+            yield Check.of(Code.CONTROLLER_PROBLEM, CONTROLLER, f"{state.leader}: {problem}")
+    elif not manages:
         return
-    if not state.running:
+    elif not state.running:
         yield Check.of(
             Code.NO_CONTROLLER,
             CONTROLLER,
             "subnets are to be scaled and no controller runs: pairs go on as they are, none comes or goes; start one "
             "with `proxypool run controller`",
         )
-    elif state.is_old:
+    else:
         since = "has not reported yet" if state.age_s is None else f"last reported {state.age_s:.0f} s ago"
         yield Check.of(
             Code.CONTROLLER_SILENT,
             CONTROLLER,
             f"the controller {since}: pairs go on as they are; see the log of {state.leader or 'the controllers'}",
         )
-    else:
-        for problem in state.problems:
-            yield Check.of(Code.CONTROLLER_PROBLEM, CONTROLLER, f"{state.leader}: {problem}")
 
 
 def check_scale(
