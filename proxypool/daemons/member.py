@@ -357,9 +357,11 @@ class Member:
         self.set_contending(self.pair, False)
 
     def take_handles(self, handles: Handles, now: float) -> None:
-        """Open ends into the namespace as it is now; counters may have begun at zero."""
+        """Open ends into the namespace as it is now; counters may have begun at zero, and the ENI be another one."""
         self.drop_handles()
         self.handles = handles
+        if (own := self.pair.member(self.node)) is not None:
+            handles.announcer.introduce(own.address.ip, now)
         self.usage.begin(self.wall(), now)
 
     def drop_handles(self) -> None:

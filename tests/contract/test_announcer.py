@@ -21,7 +21,7 @@ from tests.contract.netns import own_namespace, run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 
-EGRESS = IPv4Address("172.16.1.201")
+EGRESS, OWN = IPv4Address("172.16.1.201"), IPv4Address("172.16.1.11")
 CARD, FAR, ELSEWHERE = "eni0", "far0", "ppt1"
 ARP = 0x0806
 
@@ -136,12 +136,38 @@ def test_nothing_is_announced_behind_a_closed_gate(wire: socket.socket) -> None:
         assert heard(wire) == []
 
 
+def test_the_cards_own_address_is_said_a_few_times_also_behind_a_closed_gate(wire: socket.socket) -> None:
+    """Whoever has it with the MAC of a card that is gone learns the new one, and is left alone after that."""
+    with closing(Announcer(CARD)) as announcer:
+        announcer.introduce(OWN, 100.0)
+        now = 100.0
+        for pause in (*REPEAT_AFTER_S, None):
+            assert heard(wire) == [(1, own_mac(), str(OWN), str(OWN)), (2, own_mac(), str(OWN), str(OWN))]
+            now += pause or 0.0
+            announcer.repeat(now)
+        assert heard(wire) == []
+        announcer.repeat(now + 100)
+        assert heard(wire) == []
+
+
+def test_what_a_card_that_is_down_could_not_say_is_said_when_it_is_up(wire: socket.socket) -> None:
+    with closing(Announcer(CARD)) as announcer:
+        run("ip", "link", "set", CARD, "down")
+        announcer.introduce(OWN, 100.0)
+        run("ip", "link", "set", CARD, "up")
+        announcer.repeat(100.0 + REFRESH_S - 0.01)
+        assert heard(wire) == []
+        announcer.repeat(100.0 + REFRESH_S)
+        assert len(heard(wire)) == 2
+
+
 def test_a_card_that_is_gone_is_no_error(wire: socket.socket) -> None:
     gate(is_open=True)
     announcer = Announcer(CARD)
     run("ip", "link", "set", CARD, "down")
     announcer.begin(EGRESS, 100.0)
     run("ip", "link", "del", CARD)
+    announcer.introduce(OWN, 200.0)
     announcer.repeat(200.0)
     announcer.close()
     announcer.repeat(300.0)

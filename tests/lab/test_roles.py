@@ -157,7 +157,9 @@ def test_the_masters_eni_is_cut(lab: Lab, subnet: SubnetPlan, measured: Measured
 
 
 def test_the_masters_eni_is_removed(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
-    """Its other subnets go on with what they have. A new card of the same name is taken into use."""
+    """Its other subnets go on with what they have. A new card of the same name is taken into use; who knew its address
+    with the MAC of the old one is told.
+    """
     master = master_of(lab, subnet)
     other = lab.topology.subnet_plans[1]
     elsewhere = master_of(lab, other)
@@ -168,11 +170,19 @@ def test_the_masters_eni_is_removed(lab: Lab, subnet: SubnetPlan, measured: Meas
     measured("blackout ms", running.result()["blackout_ms"])
     assert running.result()["blackout_ms"] < MOVE_LIMIT_MS
     assert master_of(lab, other) == elsewhere
-    eni = next(member.eni for member in subnet.members if member.node == master)
-    far = ("peer", "name", eni, "address", mac_of(master, eni), "netns", str(lab.machine(master).pid))
+    own = next(member for member in subnet.members if member.node == master)
+    database, address = lab.machine(subnet.database), own.address.partition("/")[0]
+    database.run(["ip", "neigh", "replace", address, "lladdr", mac_of(master, own.eni), "dev", "eth0", "nud", "stale"])
+    eni, new_mac = own.eni, "02:00:00:00:0e:77"
+    far = ("peer", "name", eni, "address", new_mac, "netns", str(lab.machine(master).pid))
     in_fabric(lab, "link", "add", fabric_port(master, eni), "up", "master", subnet.bridge, "type", "veth", *far)
     wait_until(lambda: not unsettled(lab, subnet), 20.0, lambda: unsettled(lab, subnet))
     assert serves_alone(lab, subnet, other_of(subnet, master))
+    wait_until(
+        lambda: new_mac in database.run(["ip", "neigh", "show", address, "dev", "eth0"]).stdout,
+        5.0,
+        "a server to know the new card",
+    )
 
 
 def test_a_gateway_that_is_silent_for_the_master_only(lab: Lab, subnet: SubnetPlan, measured: Measured) -> None:
