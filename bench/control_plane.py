@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from bench import fan_out, zookeeper_limits
 from bench.big_pool import FULL, MOST_PAIRS, PAIRS, SMALL, Size, fill, set_mode, subnet_name
-from bench.ensemble import DIES_WITH_US, Ensemble
+from bench.ensemble import Ensemble
 from bench.figures import quantile
 from bench.one_controller import OneController, Watched, peak_mib
 from bench.report import Report
@@ -28,6 +28,7 @@ from proxypool.adapters.zookeeper.writing import Create, write_all
 from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.scaling.model import ScalingMode
 from proxypool.lab.errors import LabError
+from proxypool.lab.processes import DIES_WITH_US
 
 POOL = "big"
 SESSION_S, CONNECT_S = 60.0, 30.0

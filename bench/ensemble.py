@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from proxypool.lab.errors import LabError
-from proxypool.lab.processes import wait_until
+from proxypool.lab.processes import DIES_WITH_US, wait_until
 from proxypool.lab.services import LOGGING_JAR, ZOOKEEPER_JAR
 
 SERVERS = 3
@@ -24,8 +24,6 @@ TICK_MS = 2000
 HEAP_MIB = 512
 START_WITHIN_S = 60.0
 ANSWER_WITHIN_S = 5.0
-DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
-"""Before a command: the kernel kills it when its parent ends."""
 
 
 def free_ports(count: int) -> list[int]:

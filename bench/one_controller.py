@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.ensemble import DIES_WITH_US, Ensemble, free_ports
+from bench.ensemble import Ensemble, free_ports
 from bench.footprint import cpu_s, resident_mib
 from proxypool.adapters.zookeeper import PoolSession
 from proxypool.adapters.zookeeper.layout import REPORT
@@ -23,6 +23,7 @@ from proxypool.core.documents import decode
 from proxypool.core.errors import InvalidInput
 from proxypool.core.scaling.documents import Report
 from proxypool.lab.errors import LabError, LabTimeout
+from proxypool.lab.processes import DIES_WITH_US
 
 ROUND = "proxypool_controller_round_duration_seconds"
 SCRAPE_WITHIN_S = 30.0

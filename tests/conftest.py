@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.orphans import end_orphans, mark
+
 _NEED_ROOT = ("lab", "systemd", "vm")
 _HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Whatever a killed run left ends now; and what this one starts can be told by the next."""
+    mark(os.environ)
+    end_orphans()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,6 +25,8 @@ INIT = "init"
 OWN_SERVICES = {"conntrackd": "conntrackd"}
 """Programs that outlive the service that started them: they are services of their own, by their name."""
 EMPTY_LOOKS, LOOK_INTERVAL_S = 2, 0.02
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: the kernel kills it when the thread that starts it ends, in whatever way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from proxypool.lab.processes import DIES_WITH_US
+
 ANSWER_S = 60.0
 """Slow machines start a browser slowly."""
 PHONE = 375
@@ -49,7 +51,7 @@ class Chromium:
         ]
         with (profile.parent / "chromium.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _WITH_PIPES, str(to_read), str(to_write), *command],
+                [*DIES_WITH_US, sys.executable, "-c", _WITH_PIPES, str(to_read), str(to_write), *command],
                 pass_fds=(to_read, to_write),
                 stdout=log,
                 stderr=log,

@@ -19,6 +19,7 @@ from proxypool.core.documents import encode
 from proxypool.core.model import Alive, MemberSpec, MemberStatus, NodeSpec, PairSpec, PairState
 from proxypool.core.scaling.requests import SparesRequest
 from proxypool.core.scaling.series import Series
+from proxypool.lab.processes import DIES_WITH_US
 from tests.contract.zk import PoolClient, ZooKeeperServer, wait_until
 
 NODES = ("n1", "n2", "n3", "n4", "n5", "n6")
@@ -180,7 +181,7 @@ class Controller:
 
     def start(self) -> Controller:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen([*DIES_WITH_US, *self.command], stdout=log, stderr=log)
         return self
 
     def kill(self) -> None:

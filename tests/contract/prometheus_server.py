@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from proxypool.lab.processes import DIES_WITH_US
+
 IS_INSTALLED = shutil.which("prometheus") is not None and shutil.which("promtool") is not None
 START_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 15.0
@@ -73,6 +75,7 @@ def prometheus(folder: Path, *, lookback_s: int) -> Iterator[Served]:
     (folder / "prometheus.yml").write_text("scrape_configs: []\n")
     port = _free_port()
     command = [
+        *DIES_WITH_US,
         "prometheus",
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/data",

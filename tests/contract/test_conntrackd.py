@@ -21,6 +21,7 @@ from proxypool.core.sync_link import SyncLink
 from proxypool.core.sync_supervision import SyncReport, SyncState
 from proxypool.daemons.messages import SyncSeen
 from proxypool.daemons.state_sync import StateSync, Wanted
+from tests.orphans import left_namespaces
 
 pytestmark = [
     pytest.mark.root,
@@ -100,6 +101,8 @@ def run(*command: str) -> str:
 def sides(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
     """Master and backup, joined by a cable."""
     made: list[Side] = []
+    for left in left_namespaces("pp-ct"):
+        run("ip", "netns", "del", left)
     names = [f"ct{os.getpid()}{end}" for end in ENDS]
     try:
         for name in names:

@@ -20,6 +20,7 @@ import pytest
 
 from proxypool.core.discovery import Daemon, targets
 from proxypool.core.model import HostSpec, NodeSpec
+from proxypool.lab.processes import DIES_WITH_US
 from proxypool.telemetry.server import MetricsServer
 from tests.contract.shipped_prometheus import quick_configuration
 from tools.metric_pages import pages
@@ -83,6 +84,7 @@ def prometheus(discovery: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     directory = tmp_path_factory.mktemp("prometheus")
     address = f"{HERE}:{free_port()}"
     command = [
+        *DIES_WITH_US,
         "prometheus",
         f"--config.file={quick_configuration(directory, discovery)}",
         f"--storage.tsdb.path={directory / 'data'}",

@@ -25,6 +25,7 @@ from proxypool.adapters.scrape import Scraper
 from proxypool.core.errors import InvalidInput, PermanentError, TransientError
 from proxypool.core.model import NodeSpec
 from proxypool.core.scaling.series import NodeSample, NodeSeries, Sample, Series, Unread
+from proxypool.lab.processes import DIES_WITH_US
 from proxypool.telemetry.server import MetricsServer
 from proxypool.telemetry.use_metrics import NodeUse, UseCollector
 
@@ -343,7 +344,8 @@ def prometheus(folder: Path, *targets: str, twice: str | None = None) -> Iterato
     listen = f"127.0.0.1:{free_port()}"
     options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(["prometheus", *options, f"--web.listen-address={listen}"], stderr=log, stdout=log)
+        command = [*DIES_WITH_US, "prometheus", *options, f"--web.listen-address={listen}"]
+        process = subprocess.Popen(command, stderr=log, stdout=log)
         try:
             yield f"http://{listen}"
         finally:

@@ -19,6 +19,7 @@ from proxypool.adapters.netlink.source_guard import observe_guard, put_guard, re
 from proxypool.core.blocking import Blocked
 from proxypool.core.scene import SourceGuard
 from tests.contract.netns import own_namespace, run
+from tests.orphans import left_namespaces
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces"),
@@ -142,6 +143,8 @@ def test_it_is_removed_and_what_others_made_stays() -> None:
 def test_a_card_that_leaves_the_namespace_leaves_it_behind() -> None:
     """The owner of the card gets it back as it was given."""
     put_guard(GUARD)
+    for left in left_namespaces("guard"):
+        run("ip", "netns", "del", left)
     run("ip", "netns", "add", f"guard{os.getpid()}")
     try:
         run("ip", "link", "set", "eni0", "netns", f"guard{os.getpid()}")

@@ -18,6 +18,7 @@ from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.model import MemberSpec, Snapshot, TunnelKind
 from proxypool.core.requests import PairRequest, PoolRequest, SubnetRequest
 from proxypool.core.role import Coordinator
+from proxypool.lab.processes import DIES_WITH_US
 
 CLASS_PATH = "/usr/share/java/zookeeper.jar"
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
@@ -85,15 +86,20 @@ class ZooKeeperServer:
 
     def start(self) -> None:
         """Start and wait until it answers."""
+        self.launch()
+        wait_until(self.is_serving, f"ZooKeeper at {self.address} serves", START_WITHIN_S)
+
+    def launch(self) -> int:
+        """Start it; its pid."""
         memory = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
         with (self._directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["java", *memory, "-cp", self.class_path(), MAIN, str(self._directory / "zoo.cfg")],
+                [*DIES_WITH_US, "java", *memory, "-cp", self.class_path(), MAIN, str(self._directory / "zoo.cfg")],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "JAVA_TOOL_OPTIONS": ""},
             )
-        wait_until(self.is_serving, f"ZooKeeper at {self.address} serves", START_WITHIN_S)
+        return self._process.pid
 
     def is_serving(self) -> bool:
         """Whether it answers `srvr`."""

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from proxypool.lab.processes import DIES_WITH_US
 from tests.contract.zk import wait_until
 from tests.systemd.disks import LIBRARIES, TREE, write, write_program, write_system
 
@@ -111,17 +112,8 @@ class Fabric:
         # It has nothing of ours to read: it ends when this process does, by whatever way.
         self.process = subprocess.Popen(
             [
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                "unshare",
-                "--mount",
-                "--net",
-                "sh",
-                "-ec",
-                _FABRIC,
-                "fabric",
-                directory,
+                *(*DIES_WITH_US, "unshare", "--mount", "--net"),
+                *("sh", "-ec", _FABRIC, "fabric", directory),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -205,7 +197,7 @@ class Machine:
         log = self.fabric.directory.parent / f"{self.name}.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "sh", "-c", join], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [*DIES_WITH_US, "sh", "-c", join], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
         process = self._process
         wait_until(lambda: process.poll() is not None or self._find_init(), "the first process", BOOT_S)
