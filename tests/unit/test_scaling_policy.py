@@ -95,7 +95,7 @@ def test_drops_are_panic() -> None:
     assert (decision.wanted, decision.is_panic) == (5, True)
 
 
-def test_one_pair_is_drained_when_fewer_were_enough_for_a_stable_window() -> None:
+def test_pairs_are_drained_when_fewer_were_enough_for_a_stable_window() -> None:
     """Not before."""
     subnet = Subnet(6)
     subnet.run(400, 4.4)
@@ -103,7 +103,7 @@ def test_one_pair_is_drained_when_fewer_were_enough_for_a_stable_window() -> Non
     subnet.run(298, 2.4)
     assert (subnet.active, subnet.look(2.4).held) == (6, (Hold.STABLE_WINDOW,))
     subnet.run(10, 2.4)
-    assert subnet.wanted[:2] == [6, 5]
+    assert subnet.wanted == [6, 4]
 
 
 def test_a_peak_within_the_window_holds_the_pairs() -> None:
@@ -116,25 +116,50 @@ def test_a_peak_within_the_window_holds_the_pairs() -> None:
     assert subnet.active == 6
 
 
-def test_half_of_what_is_too_much_drains_at_once() -> None:
+def test_all_that_is_too_much_drains_together() -> None:
     """While pairs drain, no others begin to."""
-    subnet = Subnet(12)
-    subnet.run(302, 1.0)
-    assert subnet.wanted == [12, 8]
-    subnet.active, subnet.draining = 8, 4
-    assert (subnet.look(1.0).wanted, subnet.look(1.0).held) == (8, (Hold.DRAINING,))
+    subnet = Subnet(9)
+    subnet.run(302, 1.5)
+    assert subnet.wanted == [9, 3]
+    subnet.active, subnet.draining = 5, 4
+    assert (subnet.look(1.5).wanted, subnet.look(1.5).held) == (5, (Hold.DRAINING,))
     subnet.draining = 0
-    assert subnet.look(1.0).wanted == 6
+    assert subnet.look(1.5).wanted == 3
 
 
-def test_what_the_last_windows_needed_stays() -> None:
+def test_what_the_last_window_needed_stays() -> None:
     """However little the load is now: 6 is carried by nine pairs, 1 by three."""
     subnet = Subnet(13)
     subnet.run(200, 6.0)
-    subnet.run(290, 1.0)
-    assert subnet.wanted == [13, 11, 10, 9]
-    subnet.run(12, 1.0)
-    assert subnet.wanted[4:] == [6]
+    subnet.run(110, 2.5)
+    assert subnet.wanted == [13, 9]
+    subnet.run(180, 2.5)
+    assert subnet.wanted == [13, 9]
+    subnet.run(12, 2.5)
+    assert subnet.wanted == [13, 9, 5]
+
+
+@pytest.mark.parametrize(("load", "waits_s", "left"), [(1.0, 150, 3), (1.7, 300, 4)])
+def test_where_fewer_than_a_third_are_needed_half_of_the_window_is_enough(
+    load: float, waits_s: float, left: int
+) -> None:
+    """Twelve pairs after a spike: three are fewer than a third of them, four are not."""
+    subnet = Subnet(12)
+    subnet.run(400, 8.5)
+    subnet.run(waits_s, load)
+    assert subnet.wanted == [12]
+    subnet.run(4, load)
+    assert subnet.wanted == [12, left]
+
+
+def test_a_load_that_is_not_known_holds_for_a_whole_window_also_where_few_are_needed() -> None:
+    """Half of it is enough only for what was seen."""
+    subnet = Subnet(12)
+    subnet.run(400, 8.5)
+    subnet.run(10, None)
+    decision = subnet.run(290, 1.0)
+    assert (decision.wanted, decision.held) == (12, (Hold.MISSING_DATA,))
+    assert subnet.run(14, 1.0).wanted == 3
 
 
 def test_tolerance_keeps_a_pair_that_a_little_more_load_would_call_back() -> None:
@@ -188,7 +213,7 @@ def test_a_new_leader_drains_nothing_before_a_stable_window_has_passed() -> None
     subnet.run(298, 0.5)
     assert subnet.wanted == [9]
     subnet.run(4, 0.5)
-    assert subnet.wanted == [9, 6]
+    assert subnet.wanted == [9, 2]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +272,60 @@ def test_flapping_makes_it_wait_longer() -> None:
     decision = subnet.run(320, 1.6)
     assert (decision.held, subnet.active) == ((Hold.FLAPPING,), before)
     assert subnet.run(320, 1.6).wanted < before
+
+
+def test_a_load_for_which_there_never_were_enough_pairs_is_no_flapping() -> None:
+    """Four pairs became three; 3.5 would have called others beside the four, too."""
+    subnet = Subnet(4)
+    subnet.run(400, 2.6)
+    subnet.run(320, 1.6)
+    assert subnet.active == 3
+    subnet.run(10, 3.5)
+    assert (subnet.active, subnet.history.flaps) == (6, ())
+
+
+def test_pairs_that_went_in_two_steps_are_missed_together() -> None:
+    """Nine, then seven, then five: 7.5 is more than seven pairs carry, and no more than nine did."""
+    subnet = Subnet(9)
+    subnet.run(150, 4.8)
+    subnet.run(154, 3.0)
+    subnet.run(150, 3.0)
+    assert subnet.wanted == [9, 7, 5]
+    subnet.run(10, 7.5)
+    assert len(subnet.history.flaps) == 1
+
+
+def test_a_load_that_comes_back_late_is_no_flapping() -> None:
+    """A stable window after the drain."""
+    subnet = Subnet(4)
+    subnet.run(400, 2.6)
+    subnet.run(320, 1.6)
+    subnet.run(320, 1.6)
+    assert subnet.active == 3
+    subnet.run(40, 2.9)
+    assert (subnet.active, subnet.history.flaps) == (5, ())
+
+
+def test_a_drain_is_regretted_once() -> None:
+    """However many steps the pairs come back in."""
+    parameters = msgspec.structs.replace(PARAMETERS, step_pairs=1, step_factor=0.0)
+    subnet = Subnet(9, parameters)
+    subnet.run(400, 6.0)
+    subnet.run(320, 3.0)
+    assert subnet.active == 5
+    subnet.run(80, 6.0)
+    assert (subnet.wanted, len(subnet.history.flaps)) == ([9, 5, 6, 7, 8], 1)
+
+
+def test_a_load_that_came_back_within_the_hour_makes_it_wait_for_a_whole_window() -> None:
+    """Also where few pairs are needed."""
+    subnet = Subnet(12)
+    subnet.run(400, 8.5)
+    subnet.run(160, 1.0)
+    subnet.run(10, 8.5)
+    assert (len(subnet.history.flaps), subnet.active) == (1, 11)
+    assert subnet.run(290, 1.0).wanted == 11
+    assert subnet.run(14, 1.0).wanted == 3
 
 
 def test_history_can_be_written_and_read() -> None:

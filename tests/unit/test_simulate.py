@@ -282,22 +282,16 @@ def outcomes(name: str, world: World | None = None) -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("name", [IIO, EC2, WORLD_CUP])
 def test_targets_on_real_traces(name: str) -> None:
-    """Overload, actions, broken flows; never more overload than the rivals, nor more cost than Knative's."""
+    """Overload, actions, broken flows; never more overload than the rivals, nor more cost."""
     found = outcomes(name)
     ours, hpa, kpa = found["proxypool"], found["hpa"], found["kpa"]
     assert ours.overload_fraction <= 0.001
     assert ours.actions_per_hour <= 4
     assert ours.broken_flows == 0
     assert ours.overload_fraction <= min(hpa.overload_fraction, kpa.overload_fraction)
-    assert ours.pair_hours <= kpa.pair_hours
-    if name == EC2:
-        # One pair and one in reserve carry 0.15 pairs of load: no whole number of pairs has less slack than 85 %. And
-        # after its one spike of 63 pairs they are drained, where the HPA cuts 3,000 flows to be rid of them.
-        assert ours.mean_slack_fraction <= 1.02 * 0.858
-        assert ours.pair_hours <= 1.015 * hpa.pair_hours
-    else:
-        assert ours.mean_slack_fraction <= 0.3
-        assert ours.pair_hours <= hpa.pair_hours
+    assert ours.pair_hours <= min(hpa.pair_hours, kpa.pair_hours)
+    # One pair and one in reserve carry ec2's 0.15 pairs of load: no whole number of pairs has less slack than 85 %.
+    assert ours.mean_slack_fraction <= (1.01 * 0.858 if name == EC2 else 0.3)
 
 
 def noisy_day(at: float, noise: random.Random) -> float:
@@ -316,7 +310,11 @@ def ramps(at: float, noise: random.Random) -> float:
     return 1 + 9 * abs(at / 21600 % 2 - 1) + noise.uniform(0, 0.1)
 
 
-@pytest.mark.parametrize("shape", [noisy_day, week, steps, ramps])
+def spikes(at: float, noise: random.Random) -> float:
+    return (40 if noise.random() < 0.002 else 5) * noise.uniform(0.95, 1.05) + 0 * at
+
+
+@pytest.mark.parametrize("shape", [noisy_day, week, steps, ramps, spikes])
 @pytest.mark.parametrize("interval_s", [60, 300, 900])
 def test_targets_on_made_traces(shape: Callable[[float, random.Random], float], interval_s: int) -> None:
     """At other intervals than those that the defaults were found with: so they are not tuned to three traces."""
@@ -332,8 +330,7 @@ def test_targets_on_made_traces(shape: Callable[[float, random.Random], float], 
     assert ours.mean_slack_fraction <= 0.3
     assert ours.actions_per_hour <= 4
     assert ours.overload_fraction <= hpa.overload_fraction
-    # A load that stays where 20 pairs are full costs a little more: its headroom is kept with the tolerance on top.
-    assert ours.pair_hours <= 1.01 * hpa.pair_hours
+    assert ours.pair_hours <= hpa.pair_hours
 
 
 def test_the_same_again_is_the_same() -> None:

@@ -25,6 +25,10 @@ UNKNOWN = 1 << 30
 """Pairs needed when not everything is known: as many as there are, how many that may be."""
 LONE_PAIR_FITS = 0.5
 """A load that a lone pair carries with ease asks for a second one as a reserve, which can wait to be confirmed."""
+FEW = 3
+"""If fewer than a third of the pairs were enough for half of the stable window, the others go then: what they cost in
+its other half is much against what they spare if the load comes back just then. Not where one lately did.
+"""
 
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
@@ -51,8 +55,10 @@ class Parameters(Struct, frozen=True, kw_only=True):
     """The load asks for fewer pairs for so long before any are drained."""
     flap_s: Seconds = 3600.0
     """Where pairs were added soon after a drain several times in this span, the wait is as many stable windows long."""
-    step_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = 32
-    """At most so many are added in `step_s`, or `step_factor` times as many as there are, whichever is more."""
+    step_pairs: Annotated[int, Meta(ge=1, le=MAX_PAIRS)] = MAX_PAIRS
+    """At most so many are added in `step_s`, or `step_factor` times as many as there are, whichever is more. As many as
+    a subnet can have are no limit.
+    """
     step_factor: Annotated[float, Meta(ge=0.0, le=64.0)] = 2.0
     """See `step_pairs`."""
     step_s: Seconds = 15.0
@@ -73,8 +79,10 @@ class History(Struct, frozen=True, kw_only=True):
     was_draining: bool = False
     drained_at: float | None = None
     """When a pair was last seen draining, or was gone."""
+    drained_from: int = 0
+    """Pairs before the drains of the last `stable_s`. 0: there were none, or their load has come back."""
     flaps: tuple[float, ...] = ()
-    """When pairs were added soon after a drain, in the last `flap_s`."""
+    """When pairs were added, in the last `flap_s`, for a load that those carried which had been drained just before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,8 @@ class _Ask:
 
     per_signal: Mapping[Signal, int | None]
     signal: Signal | None
+    load: float
+    """Of that signal; 0: nothing is known."""
     pairs: int
     """Asked for, the reserve included. 0: nothing is known."""
     need: int
@@ -136,7 +146,7 @@ def _ask(parameters: Parameters, observation: Observation) -> _Ask:
         name: None if load is None else pairs if name is signal else _pairs(parameters, load, target)
         for name, load in observation.load.items()
     }
-    return _Ask(per_signal, signal, pairs, need, is_panic)
+    return _Ask(per_signal, signal, max(largest, 0.0), pairs, need, is_panic)
 
 
 def _pairs(parameters: Parameters, load: float, target: float) -> int:
@@ -152,12 +162,16 @@ def _remembered(parameters: Parameters, history: History, observation: Observati
     needs = ((now, UNKNOWN),) if is_new else history.needs
     added = tuple(entry for entry in history.added if entry[0] > now - parameters.step_s)
     flaps = tuple(at for at in history.flaps if at > now - parameters.flap_s)
-    is_less = history.have is not None and have < history.have
-    drained_at = now if observation.draining or history.was_draining or is_less else history.drained_at
+    drained_at = now if observation.draining or history.was_draining else history.drained_at
+    is_recent = drained_at is not None and drained_at > now - parameters.stable_s
+    drained_from = history.drained_from if is_recent else 0
+    if history.have is not None and have < history.have:
+        drained_at, drained_from = now, max(drained_from, history.have)
     if history.have is not None and have > history.have:
         added = (*added, (now, have - history.have))
-        if drained_at is not None and drained_at > now - parameters.stable_s:
-            flaps = (*flaps, now)[-MAX_PATIENCE:]
+        # A load that is more than there ever was room for would have called pairs without the drain, too.
+        if ask.load <= drained_from - 1:
+            flaps, drained_from = (*flaps, now)[-MAX_PATIENCE:], 0
     return History(
         asks=with_lowest(asks, now, ask.pairs, parameters.confirm_s),
         needs=with_highest(needs, now, ask.need, parameters.stable_s * MAX_PATIENCE),
@@ -165,6 +179,7 @@ def _remembered(parameters: Parameters, history: History, observation: Observati
         added=added,
         was_draining=observation.draining > 0,
         drained_at=drained_at,
+        drained_from=drained_from,
         flaps=flaps,
     )
 
@@ -180,31 +195,32 @@ def _grown(parameters: Parameters, history: History, have: int, goal: int) -> tu
 def _shrunk(
     parameters: Parameters, history: History, observation: Observation, ask: _Ask
 ) -> tuple[int, tuple[Hold, ...]]:
-    """Half of the pairs that are too many, one at least; or why not."""
-    active, have = observation.active, observation.active + observation.coming
+    """Without the pairs that are too many; or why not."""
+    now, active, have = observation.now, observation.active, observation.active + observation.coming
     if active <= parameters.min_pairs or (ask.pairs and ask.pairs >= have):
         return have, ()
-    hold = _hold(parameters, history, observation, ask)
-    if hold:
-        return have, (hold,)
-    needed = extreme(history.needs, observation.now, _patience_s(parameters, history))
-    return active - max(1, (active - max(needed, parameters.min_pairs)) // 2), ()
+    stable = extreme(history.needs, now, parameters.stable_s)
+    needed = extreme(history.needs, now, parameters.stable_s / 2)
+    if history.flaps or needed * FEW >= active:
+        patience_s = _patience_s(parameters, history)
+        needed = stable if patience_s == parameters.stable_s else extreme(history.needs, now, patience_s)
+    hold = _hold(observation, ask, stable, needed)
+    return (have, (hold,)) if hold else (max(needed, parameters.min_pairs), ())
 
 
-def _hold(parameters: Parameters, history: History, observation: Observation, ask: _Ask) -> Hold | None:
-    """What speaks against a drain."""
-    now, active = observation.now, observation.active
-    highest = extreme(history.needs, now, parameters.stable_s)
-    if highest == UNKNOWN:
+def _hold(observation: Observation, ask: _Ask, stable: int, needed: int) -> Hold | None:
+    """What speaks against a drain. `stable`: pairs needed in the stable window; `needed`: in all of the wait."""
+    active = observation.active
+    if stable == UNKNOWN:
         return Hold.MISSING_DATA
     if ask.need >= active:
         return Hold.TOLERANCE
     if observation.draining:
         return Hold.DRAINING
-    if observation.coming or highest >= active:
+    if observation.coming:
         return Hold.STABLE_WINDOW
-    if extreme(history.needs, now, _patience_s(parameters, history)) >= active:
-        return Hold.FLAPPING
+    if needed >= active:
+        return Hold.STABLE_WINDOW if stable >= active else Hold.FLAPPING
     return None
 
 
@@ -228,6 +244,7 @@ def _again_at(parameters: Parameters, history: History, now: float) -> float | N
     moments = [
         changes_at(history.asks, now, parameters.confirm_s),
         changes_at(history.needs, now, parameters.stable_s),
+        changes_at(history.needs, now, parameters.stable_s / 2),
         changes_at(history.needs, now, _patience_s(parameters, history)),
         history.added[0][0] + parameters.step_s if history.added else None,
         history.flaps[0] + parameters.flap_s if history.flaps else None,
