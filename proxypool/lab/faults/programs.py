@@ -17,6 +17,7 @@ from proxypool.lab import background, processes, services
 from proxypool.lab.building import Builder
 from proxypool.lab.errors import LabError
 from proxypool.lab.fault_kinds import Options
+from proxypool.lab.inside import other_clock
 from proxypool.lab.machine import Machine
 
 Act = Callable[[Builder, Machine, Options], float]
@@ -139,7 +140,9 @@ def _restart_with_faketime(builder: Builder, machine: Machine) -> None:
         "DONT_FAKE_MONOTONIC": "1",
     }
     # The daemon alone: what starts it would end at once, and take away what the library shares with those after it.
-    command = ("env", *(f"{name}={value}" for name, value in environment.items()), *daemon.command)
+    python, dash_m, _, *words = daemon.command
+    run = (python, dash_m, other_clock.__name__, *words)
+    command = ("env", *(f"{name}={value}" for name, value in environment.items()), *run)
     changed = replace(daemon, command=command)
     services.start(machine.lab, machine.name, machine.pid, changed, machine.log_path("daemon"))
     machine.wait_service("daemon")
