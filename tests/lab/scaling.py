@@ -15,7 +15,7 @@ from typing import Any
 
 from proxypool.core.addressing import namespace_of
 from proxypool.lab import processes
-from proxypool.lab.configs import CONNECTIONS_PER_S
+from proxypool.lab.configs import CONNECTIONS_PER_S, STABLE_S
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Connections
@@ -52,6 +52,12 @@ def wait_size(lab: Lab, wanted: Callable[[dict[str, Any]], bool], within_s: floa
 def is_still(size: dict[str, Any]) -> bool:
     """Nothing comes or goes."""
     return not size["actions"] and not size["coming"] and not size["draining"]
+
+
+def wait_rest(lab: Lab) -> dict[str, Any]:
+    """No more pairs than one and its reserve, whatever was asked for before; nothing comes or goes."""
+    lab.proxypool("scale", "set", scale(lab)["id"], "--min-pairs", "1", timeout=30 * PATIENCE)
+    return wait_size(lab, lambda size: size["active"] <= 2 and is_still(size), 6 * STABLE_S, "rest")
 
 
 def leader(lab: Lab) -> str:

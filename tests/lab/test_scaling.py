@@ -21,7 +21,7 @@ from proxypool.lab.prober import Connections
 from proxypool.lab.topology import Topology
 from tests.lab.configured import Configured
 from tests.lab.observe import PATIENCE, metrics, tunnel_kind, wait_until
-from tests.lab.scaling import is_still, kill_leader, killed_when, leader, left_over, long_lived, scale, wait_size
+from tests.lab.scaling import is_still, kill_leader, killed_when, leader, left_over, long_lived, wait_rest, wait_size
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
@@ -91,8 +91,7 @@ def test_a_controller_that_is_killed_in_the_middle_changes_nothing(
     scaled: Lab, subnet: SubnetPlan, after_s: float
 ) -> None:
     """Of an add and of a drain: another one goes on where it stood."""
-    wait_size(scaled, is_still, 4 * STABLE_S, "rest")
-    start = scale(scaled)["active"]
+    start = wait_rest(scaled)["active"]
     with long_lived(scaled, subnet):
         scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "3", timeout=30 * PATIENCE)
         time.sleep(after_s)
@@ -112,7 +111,7 @@ def test_a_controller_that_is_killed_in_the_middle_changes_nothing(
 @pytest.mark.long
 def test_the_leader_of_zookeeper_dies_during_an_add(scaled: Lab, subnet: SubnetPlan) -> None:
     """The add is finished by whoever leads then."""
-    wait_size(scaled, is_still, 4 * STABLE_S, "rest")
+    wait_rest(scaled)
     with long_lived(scaled, subnet):
         scaled.proxypool("scale", "set", subnet.id, "--min-pairs", "3", timeout=30 * PATIENCE)
         servers = [name for name in scaled.machines if name.startswith("zk")]
@@ -135,7 +134,7 @@ STEPS_OF_DRAIN = ("drain begins", "-> wait", "-> remove", "-> release", "-> done
 @pytest.mark.timeout(900)
 def test_a_controller_that_is_killed_at_any_step_changes_nothing(scaled: Lab, subnet: SubnetPlan) -> None:
     """Of an add and of a drain, each time at the moment at which its log says that the step is taken."""
-    wait_size(scaled, is_still, 4 * STABLE_S, "rest")
+    wait_rest(scaled)
     with long_lived(scaled, subnet):
         for of_add, of_drain in zip_longest(STEPS_OF_ADD, STEPS_OF_DRAIN, fillvalue="-> done"):
             with killed_when(scaled, of_add) as dead:
@@ -184,7 +183,7 @@ def test_a_provider_that_fails_is_told_and_nothing_else_suffers(
     """Of both controllers. Pairs serve on; why no further one comes is in the status and the metrics; once the provider
     is well, one comes.
     """
-    wait_size(scaled, is_still, 4 * STABLE_S, "rest")
+    wait_rest(scaled)
     program = tmp_path / "provider"
     program.write_text(PROVIDER, encoding="utf-8")
     program.chmod(0o755)

@@ -21,7 +21,7 @@ def test_two_cycles_leave_nothing_behind(tmp_path: Path) -> None:
     try:
         lab = Lab.up(topology)
         wait_settled(lab, 30.0)
-        run = runner.run(lab, "make test/1", 1.5 * runner.CYCLE_S, print)
+        run = runner.run(lab, "make test/1", 2.0 * runner.CYCLE_S, print)
     finally:
         remove(topology.name)
     assert len(run.samples) > 1
