@@ -7,6 +7,7 @@ There is no service manager in the lab: what was killed stays dead until `start-
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -149,10 +150,18 @@ def _restart_with_faketime(builder: Builder, machine: Machine) -> None:
 
 
 def _write_clock(machine: Machine, seconds: float) -> None:
-    file = Path(f"/proc/{machine.pid}/root{CLOCK_FILE}")
-    new = file.with_suffix(".new")
-    new.write_text(f"{seconds:+.0f}\n")
-    new.rename(file)
+    """Always as many bytes, in their place: whoever reads sees all of the old ones or of the new ones, and a disk that
+    is full has room for them.
+    """
+    line = f"{seconds:+09.0f}\n".encode()
+    try:
+        file = os.open(f"/proc/{machine.pid}/root{CLOCK_FILE}", os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(file, line, 0)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise LabError(f"cannot set the clock of {machine.name}: {CLOCK_FILE}: {error.strerror}") from error
 
 
 def _of(machine: Machine, service: str) -> list[processes.Process]:
