@@ -9,10 +9,12 @@ import socket
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxypool.adapters.zookeeper import PoolSession, ZooKeeperUnreachable
+from proxypool.adapters.zookeeper.handler import PoolHandler
 from proxypool.core.config import ZooKeeperConfig
 from proxypool.core.errors import InvalidInput, TransientError
 from proxypool.core.role import Coordinator
@@ -162,6 +164,28 @@ def test_a_callback_that_fails_does_not_end_the_session(
     assert "deliberate" in caplog.text
     own_server.resume()
     session.stop(close_session=False)
+
+
+def test_a_thread_of_the_client_that_ends_by_an_error_is_replaced(
+    shared_server: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With all of the client, and told of in the log; nothing reaches whoever ends the process for a thread's end."""
+    told: list[Coordinator] = []
+    session = PoolSession(
+        ZooKeeperConfig(hosts=(shared_server.address,), session_timeout_s=2), "p", on_state=told.append
+    )
+    session.connect(10)
+    real, wrong = PoolHandler.select, iter([ValueError("deliberate")])
+
+    def select(self: PoolHandler, *arguments: Any) -> object:
+        for error in wrong:
+            raise error
+        return real(self, *arguments)
+
+    monkeypatch.setattr(PoolHandler, "select", select)
+    wait_until(lambda: told == [CONNECTED, LOST, CONNECTED], "another connection")
+    assert "a thread of the ZooKeeper client has ended" in caplog.text
+    session.stop(close_session=True)
 
 
 def test_a_server_that_is_killed_again_and_again_leaves_no_doubles(

@@ -1,16 +1,19 @@
-"""kazoo's threads and sockets, with five things that kazoo lacks.
+"""kazoo's threads and sockets, with six things that kazoo lacks.
 
 - The connection can be cut without closing the session: kazoo's own `stop` ends the session and its ephemerals.
 - The time of the last word from a server is noted.
 - A server that swallows packets must not cost the whole session: kazoo waits one session timeout for each TCP connect,
   and as long for the first answer of a server that accepts connections before it is ready to serve.
 - TLS that checks the server's name, and does not wait for the wire while the library has messages already.
+- A thread that ends by an error that kazoo did not expect is told of in the log, and is no defect of ours that a daemon
+  would have to end for: kazoo says that its client is closed, and `session` makes another.
 - `select` by poll(2): kazoo's makes an epoll instance for each of the four calls that one request takes.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import select as select_module
 import socket
 import ssl
@@ -22,6 +25,8 @@ from typing import Any
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 from proxypool.core.errors import ProxypoolError
+
+log = logging.getLogger(__name__)
 
 _READ = select_module.POLLIN | select_module.POLLPRI
 _FAILED = select_module.POLLERR | select_module.POLLHUP | select_module.POLLNVAL
@@ -50,6 +55,18 @@ class PoolHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is
         self._is_cut = threading.Event()
         self.last_contact: float | None = None
         """Monotonic time at which a server's last byte could be read; None before the first."""
+
+    def spawn(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Start a thread."""
+
+        def run() -> None:
+            try:
+                func(*args, **kwargs)
+            except Exception:
+                log.exception("a thread of the ZooKeeper client has ended")
+
+        thread: threading.Thread = super().spawn(run)
+        return thread
 
     def create_connection(self, *args: Any, **kwargs: Any) -> socket.socket:
         """Connect to a server.
