@@ -83,7 +83,8 @@ def is_there(pid: int) -> bool:
 def test_a_server_ends_with_whoever_started_it(program: str, tmp_path: Path) -> None:
     with run_of_tests(program, tmp_path) as (process, child):
         # Until then nobody has told the kernel whose death it is to follow.
-        wait_until(lambda: not Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"setpriv"), "the server to run")
+        early = (b"setpriv", sys.executable.encode())
+        wait_until(lambda: not Path(f"/proc/{child}/cmdline").read_bytes().startswith(early), "the server to run")
         assert is_there(child)
         process.kill()
         wait_until(lambda: not is_there(child), "the server to end")
