@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from proxypool.cli.explain_node_texts import some_of, uptime
 from proxypool.core.checks import Level
 from proxypool.core.status import HostReport, SubnetReport
-from proxypool.core.units import ago
-
-MAX_NAMES = 8
 
 
 def host_paragraphs(host: HostReport, subnets: Sequence[SubnetReport], now: float) -> list[str]:
@@ -20,9 +18,7 @@ def host_paragraphs(host: HostReport, subnets: Sequence[SubnetReport], now: floa
 def _what(host: HostReport, now: float) -> Iterator[str]:
     places = f"underlay address {host.underlay}, tunnel address {host.tunnel_address}"
     if host.is_alive:
-        version = f" {host.version}" if host.version else ""
-        up = f" has run for {ago(host.since, now)}" if host.since else " runs"
-        yield f"Host {host.id} is there: its agent{version}{up}, {places}."
+        yield f"Host {host.id} is there: its agent{uptime(host, now)}, {places}."
     else:
         yield (
             f"The agent of host {host.id} ({places}) is not connected to ZooKeeper: the machine is down, cut off, or "
@@ -38,18 +34,13 @@ def _uses(host: HostReport, subnets: Sequence[SubnetReport]) -> Iterator[str]:
     if not subnets:
         yield "It uses no subnet."
         return
-    yield f"It uses {len(subnets)} subnet{'' if len(subnets) == 1 else 's'}: {_names([one.id for one in subnets])}."
+    yield f"It uses {len(subnets)} subnet{'' if len(subnets) == 1 else 's'}: {some_of([one.id for one in subnets])}."
     unwell = [one for one in subnets if one.level is not Level.OK]
     if not unwell:
         yield "They are well." if len(subnets) > 1 else "It is well."
         return
-    told = _names([f"{one.id} ({one.level.value})" for one in unwell])
+    told = some_of([f"{one.id} ({one.level.value})" for one in unwell])
     yield f"Not well: {told}; see `proxypool explain {unwell[0].id}`."
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _death(host: HostReport) -> str:

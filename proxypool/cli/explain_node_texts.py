@@ -11,7 +11,7 @@ from proxypool.core.addressing import VRID_RANGE
 from proxypool.core.explanation import Heir, Obstacle, Survival, member_of, obstacle
 from proxypool.core.scaling.orders import Stay
 from proxypool.core.scaling.rooms import PAIRS
-from proxypool.core.status import MemberReport, NodeReport, PairReport, SubnetReport
+from proxypool.core.status import HostReport, MemberReport, NodeReport, PairReport, SubnetReport
 from proxypool.core.units import ago, rate
 
 MAX_NAMES = 8
@@ -38,9 +38,7 @@ def node_paragraphs(
 
 def _what(node: NodeReport, now: float) -> Iterator[str]:
     if node.is_alive:
-        version = f" {node.version}" if node.version else ""
-        up = f" has run for {ago(node.since, now)}" if node.since else " runs"
-        yield f"Node {node.id} is there: its daemon{version}{up}, underlay address {node.underlay}."
+        yield f"Node {node.id} is there: its daemon{uptime(node, now)}, underlay address {node.underlay}."
     else:
         yield (
             f"The daemon of node {node.id} ({node.underlay}) is not connected to ZooKeeper: the machine is down, cut "
@@ -61,13 +59,20 @@ def _orders(node: NodeReport, stays: Sequence[Stay], now: float) -> Iterator[str
     if node.draining_since is None:
         return
     moving = [f"{stay.pair.subnet}/{stay.pair.id}" for stay in stays if not stay.why]
-    yield f"Still to move: {_names(moving)}." if moving else "Nothing is left to move."
+    yield f"Still to move: {some_of(moving)}." if moving else "Nothing is left to move."
     for stay in stays:
         if stay.why:
             yield f"{stay.pair.subnet}/{stay.pair.id} stays, as {stay.why}."
 
 
-def _names(names: Sequence[str]) -> str:
+def uptime(machine: NodeReport | HostReport, now: float) -> str:
+    """What follows the word for its daemon: which version, and since when."""
+    version = f" {machine.version}" if machine.version else ""
+    return f"{version} has run for {ago(machine.since, now)}" if machine.since else f"{version} runs"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Names in a row; of many only the first."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more
 
@@ -143,10 +148,10 @@ def _death(node: NodeReport, heirs: Sequence[Heir]) -> Iterator[str]:
     bad = [heir for heir in heirs if heir.obstacle is not None]
     if good:
         lost = [heir.pair for heir in good if heir.connections is not Survival.KEPT]
-        yield f"If it died now, other members would take over {_names([f'{one.pair} ({one.node})' for one in good])}."
+        yield f"If it died now, other members would take over {some_of([f'{one.pair} ({one.node})' for one in good])}."
         if lost:
-            yield f"Established connections of {_names(lost)} would break."
+            yield f"Established connections of {some_of(lost)} would break."
     if bad:
         start = "But nobody" if good else "If it died now, nobody"
-        pairs = _names([heir.pair for heir in bad])
+        pairs = some_of([heir.pair for heir in bad])
         yield f"{start} can be relied on to take over {pairs}: see `proxypool explain {bad[0].pair}`."
