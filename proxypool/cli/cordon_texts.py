@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from proxypool.core.scaling.documents import Action, by_subnet
 from proxypool.core.scaling.orders import Stay
 from proxypool.core.status import NodeReport
-from proxypool.core.units import duration
+from proxypool.core.units import duration, some_of
 
 MAX_NAMES = 5
 
@@ -42,7 +42,7 @@ def drain_steps(node: str, stays: Collection[Stay]) -> Iterator[str]:
     yield "no new pair is placed on it"
     moving = [_name(stay) for stay in stays if not stay.why]
     if moving:
-        yield f"for {_names(moving)} a new pair is made on other nodes, one of a subnet at a time"
+        yield f"for {some_of(moving, MAX_NAMES)} a new pair is made on other nodes, one of a subnet at a time"
         yield "each is then drained, and removed when its connections have ended"
     else:
         yield "nothing moves"
@@ -56,11 +56,6 @@ def drain_steps(node: str, stays: Collection[Stay]) -> Iterator[str]:
 
 def _name(stay: Stay) -> str:
     return f"{stay.pair.subnet}/{stay.pair.id}"
-
-
-def _names(names: Collection[str]) -> str:
-    first = ", ".join(list(names)[:MAX_NAMES])
-    return f"{first} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else first
 
 
 def progress_text(node: str, stays: Collection[Stay], actions: Iterable[Action]) -> str:
@@ -79,14 +74,22 @@ def progress_text(node: str, stays: Collection[Stay], actions: Iterable[Action])
 
 def drained_text(node: str, stays: Collection[Stay], took_s: float) -> str:
     """The wait is over: also what stays."""
-    stay = f"; {_names([_name(one) for one in stays])} stay, and are not the controller's to move" if stays else ""
+    stay = (
+        f"; {some_of([_name(one) for one in stays], MAX_NAMES)} stay, and are not the controller's to move"
+        if stays
+        else ""
+    )
     what = "no pair that moves is left" if stays else "no pair is left"
     return f"node {node} is drained: {what} after {took_s:.0f} s{stay}"
 
 
 def timed_out_text(node: str, stays: Collection[Stay] | None, timeout_s: float) -> str:
     """The wait is over, the drain is not. `stays`: None if nobody could look."""
-    has = "pairs that nobody could count" if stays is None else _names([_name(stay) for stay in stays if not stay.why])
+    has = (
+        "pairs that nobody could count"
+        if stays is None
+        else some_of([_name(stay) for stay in stays if not stay.why], MAX_NAMES)
+    )
     return (
         f"node {node} still has {has} after {timeout_s:g} s and stays draining: {_ways_on(node)}; "
         "see `proxypool scale status` for what holds it"

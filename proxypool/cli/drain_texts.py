@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxypool.core.draining import Left, Pace, Risk, connections
 from proxypool.core.model import PairSpec, PairState
-from proxypool.core.units import duration
+from proxypool.core.units import duration, some_of
 
 if TYPE_CHECKING:
     from proxypool.core.status import PairReport, SubnetReport
@@ -69,7 +69,7 @@ def drain_text(spec: PairSpec, pairs: Iterable[PairSpec], now: float, *, is_chan
 def _where_to(others: Sequence[str]) -> str:
     if not others:
         return "new connections have nowhere to go until another pair is active"
-    return f"new connections go to {_names(others)}"
+    return f"new connections go to {some_of(others, MAX_NAMES)}"
 
 
 def numbers_text(spec: PairSpec) -> str:
@@ -131,7 +131,7 @@ def _hosts(subnet: SubnetReport) -> str:
     count = len(subnet.hosts)
     if not count:
         return "no host, as none uses the subnet"
-    return f"{count} host{'' if count == 1 else 's'}, {_names(subnet.hosts)}"
+    return f"{count} host{'' if count == 1 else 's'}, {some_of(subnet.hosts, MAX_NAMES)}"
 
 
 def _now(pair: PairReport) -> str:
@@ -142,8 +142,3 @@ def _now(pair: PairReport) -> str:
         return "nobody can say how many, no member is master"
     tracked = [f"{one.conntrack} tracked by {one.node}" for one in masters if one.conntrack is not None]
     return f"{', '.join(tracked)} now, ended ones among them" if tracked else "how many is not known yet"
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more

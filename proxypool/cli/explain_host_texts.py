@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from proxypool.cli.explain_node_texts import some_of, uptime
+from proxypool.cli.explain_node_texts import uptime
 from proxypool.core.checks import Level
 from proxypool.core.status import HostReport, SubnetReport
+from proxypool.core.units import some_of
 
 
 def host_paragraphs(host: HostReport, subnets: Sequence[SubnetReport], now: float) -> list[str]:

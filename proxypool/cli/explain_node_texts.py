@@ -12,9 +12,7 @@ from proxypool.core.explanation import Heir, Obstacle, Survival, member_of, obst
 from proxypool.core.scaling.orders import Stay
 from proxypool.core.scaling.rooms import PAIRS
 from proxypool.core.status import HostReport, MemberReport, NodeReport, PairReport, SubnetReport
-from proxypool.core.units import ago, rate
-
-MAX_NAMES = 8
+from proxypool.core.units import ago, rate, some_of
 
 
 def node_paragraphs(
@@ -69,12 +67,6 @@ def uptime(machine: NodeReport | HostReport, now: float) -> str:
     """What follows the word for its daemon: which version, and since when."""
     version = f" {machine.version}" if machine.version else ""
     return f"{version} has run for {ago(machine.since, now)}" if machine.since else f"{version} runs"
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Names in a row; of many only the first."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _roles(node: NodeReport, places: Sequence[tuple[SubnetReport, PairReport]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from proxypool.cli.output import Colour, paint, wrap
 from proxypool.core.checks import Level
 from proxypool.core.model import PairState
 from proxypool.core.topology import HostEnd, MemberEnd, PairPart, SubnetPart, Topology
+from proxypool.core.units import some_of
 
 MAX_HOSTS = 8
 """Of one subnet, unless the tree is wide."""
@@ -117,6 +118,4 @@ def _member(member: MemberEnd, *, is_mixed: bool) -> _Branch:
 
 
 def _few(names: Sequence[str], *, wide: bool) -> str:
-    if wide or len(names) <= MAX_HOSTS:
-        return ", ".join(names)
-    return f"{', '.join(names[:MAX_HOSTS])} and {len(names) - MAX_HOSTS} more"
+    return some_of(names, len(names) if wide else MAX_HOSTS)

@@ -1,6 +1,15 @@
-"""Numbers and times as people read them: in tables, and on the status page. Pure."""
+"""Numbers, times and lists of names as people read them: in sentences, in tables, and on the status page. Pure."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+
+
+def some_of(names: Collection[str], most: int = 8) -> str:
+    """Names in a row; of many only so many, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(islice(names, most)) + more
 
 
 def rate(bytes_per_s: float | None) -> str:

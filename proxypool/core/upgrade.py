@@ -16,6 +16,7 @@ from proxypool.core.checks import Code as CheckCode
 from proxypool.core.model import PairState
 from proxypool.core.states import Role
 from proxypool.core.status import PairReport, PoolStatus, SubnetReport, all_checks
+from proxypool.core.units import some_of
 from proxypool.core.versions import Release, are_near, release_of, told
 
 SHOWN = 3
@@ -279,14 +280,9 @@ def _machines(status: PoolStatus) -> Iterator[Finding]:
             yield Finding.of(
                 Code.NOT_RUNNING,
                 f"{kind}s",
-                f"the daemon of {_few(names)} does not run: it has the old version when it comes back",
+                f"the daemon of {some_of(names, SHOWN)} does not run: it has the old version when it comes back",
                 f"proxypool {kind} list",
             )
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_done(version: str, target: Release | None) -> bool:

@@ -30,6 +30,7 @@ from proxypool.adapters.netns_names import Names
 from proxypool.core.errors import PermanentError, ProxypoolError
 from proxypool.core.planner import ChangeSet, MakeNamespace, Operation, Put, Remove, plan
 from proxypool.core.scene import Scene
+from proxypool.core.units import some_of
 from proxypool.daemons.executor import Driver, KernelDriver, batches
 from proxypool.daemons.scopes import Scope
 
@@ -267,8 +268,7 @@ class Dataplane:
 
 def _names(operations: Iterable[Operation]) -> str:
     """For a line of the log: a change of ten thousand objects has names enough in the first of them."""
-    names = sorted(map(_name, operations))
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return some_of(sorted(map(_name, operations)), NAMED)
 
 
 def _name(operation: Operation) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from proxypool.core.units import some_of
 from proxypool.lab import agent, faults, identities, preflight, processes, services, state, traffic
 from proxypool.lab.building import Builder, zookeeper_mode
 from proxypool.lab.errors import LabError, LabTimeout
@@ -202,8 +203,7 @@ class Lab:
         """Until each pod had an answer from each database it may reach. `LabTimeout` names the paths without."""
         missing = traffic.paths_without_answer(self.topology, self.machines, timeout_s)
         if missing:
-            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {', '.join(missing[:SHOWN])}{more}{self._dead()}")
+            raise LabTimeout(f"no answer within {timeout_s:.0f} s: {some_of(missing, SHOWN)}{self._dead()}")
 
     def _dead(self) -> str:
         """What does not run though it should, for the end of a sentence."""

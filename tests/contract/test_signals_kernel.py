@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -55,10 +56,15 @@ def like_a_subnet() -> None:
 
 
 def ask(count: int, port: int = 53) -> None:
-    """So many connections to the server: each has a port of its own, and sends twice."""
-    for _ in range(count):
-        with socket.socket(type=socket.SOCK_DGRAM) as link:
+    """So many connections to the server: each has a port of its own, and sends twice.
+
+    All are open at once: a port that is given back may be given to the next, which then is no new connection.
+    """
+    with ExitStack() as opened:
+        links = [opened.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(count)]
+        for link in links:
             link.bind((CLIENT, 0))
+        for link in links:
             link.sendto(b"?", (SERVER, port))
             link.sendto(b"?", (SERVER, port))
 
