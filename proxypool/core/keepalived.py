@@ -112,7 +112,7 @@ def pair_text(facts: KeepalivedFacts, pair: PairSpec, peer: IPv4Address, pairs: 
 
     The notify lines move the gate even when the daemon is dead; the daemon does the same and repairs what they miss.
     The master announces itself every 2 s: after two masters that did not hear each other, hosts may remember the one
-    that stood aside, and would find out by themselves only after 8 s.
+    that stood aside, and would find out by themselves only after 8 s. Its daemon does so at once (`daemons.defence`).
     """
     name = instance_name(pair.subnet, pair.id)
     tracker = f"proxypool_{pair.subnet}_{pair.id}"

@@ -178,6 +178,11 @@ class Member:
             self.handles.announcer.begin(self.pair.egress_address, now)
         self._look_at_gate()
 
+    def defended(self, now: float) -> None:
+        """Another member has called the HaVip its own: it may have told the customer's servers so, too."""
+        if self.handles is not None and self.pair.egress_address is not None:
+            self.handles.announcer.begin(self.pair.egress_address, now)
+
     def _borrow(self, *, is_wanted: bool) -> None:
         """Serve the HaVip while keepalived is about to take it from the living master; no longer."""
         if is_wanted is self._is_borrowing:

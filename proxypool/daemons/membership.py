@@ -30,6 +30,7 @@ from proxypool.core.role import (
 from proxypool.daemons.bare import cut_bare
 from proxypool.daemons.counting import Counting
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane, Reconciled
+from proxypool.daemons.defence import Defence
 from proxypool.daemons.forgetting import Forgetting
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.leasing import Leasing
@@ -39,6 +40,7 @@ from proxypool.daemons.messages import (
     ConnectionsCounted,
     EniProbed,
     GateTouched,
+    HavipsContested,
     KeepalivedFilesTouched,
     LeaseRenewed,
     LinksSeen,
@@ -97,6 +99,7 @@ class Membership:
     probing: Probing = field(init=False)
     leasing: Leasing = field(init=False)
     neighbourhood: Neighbourhood = field(init=False)
+    defence: Defence = field(init=False)
     breaker: Breaker = field(default_factory=Breaker)
     tunnel: TunnelCheck = field(default_factory=TunnelCheck)
     is_machine_known: bool = False
@@ -113,6 +116,7 @@ class Membership:
             self.keepalived, self.members, self.dataplane, self.control, self.clock, self._look_at_health
         )
         self.neighbourhood = Neighbourhood(self.facts.name, self.members, self.watch, self.vrrp)
+        self.defence = Defence(self.members, self.watch.claims.announce, self.metrics.defences.inc)
         self.publisher = Publisher(self.facts.name, self.presence)
         self.tables = TableReader(self.dataplane, self.post)
         self.counting = Counting(self.members, self.tables)
@@ -292,6 +296,8 @@ class Membership:
                 self.neighbourhood.heard(now, is_silent=is_silent)
             case PeerHeard():
                 self.neighbourhood.peers_heard(message, self.snapshot, now)
+            case HavipsContested(havips):
+                self.defence.contested(havips, now)
             case MasterRecorded(record):
                 if (member := self.members.get(record.subnet)) is not None:
                     member.see_record(record)

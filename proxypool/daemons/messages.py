@@ -208,6 +208,13 @@ class PeerHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class HavipsContested:
+    """Another machine on the underlay says that these are its own."""
+
+    havips: frozenset[IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
 class UnderlayHeard:
     """Whether the underlay is silent: no packet of anybody arrives, though some would answer."""
 
@@ -251,6 +258,11 @@ class SecondPassed:
 
 
 @dataclass(frozen=True, slots=True)
+class DefenceDue:
+    """It is time to say whose a HaVip is."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublicationDue:
     """What was put off by the publisher is due; it looks after every message."""
 
@@ -275,12 +287,14 @@ Message: TypeAlias = (
     | SyncSeen
     | MasterRecorded
     | PeerHeard
+    | HavipsContested
     | UnderlayHeard
     | MachineSeen
     | GroupsWanted
     | HavipsAsked
     | SubnetJoined
     | SecondPassed
+    | DefenceDue
     | PublicationDue
     | Reconciled
     | Reload

@@ -36,11 +36,12 @@ class Neighbourhood:
     """Whether nothing arrives on the underlay."""
 
     def follow(self, snapshot: Snapshot) -> None:
-        """Choose some that would answer on the underlay, the other members of our pairs first."""
+        """Choose whom to ask on the underlay, the other members of our pairs first, and whose claims to listen to."""
         peers = {peer.node for member in self.members.values() if (peer := member.pair.peer_of(self.node))}
         nodes = [snapshot.nodes[name].underlay for name in sorted(peers) if name in snapshot.nodes]
         hosts: list[IPv4Address] = [host.underlay for host in islice(snapshot.hosts.values(), HOSTS_ASKED)]
         self.watch.neighbours = (*nodes[:NODES_ASKED], *hosts)
+        self.watch.claims.follow(frozenset(member.pair.havip for member in self.members.values()))
 
     def heard(self, now: float, *, is_silent: bool) -> None:
         """Packets have ceased to arrive, or arrive again."""

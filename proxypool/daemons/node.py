@@ -46,6 +46,7 @@ from proxypool.daemons.messages import (
     AddressesSeen,
     AddressMoved,
     CoordinatorMoved,
+    DefenceDue,
     FifoSpoke,
     KeepalivedSeen,
     KeepalivedSynced,
@@ -213,15 +214,20 @@ class NodeDaemon:
         return run_until_stopped(self._next_message, self._dispatch)
 
     def _next_message(self) -> Message:
-        of_roles, of_publisher = self.membership.next_deadline(), self.membership.publisher.next_deadline
-        deadline = min((moment for moment in (of_roles, of_publisher) if moment is not None), default=None)
+        membership = self.membership
+        due: tuple[tuple[float | None, type[SecondPassed | DefenceDue | PublicationDue]], ...] = (
+            (membership.next_deadline(), SecondPassed),
+            (membership.defence.next_deadline, DefenceDue),
+            (membership.publisher.next_deadline, PublicationDue),
+        )
+        deadline = min((moment for moment, _ in due if moment is not None), default=None)
         while True:
             now = self._look_at_ports()
             left_s = LOOP_BEAT_S if deadline is None else deadline - now
             with suppress(queue.Empty):
                 return self.inbox.get(timeout=min(max(0.0, left_s), LOOP_BEAT_S))
             if deadline is not None and time.monotonic() >= deadline:
-                return SecondPassed() if deadline == of_roles else PublicationDue()
+                return next(kind() for moment, kind in due if moment == deadline)
 
     def _look_at_ports(self) -> float:
         """Now, of the monotonic clock."""
@@ -271,6 +277,8 @@ class NodeDaemon:
                     self.metrics.reloads.inc()
             case FifoSpoke() | AddressMoved() | AddressesSeen():
                 self._vrrp_spoke(message, now)
+            case DefenceDue():
+                self.membership.defence.look(now)
             case _:
                 self.membership.kernel_spoke(message, now)
         self._tell_others(now)

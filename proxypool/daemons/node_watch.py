@@ -25,6 +25,7 @@ from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
 from proxypool.core.keepalived import fifo_path, gate_lock
 from proxypool.core.model import PoolSpec
+from proxypool.daemons.claims import Claims
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
 from proxypool.daemons.haste import Haste
 from proxypool.daemons.hearing import Asker, Hearing
@@ -82,6 +83,7 @@ class NodeWatch:
         self._seen: KeepalivedSeen | None = None
         self._file_traces: tuple[tuple[str, int, int, int], ...] = ()
         self._vrrp: socket.socket | None = None
+        self.claims = Claims(underlay, post)
         self._is_root_dirty = self._is_scope_dirty = False
         self._full_look_at = 0.0
         self.neighbours: tuple[IPv4Address, ...] = ()
@@ -102,6 +104,7 @@ class NodeWatch:
         self._watcher.add(self._root_events, self._root_changed)
         self._addresses = netlink.AddressEvents(self._underlay)
         self._watcher.add(self._addresses, self._addresses_moved)
+        self.claims.open(self._watcher)
         self._watcher.start()
         self._haste.threads = (threading.get_native_id(), self._watcher.native_id)
 

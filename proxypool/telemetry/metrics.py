@@ -95,6 +95,12 @@ class NodeMetrics(KernelDaemonMetrics):
         self.reloads = Counter(
             "proxypool_keepalived_reloads_total", "Reloads of keepalived asked for.", registry=self.registry
         )
+        self.defences = Counter(
+            "proxypool_havip_defences_total",
+            "Times that another machine announced a HaVip of which this node was the elected master, and this node said"
+            " whose it is: a master was missed for a moment, or somebody uses the address.",
+            registry=self.registry,
+        )
         self.registry.register(_NodeCollector(view))
         self.registry.register(UseCollector(use))
 

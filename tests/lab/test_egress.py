@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -27,6 +28,8 @@ from tests.lab.observe import (
     kill_daemon,
     listen,
     master_of,
+    masters,
+    metrics,
     open_gates,
     other_of,
     repairs,
@@ -259,6 +262,66 @@ def test_the_egress_address_of_a_living_pair_is_changed_at_ones_own_risk(egress_
     # NAT comes first and the delay of answers last: between them the link to the other member is made.
     wait_until(lambda: asking(lab, subnet) < 0.3 * PATIENCE, 5.0, "an answer without delay", interval_s=0.2)
     assert who_answers(lab, subnet) == [card_of(subnet, master)]
+
+
+FALSE_CLAIM = """
+import socket, sys
+from ipaddress import IPv4Address
+from proxypool.adapters.announcer import frames
+device, address = sys.argv[1:]
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
+    link.bind((device, 0))
+    for frame in frames(link.getsockname()[4], IPv4Address(address)):
+        link.send(frame)
+"""
+BELIEVED_FOR_MS = 30.0 + (220.0 if not IN_GUEST else 1000.0)
+"""What the master waits before it answers a claim, and what a busy computer adds. Without an answer it is 2 s at worst: see
+`garp_master_refresh`.
+"""
+
+
+def defences(lab: Lab, node: str) -> float:
+    """How often a node has said whose a HaVip is."""
+    return metrics(lab, node)["proxypool_havip_defences_total"]
+
+
+def test_a_claim_of_a_member_that_is_not_master_is_answered(egress_lab: Lab) -> None:
+    """A word of the backup, on both sides, and hosts and servers send to it, whose gate is closed: for a moment only."""
+    lab, subnet = egress_lab, egress_lab.topology.subnet_plans[0]
+    master = master_of(lab, subnet)
+    backup, before = other_of(subnet, master), defences(lab, master)
+    for _ in range(3):
+        with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
+            time.sleep(0.2)
+            program = [sys.executable, "-c", FALSE_CLAIM]
+            in_namespace(lab, backup, subnet, *program, "eni0", egress_of(subnet))
+            lab.machine(backup).run([*program, "eth0", subnet.havip])
+            time.sleep(0.5)
+        result = prober.result()
+        assert result["lost"] > 0, "nobody believed it: the test proves nothing"
+        assert result["blackout_ms"] < BELIEVED_FOR_MS
+        time.sleep(1.5)
+    assert known_to(lab, subnet) == card_of(subnet, master)
+    assert defences(lab, master) == before + 3
+    assert master_of(lab, subnet) == master
+
+
+def test_a_false_alarm_is_no_outage(egress_lab: Lab) -> None:
+    """The backup misses the master and claims the HaVip, and the master does not hear it. Then the backup hears it again."""
+    lab, subnet = egress_lab, egress_lab.topology.subnet_plans[0]
+    master = master_of(lab, subnet)
+    backup, before = other_of(subnet, master), defences(lab, master)
+    with Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS) as prober:
+        for node in (master, backup):
+            lab.fault("cut-vrrp-in", node)
+        wait_until(lambda: masters(lab, subnet) == {master, backup}, 2.0, "both to have the HaVip", interval_s=0.005)
+        lab.fault("heal-underlay", backup)
+        wait_until(lambda: masters(lab, subnet) == {master}, 2.0, f"{backup} to yield", interval_s=0.005)
+        time.sleep(2.5)
+        lab.fault("heal-underlay", master)
+    assert prober.result()["blackout_ms"] < BELIEVED_FOR_MS
+    assert defences(lab, master) == before + 1
+    assert known_to(lab, subnet) == card_of(subnet, master)
 
 
 def left(lab: Lab) -> int | None:

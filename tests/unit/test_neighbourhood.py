@@ -51,7 +51,16 @@ class FakeVrrp:
 
 
 @dataclass
+class FakeClaims:
+    havips: frozenset[IPv4Address] = frozenset()
+
+    def follow(self, havips: frozenset[IPv4Address]) -> None:
+        self.havips = havips
+
+
+@dataclass
 class FakeWatch:
+    claims: FakeClaims = field(default_factory=FakeClaims)
     neighbours: tuple[IPv4Address, ...] = ()
     is_listening: bool = False
 
@@ -101,6 +110,11 @@ def test_those_who_would_answer_are_the_other_members_and_some_hosts(world: Worl
     world.all.follow(Snapshot(nodes=POOL.nodes, hosts=hosts))
     assert world.watch.neighbours == (PEER, *(make_address(at) for at in range(HOSTS_ASKED)))
     assert len(world.watch.neighbours) <= NODES_ASKED + HOSTS_ASKED
+
+
+def test_claims_of_our_pairs_havips_are_listened_to(world: World) -> None:
+    world.all.follow(POOL)
+    assert world.watch.claims.havips == {world.member.pair.havip}
 
 
 def make_address(at: int) -> IPv4Address:

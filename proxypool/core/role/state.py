@@ -130,6 +130,12 @@ class MemberState:
         return self.elected == self.node
 
     @property
+    def is_rightful(self) -> bool:
+        """Whether the HaVip is here and belongs here: master, elected, and not about to give it up."""
+        is_master = (self.role, self.vrrp) == (Role.MASTER, Vrrp.MASTER)
+        return is_master and self.is_elected and not (self.is_aside or self.is_deaf or self.must_yield)
+
+    @property
     def is_fit(self) -> bool:
         """Whether the last look found nothing wrong."""
         return self.health is not None and not self.health

@@ -1,0 +1,110 @@
+"""Who else says that an address of ours is theirs, and our answer to it (RFC 5227, 2.4), on one device.
+
+A member that missed the master's advertisements claims the HaVip, says so to everybody, hears the master and gives it
+up, all in a few milliseconds. If the master has not heard its advertisement it knows nothing of that and says nothing,
+and hosts send to the other one until the next announcement. ARP is broadcast, so the master can hear the claim itself.
+
+A socket filter lets in what others send with one of the addresses that are followed: a network with thousands of pairs
+announces thousands of addresses a second, and none of them wakes us.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address
+
+from proxypool.adapters.announcer import ETHERTYPE_ARP, frames
+
+MAX_FOLLOWED = 512
+"""More than the 255 VRRP ids that a node can have on its underlay."""
+_LARGEST_FRAME = 64
+_ETHERNET_LENGTH = 14
+_SENDER_AT = _ETHERNET_LENGTH + 14
+"""Where the sender's protocol address is in a frame."""
+_SO_ATTACH_FILTER = 26
+_PACKET_TYPE = 0xFFFFF000 + 4
+"""SKF_AD_OFF + SKF_AD_PKTTYPE of linux/filter.h."""
+_LOAD_WORD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+"""BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K of linux/bpf_common.h."""
+
+
+class AddressConflicts:
+    """See the module's text. Opened in the device's namespace; used from any thread."""
+
+    def __init__(self, device: str) -> None:
+        """Nothing is heard before `follow`.
+
+        Raises:
+            OSError: the device is not there, or we may not (CAP_NET_RAW).
+        """
+        self._link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+        try:
+            self.follow(())
+            self._link.bind((device, ETHERTYPE_ARP))
+        except OSError:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor; readable when there is something to hear."""
+        return self._link.fileno()
+
+    def follow(self, addresses: Collection[IPv4Address]) -> None:
+        """Hear of these from now on, and of no others.
+
+        Raises:
+            OSError: the kernel refuses the filter, or there are more than `MAX_FOLLOWED`; what was followed still is.
+        """
+        if len(addresses) > MAX_FOLLOWED:
+            raise OSError(f"{len(addresses)} addresses are to be followed, {MAX_FOLLOWED} are the most")
+        program = b"".join(_filter(addresses))
+        code = ctypes.create_string_buffer(program, len(program))
+        # struct sock_fprog: the number of instructions, then where they are.
+        self._link.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+        )
+
+    def heard(self) -> set[IPv4Address]:
+        """Addresses that others have called theirs since the last call."""
+        found = set[IPv4Address]()
+        # An underlay that goes down is an error once.
+        with suppress(OSError):
+            while True:
+                frame = self._link.recv(_LARGEST_FRAME)
+                if len(frame) >= _SENDER_AT + 4:
+                    found.add(IPv4Address(frame[_SENDER_AT : _SENDER_AT + 4]))
+        return found
+
+    def defend(self, address: IPv4Address) -> None:
+        """Say to everybody that it is ours.
+
+        Raises:
+            OSError: the device is down or gone.
+        """
+        for frame in frames(self._link.getsockname()[4], address):
+            self._link.send(frame)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._link.close()
+
+
+def _filter(addresses: Collection[IPv4Address]) -> Iterator[bytes]:
+    """Frames of others whose ARP sender is one of these; each instruction is a struct sock_filter."""
+    yield _instruction(_LOAD_WORD, _PACKET_TYPE)
+    yield _instruction(_EQUAL, socket.PACKET_OUTGOING, if_not=1)
+    yield _instruction(_RETURN, 0)
+    yield _instruction(_LOAD_WORD, _SENDER_AT)
+    for address in addresses:
+        yield _instruction(_EQUAL, int(address), if_not=1)
+        yield _instruction(_RETURN, _LARGEST_FRAME)
+    yield _instruction(_RETURN, 0)
+
+
+def _instruction(code: int, value: int, *, if_not: int = 0) -> bytes:
+    """`if_not`: how many instructions are skipped if a comparison fails."""
+    return struct.pack("HBBI", code, 0, if_not, value)
