@@ -220,9 +220,9 @@ def members(samples: list[Sample]) -> dict[str, Member]:
     }
 
 
-def unsettled(lab: Lab, subnets: tuple[SubnetPlan, ...]) -> list[str]:
+def unsettled(lab: Lab, subnets: tuple[SubnetPlan, ...], nodes: tuple[str, ...] = OUR_NODES) -> list[str]:
     """Subnets that are not as they are when all is well: one fit elected master, one fit backup."""
-    said = [members(metrics(lab, node)) for node in OUR_NODES]
+    said = [members(metrics(lab, node)) for node in nodes]
     well = {Member("master", is_elected=True, is_fit=True), Member("backup", is_elected=False, is_fit=True)}
     found = []
     for subnet in subnets:
