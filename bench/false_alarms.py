@@ -2,8 +2,8 @@
 processors and lost advertisements.
 
 Pairs of nodes side by side in one lab, each with other timers, all under the same conditions at the same time. At
-first nothing is powered off, so every takeover is a false one. They are counted in keepalived's own log. Then the pairs'
-masters are powered off in turn, under the same conditions still.
+first nothing is powered off, so every takeover is a false one. They are counted in keepalived's own log. Then the
+masters of the pairs are powered off in turn, under the same conditions still.
 """
 
 from __future__ import annotations
