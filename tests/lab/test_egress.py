@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -40,6 +40,8 @@ from tests.lab.observe import (
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.failover]
+
+Measured = Callable[[str, float], None]
 
 PORT = 5002
 POWER_OFF_LIMIT_MS = 5000.0 if IN_GUEST else 1000.0
@@ -285,7 +287,7 @@ def defences(lab: Lab, node: str) -> float:
     return metrics(lab, node)["proxypool_havip_defences_total"]
 
 
-def test_a_claim_of_a_member_that_is_not_master_is_answered(egress_lab: Lab) -> None:
+def test_a_claim_of_a_member_that_is_not_master_is_answered(egress_lab: Lab, measured: Measured) -> None:
     """A word of the backup, on both sides, and hosts and servers send to it, whose gate is closed: for a moment only."""
     lab, subnet = egress_lab, egress_lab.topology.subnet_plans[0]
     master = master_of(lab, subnet)
@@ -299,6 +301,7 @@ def test_a_claim_of_a_member_that_is_not_master_is_answered(egress_lab: Lab) -> 
             time.sleep(0.5)
         result = prober.result()
         assert result["lost"] > 0, "nobody believed it: the test proves nothing"
+        measured("blackout ms", result["blackout_ms"])
         assert result["blackout_ms"] < BELIEVED_FOR_MS
         time.sleep(1.5)
     assert known_to(lab, subnet) == card_of(subnet, master)
@@ -306,7 +309,7 @@ def test_a_claim_of_a_member_that_is_not_master_is_answered(egress_lab: Lab) -> 
     assert master_of(lab, subnet) == master
 
 
-def test_a_false_alarm_is_no_outage(egress_lab: Lab) -> None:
+def test_a_false_alarm_is_no_outage(egress_lab: Lab, measured: Measured) -> None:
     """The backup misses the master and claims the HaVip, and the master does not hear it. Then the backup hears it again."""
     lab, subnet = egress_lab, egress_lab.topology.subnet_plans[0]
     master = master_of(lab, subnet)
@@ -319,6 +322,7 @@ def test_a_false_alarm_is_no_outage(egress_lab: Lab) -> None:
         wait_until(lambda: masters(lab, subnet) == {master}, 2.0, f"{backup} to yield", interval_s=0.005)
         time.sleep(2.5)
         lab.fault("heal-underlay", master)
+    measured("blackout ms", prober.result()["blackout_ms"])
     assert prober.result()["blackout_ms"] < BELIEVED_FOR_MS
     assert defences(lab, master) == before + 1
     assert known_to(lab, subnet) == card_of(subnet, master)

@@ -53,18 +53,6 @@ def subnet(lab: Lab) -> SubnetPlan:
     return lab.topology.subnet_plans[0]
 
 
-@pytest.fixture
-def measured(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> Measured:
-    """Tell a figure: in the report, and on the terminal."""
-
-    def tell(what: str, value: float) -> None:
-        record_property(what, value)
-        with capsys.disabled():
-            print(f" [{what}: {value:.0f}]", end="")  # noqa: T201
-
-    return tell
-
-
 def prober(lab: Lab, subnet: SubnetPlan) -> Prober:
     """From the first instance."""
     return Prober(lab, "pod1", subnet.database_ip, interval_ms=PROBE_MS, answer_timeout_s=10.0 * PATIENCE)
