@@ -10,14 +10,13 @@ announces thousands of addresses a second, and none of them wakes us.
 
 from __future__ import annotations
 
-import ctypes
 import socket
-import struct
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
 
 from proxypool.adapters.announcer import ETHERTYPE_ARP, frames
+from proxypool.adapters.packet_filter import EQUAL, LOAD_WORD, PACKET_TYPE, RETURN, Instruction, attach
 
 MAX_FOLLOWED = 512
 """More than the 255 VRRP ids that a node can have on its underlay."""
@@ -25,11 +24,6 @@ _LARGEST_FRAME = 64
 _ETHERNET_LENGTH = 14
 _SENDER_AT = _ETHERNET_LENGTH + 14
 """Where the sender's protocol address is in a frame."""
-_SO_ATTACH_FILTER = 26
-_PACKET_TYPE = 0xFFFFF000 + 4
-"""SKF_AD_OFF + SKF_AD_PKTTYPE of linux/filter.h."""
-_LOAD_WORD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
-"""BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K of linux/bpf_common.h."""
 
 
 class AddressConflicts:
@@ -61,12 +55,7 @@ class AddressConflicts:
         """
         if len(addresses) > MAX_FOLLOWED:
             raise OSError(f"{len(addresses)} addresses are to be followed, {MAX_FOLLOWED} are the most")
-        program = b"".join(_filter(addresses))
-        code = ctypes.create_string_buffer(program, len(program))
-        # struct sock_fprog: the number of instructions, then where they are.
-        self._link.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(code))
-        )
+        attach(self._link, _program(addresses))
 
     def heard(self) -> set[IPv4Address]:
         """Addresses that others have called theirs since the last call."""
@@ -93,18 +82,13 @@ class AddressConflicts:
         self._link.close()
 
 
-def _filter(addresses: Collection[IPv4Address]) -> Iterator[bytes]:
-    """Frames of others whose ARP sender is one of these; each instruction is a struct sock_filter."""
-    yield _instruction(_LOAD_WORD, _PACKET_TYPE)
-    yield _instruction(_EQUAL, socket.PACKET_OUTGOING, if_not=1)
-    yield _instruction(_RETURN, 0)
-    yield _instruction(_LOAD_WORD, _SENDER_AT)
+def _program(addresses: Collection[IPv4Address]) -> Iterator[Instruction]:
+    """Frames of others whose ARP sender is one of these."""
+    yield LOAD_WORD, 0, 0, PACKET_TYPE
+    yield EQUAL, 0, 1, socket.PACKET_OUTGOING
+    yield RETURN, 0, 0, 0
+    yield LOAD_WORD, 0, 0, _SENDER_AT
     for address in addresses:
-        yield _instruction(_EQUAL, int(address), if_not=1)
-        yield _instruction(_RETURN, _LARGEST_FRAME)
-    yield _instruction(_RETURN, 0)
-
-
-def _instruction(code: int, value: int, *, if_not: int = 0) -> bytes:
-    """`if_not`: how many instructions are skipped if a comparison fails."""
-    return struct.pack("HBBI", code, 0, if_not, value)
+        yield EQUAL, 0, 1, int(address)
+        yield RETURN, 0, 0, _LARGEST_FRAME
+    yield RETURN, 0, 0, 0

@@ -127,11 +127,13 @@ class Announcer:
             self._link.send(frame)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; who calls does not wait for the kernel, which lets go of a packet socket only when all its
+        processors have: 8 ms and more, and a hundred ENIs may go at once.
+        """
         with self._lock:
             self._address = self._introduction = None
             self._forwarding.close()
-            self._link.close()
+            threading.Thread(target=self._link.close, name="closing", daemon=True).start()
 
 
 def frames(mac: bytes, address: IPv4Address) -> tuple[bytes, bytes]:

@@ -16,13 +16,13 @@ import struct
 from ipaddress import IPv4Address
 
 from proxypool.adapters.echo import EchoSocket
+from proxypool.adapters.packet_filter import EQUAL, LOAD_HALF, LOAD_WORD, RETURN, attach
 from proxypool.core.errors import ProxypoolError
 
 _ETH_P_ARP = 0x0806
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _REQUEST, _REPLY = 1, 2
 _BROADCAST = b"\xff" * 6
-_SO_ATTACH_FILTER = 26
 _SIOCETHTOOL, _ETHTOOL_GLINK = 0x8946, 0x0000000A
 _INTERFACE_REQUEST = struct.Struct("16sP16x")
 _MAX_BYTES = 128
@@ -52,17 +52,14 @@ class EniProbe:
     def _listen(self, target: IPv4Address) -> None:
         """Only the target's answers reach us: a customer's network may be full of others' requests."""
         program = [
-            (0x28, 0, 0, 6),
-            (0x15, 0, 3, _REPLY),
-            (0x20, 0, 0, 14),
-            (0x15, 0, 1, int(target)),
-            (0x06, 0, 0, _MAX_BYTES),
-            (0x06, 0, 0, 0),
+            (LOAD_HALF, 0, 0, 6),
+            (EQUAL, 0, 3, _REPLY),
+            (LOAD_WORD, 0, 0, 14),
+            (EQUAL, 0, 1, int(target)),
+            (RETURN, 0, 0, _MAX_BYTES),
+            (RETURN, 0, 0, 0),
         ]
-        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-        self._link.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(code))
-        )
+        attach(self._link, program)
         self._link.bind((self._device, _ETH_P_ARP))
 
     def fileno(self) -> int:

@@ -19,8 +19,9 @@ class HavipLoan:
     """For the underlay card of this machine."""
 
     def __init__(self, device: str) -> None:
-        """Nothing is opened."""
+        """Nothing is opened before it is needed."""
         self._device = device
+        self._link: socket.socket | None = None
 
     def take(self, havip: IPv4Address) -> None:
         """Serve it from now on, and say so.
@@ -30,13 +31,21 @@ class HavipLoan:
         """
         netlink.lend(havip)
         try:
-            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as link:
-                link.bind((self._device, 0))
-                for frame in frames(link.getsockname()[4], havip):
-                    link.send(frame)
+            self._announce(havip)
         except OSError as error:
+            self.close()
             netlink.give_back(havip)
             raise TransientError(f"announce {havip} on {self._device}: {error.strerror}") from error
+
+    def _announce(self, havip: IPv4Address) -> None:
+        """The socket stays open: to close one takes the kernel 8 ms and more, as it waits for all processors, and until
+        servers are told of the egress address what comes through here is answered to the other member.
+        """
+        if self._link is None:
+            self._link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            self._link.bind((self._device, 0))
+        for frame in frames(self._link.getsockname()[4], havip):
+            self._link.send(frame)
 
     def end(self, havip: IPv4Address) -> None:
         """keepalived has it, or does not get it.
@@ -45,6 +54,12 @@ class HavipLoan:
             TransientError: the kernel refused.
         """
         netlink.give_back(havip)
+
+    def close(self) -> None:
+        """Close what is open; what is lent stays."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
     def end_all(self) -> None:
         """What a predecessor left when it died in the middle of it.

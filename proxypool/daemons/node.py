@@ -384,6 +384,7 @@ class NodeDaemon:
         self.membership.state_sync.stop()
         self.recorder.stop()
         self.listening.close()
+        self.loan.close()
         self.membership.probing.stop()
         self.membership.leasing.stop()
         self.mirror.stop()
