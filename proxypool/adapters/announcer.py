@@ -127,7 +127,7 @@ class Announcer:
             self._link.send(frame)
 
     def close(self) -> None:
-        """Close what is open; who calls does not wait for the kernel, which lets go of a packet socket only when all its
+        """Close what is open. Who calls does not wait for the kernel, which lets go of a packet socket only when all
         processors have: 8 ms and more, and a hundred ENIs may go at once.
         """
         with self._lock:
