@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 CPU_SHARE = 0.01
 """Of one processor, for all tables of the node together."""
+CALM_S = 5.0
+"""Not so soon after a change of master: a processor that reads the kernel's table forwards nothing meanwhile, 9 ms for a
+table of 262,144 buckets however empty, and there is enough for it to do then.
+"""
 BURST_CPU_S = 0.02
 """After so much of it in one second the other tables wait for the next."""
 
@@ -73,7 +77,9 @@ class PortSampling:
         due = sorted(
             (self._looked_at.get(subnet, 0.0), subnet)
             for subnet in self.members
-            if self._is_master(subnet) and now >= self._looked_at.get(subnet, -interval_s) + interval_s
+            if self._is_master(subnet)
+            and now >= self._looked_at.get(subnet, -interval_s) + interval_s
+            and now >= self.members[subnet].state.role_since + CALM_S
         )
         for _, subnet in due:
             if self._under_way is not None or self._spent_s >= BURST_CPU_S:

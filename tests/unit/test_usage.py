@@ -112,7 +112,7 @@ class Tables:
 def member(entries: int | None = 100, role: Role = Role.MASTER, handles: object = "open") -> SimpleNamespace:
     usage = Usage(Beginning(1e6, 0.0))
     observe(usage, Source(Counters(entries, 1000, None)), 0.0)
-    return SimpleNamespace(usage=usage, state=SimpleNamespace(role=role), handles=handles)
+    return SimpleNamespace(usage=usage, state=SimpleNamespace(role=role, role_since=0.0), handles=handles)
 
 
 @dataclass
@@ -150,6 +150,15 @@ class TestPorts:
         node.sampling.second_passed(40.0)
         assert node.asked() == ["s1"]
         assert node.members["s3"].usage.ports == PortsSeen(9, 0.001, 11.0)
+
+    def test_a_table_is_left_alone_just_after_a_change_of_master(self) -> None:
+        """The processor that reads it forwards nothing meanwhile."""
+        node = Node({"s1": member()})
+        node.members["s1"].state.role_since = 100.0
+        node.sampling.second_passed(104.9)
+        assert node.asked() == []
+        node.sampling.second_passed(105.0)
+        assert node.asked() == ["s1"]
 
     def test_only_a_masters_table_that_is_open_and_not_empty_is_read(self) -> None:
         """Of an empty one the answer is known."""
