@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 CPU_SHARE = 0.01
 """Of one processor, for all tables of the node together."""
 CALM_S = 5.0
-"""Not so soon after a change of master: a processor that reads the kernel's table forwards nothing meanwhile, 9 ms for a
-table of 262,144 buckets however empty, and there is enough for it to do then.
+"""Not so soon after a change of master: a processor that reads the kernel's table forwards nothing meanwhile, 9 ms for
+a table of 262,144 buckets however empty, and there is enough for it to do then.
 """
 BURST_CPU_S = 0.02
 """After so much of it in one second the other tables wait for the next."""
