@@ -2,7 +2,7 @@
 
 Only the elected master does: of two masters that do not hear each other just one has the last word, and a pair that is
 being moved is not held back. And not at once: a member that is about to lose the HaVip hears the claim before it hears
-the advertisement of who claims it.
+the advertisement of who claims it. And not for a keepalived that is dead or stopped: what it holds is to be taken away.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Defence:
     """`members` is the node's dictionary, by subnet; it is only read here. `announce` raises OSError."""
 
     members: Mapping[str, Member]
+    is_advertising: Callable[[], bool]
+    """Whether keepalived tells others that it is master."""
     announce: Callable[[IPv4Address], None]
     count: Callable[[], None]
     """Called once for each defence."""
@@ -51,7 +53,7 @@ class Defence:
                 continue
             del self._due[subnet]
             member = self.members.get(subnet)
-            if member is None or not member.state.is_rightful:
+            if member is None or not member.state.is_rightful or not self.is_advertising():
                 continue
             self._defend(member, now, is_first=count == 0)
             if count + 1 < len(SAY_AFTER_S):

@@ -116,7 +116,8 @@ class Membership:
             self.keepalived, self.members, self.dataplane, self.control, self.clock, self._look_at_health
         )
         self.neighbourhood = Neighbourhood(self.facts.name, self.members, self.watch, self.vrrp)
-        self.defence = Defence(self.members, self.watch.claims.announce, self.metrics.defences.inc)
+        watch = self.watch
+        self.defence = Defence(self.members, watch.is_advertising, watch.claims.announce, self.metrics.defences.inc)
         self.publisher = Publisher(self.facts.name, self.presence)
         self.tables = TableReader(self.dataplane, self.post)
         self.counting = Counting(self.members, self.tables)

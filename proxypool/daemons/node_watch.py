@@ -23,7 +23,7 @@ from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
-from proxypool.core.keepalived import fifo_path, gate_lock
+from proxypool.core.keepalived import STARTUP_DELAY_S, fifo_path, gate_lock
 from proxypool.core.model import PoolSpec
 from proxypool.daemons.claims import Claims
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
@@ -160,6 +160,14 @@ class NodeWatch:
         """Whether it ended, began, or was stopped: some 0.1 ms, because a dead one must not keep a HaVip for long."""
         process = self._keepalived.process
         return (process.pid(), process.is_stopped()) != (seen.pid, seen.is_stopped)
+
+    def is_advertising(self) -> bool:
+        """Whether keepalived runs, was not stopped, and has not just begun. Asked when it matters: what was last posted
+        may be a tenth of a second old.
+        """
+        process = self._keepalived.process
+        age_s = process.age_s()
+        return age_s is not None and age_s > STARTUP_DELAY_S and not process.is_stopped()
 
     def listen_for_peers(self, is_wanted: bool) -> None:  # noqa: FBT001 - says what is wanted
         """Hear the other members' advertisements, only while somebody waits for them: they are many."""

@@ -65,11 +65,12 @@ class World:
     said: list[IPv4Address] = field(default_factory=list)
     count: int = 0
     is_down: bool = False
+    is_advertising: bool = True
 
     def __post_init__(self) -> None:
         self.member = FakeMember(self.state)
         self.members = {"s1": cast("Member", self.member)}
-        self.defence = Defence(self.members, self._announce, self._count)
+        self.defence = Defence(self.members, lambda: self.is_advertising, self._announce, self._count)
 
     def _announce(self, address: IPv4Address) -> None:
         if self.is_down:
@@ -116,6 +117,17 @@ def test_a_master_that_gives_up_meanwhile_says_nothing() -> None:
     world.member.state = after(*MASTER, VrrpChanged(Vrrp.BACKUP))
     world.defence.look(10.0 + FIRST)
     assert (world.said, world.defence.next_deadline, world.count) == ([], None, 0)
+
+
+def test_for_a_keepalived_that_is_dead_or_stopped_nothing_is_said() -> None:
+    """The claim is right then, and what the kernel still holds is about to be taken away."""
+    world = World()
+    world.claim(10.0)
+    world.is_advertising = False
+    world.defence.look(10.0 + FIRST)
+    world.is_advertising = True
+    world.defence.look(12.0)
+    assert (world.said, world.count) == ([], 0)
 
 
 def test_a_pair_that_is_no_longer_here_is_not_spoken_of() -> None:
