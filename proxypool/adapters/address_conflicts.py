@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from proxypool.adapters.announcer import ETHERTYPE_ARP, frames
+from proxypool.adapters.announcer import ETHERTYPE_ARP, announce
 from proxypool.adapters.packet_filter import EQUAL, LOAD_WORD, PACKET_TYPE, RETURN, Instruction, attach
 
 MAX_FOLLOWED = 512
@@ -74,8 +74,7 @@ class AddressConflicts:
         Raises:
             OSError: the device is down or gone.
         """
-        for frame in frames(self._link.getsockname()[4], address):
-            self._link.send(frame)
+        announce(self._link, address)
 
     def close(self) -> None:
         """Close the socket."""

@@ -122,9 +122,7 @@ class Announcer:
                 self._send(self._address)
 
     def _send(self, address: IPv4Address) -> None:
-        mac = self._link.getsockname()[4]
-        for frame in frames(mac, address):
-            self._link.send(frame)
+        announce(self._link, address)
 
     def close(self) -> None:
         """Close what is open. Who calls does not wait for the kernel, which lets go of a packet socket only when all
@@ -134,6 +132,16 @@ class Announcer:
             self._address = self._introduction = None
             self._forwarding.close()
             threading.Thread(target=self._link.close, name="closing", daemon=True).start()
+
+
+def announce(link: socket.socket, address: IPv4Address) -> None:
+    """Say once that the address is at the card that a packet socket is bound to.
+
+    Raises:
+        OSError: the card is down or gone.
+    """
+    for frame in frames(link.getsockname()[4], address):
+        link.send(frame)
 
 
 def frames(mac: bytes, address: IPv4Address) -> tuple[bytes, bytes]:

@@ -11,7 +11,7 @@ import socket
 from ipaddress import IPv4Address
 
 from proxypool.adapters import netlink
-from proxypool.adapters.announcer import frames
+from proxypool.adapters.announcer import announce
 from proxypool.core.errors import TransientError
 
 
@@ -44,8 +44,7 @@ class HavipLoan:
         if self._link is None:
             self._link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
             self._link.bind((self._device, 0))
-        for frame in frames(self._link.getsockname()[4], havip):
-            self._link.send(frame)
+        announce(self._link, havip)
 
     def end(self, havip: IPv4Address) -> None:
         """keepalived has it, or does not get it.
