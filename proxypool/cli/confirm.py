@@ -49,9 +49,8 @@ def unbroken(what: str) -> Iterator[None]:
     """
     seen: list[int] = []
 
-    def remember(number: int, frame: Any) -> None:
-        if seen:
-            signal.default_int_handler(number, frame)
+    def remember(number: int, _: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         seen.append(number)
         typer.echo(f"{what}: it ends by itself in a moment", err=True)
 

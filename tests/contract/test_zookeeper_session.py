@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
+import signal
 import socket
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -308,3 +311,20 @@ def test_a_session_of_another_name_is_not_resumed(connect: Connect, tmp_path: Pa
     first.end(close_session=False)
     second = connect(session_file=file, identity="node-x")
     assert second.session.session_id != first.session.session_id
+
+
+def test_ctrl_c_is_never_taken_for_a_lost_connection(operator: PoolClient) -> None:
+    """At any moment of a request. kazoo's own client loses one in sixteen, and the caller asks again."""
+
+    def interrupted_once() -> None:
+        interrupt = threading.Timer(random.random() * 0.002, os.kill, (os.getpid(), signal.SIGINT))
+        interrupt.start()
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            operator.exists("subnets")
+
+    for _ in range(200):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_once()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert operator.exists("subnets")

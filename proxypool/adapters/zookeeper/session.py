@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kazoo.client import KazooClient
 from kazoo.protocol.states import Callback, KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 from proxypool.adapters.zookeeper import session_file as files
 from proxypool.adapters.zookeeper.access_lists import AccessLists
+from proxypool.adapters.zookeeper.client import InterruptibleClient
 from proxypool.adapters.zookeeper.credentials import read_credentials, redact, tls_context
 from proxypool.adapters.zookeeper.errors import ZooKeeperUnreachable, translated
 from proxypool.adapters.zookeeper.handler import PoolHandler
@@ -216,7 +216,7 @@ class PoolSession:
         # So that one server that does not answer leaves time for another try before the session ends.
         share_s = self.timeout_s / (len(self._hosts) + 1)
         self._handler = PoolHandler(min(MAX_CONNECT_S, max(MIN_CONNECT_S, share_s)), share_s, self._tls)
-        client = KazooClient(
+        client = InterruptibleClient(
             hosts=",".join(self._hosts),
             timeout=self.timeout_s,
             client_id=self._credentials,
