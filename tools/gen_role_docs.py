@@ -126,6 +126,7 @@ def _situations() -> str:
         "fit, the other is elected": other,
         "fit, but unfit a moment ago (damped)": replace(other, caution=Caution.DAMPED),
         "fit, but about to find itself unfit (doubtful)": replace(other, caution=Caution.DOUBTFUL),
+        "fit, but its keepalived has just started": replace(fit, caution=Caution.STARTING),
         "paused, master, whatever its health and the election say": replace(
             master, candidates=(theirs, ours), health=frozenset({"reason"}), is_paused=True
         ),

@@ -89,6 +89,8 @@ class Sight:
     """Part of the connection table in use, 0 to 1."""
     gate_wrong_s: float = 0.0
     is_keepalived_up: bool = True
+    is_keepalived_starting: bool = False
+    """Whether it may still be within its startup delay."""
     is_vrrp_configured: bool = True
 
 
@@ -119,4 +121,6 @@ def caution(seen: Sight, *, is_damped: bool, has_just_returned: bool = False) ->
     """
     if seen.probe is Probe.DOUBTFUL or seen.conntrack >= CONNTRACK_ROOM or has_just_returned:
         return Caution.DOUBTFUL
-    return Caution.DAMPED if is_damped else Caution.NONE
+    if is_damped:
+        return Caution.DAMPED
+    return Caution.STARTING if seen.is_keepalived_starting else Caution.NONE

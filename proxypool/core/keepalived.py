@@ -31,6 +31,13 @@ STARTUP_DELAY_S = 1.5
 """How long a keepalived that has just started claims nothing. After a boot the master's advertisements arrive only when
 the master's kernel has asked for our MAC again, and it asks a machine that was away once a second.
 """
+STARTED_AFTER_S = STARTUP_DELAY_S + 0.5
+"""Since its start; the delay begins when it has read its files. Until then a backup's priority is one of its own.
+
+Within the delay keepalived 2.2 lengthens its master-down timer by what is left of the delay with every advertisement of
+a lower priority than its own: by a minute and more in all. Only a change of its priority after the delay ends that. So
+nothing is claimed meanwhile, and there is a change at the end.
+"""
 _VERSION = re.compile(r"(?:^|\s)v([0-9]{1,6}(?:\.[0-9]{1,6})*)")
 MIN_VERSION = (2, 2, 3)
 """First with `down_timer_adverts`."""

@@ -43,7 +43,14 @@ class Condition:
         self.gate_wrong_since = (now if self.gate_wrong_since is None else self.gate_wrong_since) if is_wrong else None
 
     def look(
-        self, *, is_programmed: bool, counters: Counters | None, is_keepalived_up: bool, is_configured: bool, now: float
+        self,
+        *,
+        is_programmed: bool,
+        counters: Counters | None,
+        is_keepalived_up: bool,
+        is_keepalived_starting: bool,
+        is_configured: bool,
+        now: float,
     ) -> HealthSeen:
         """All of it together."""
         limit = counters.conntrack_limit if counters is not None else None
@@ -55,6 +62,7 @@ class Condition:
             conntrack=(counters.conntrack or 0) / limit if counters is not None and limit else 0.0,
             gate_wrong_s=0.0 if self.gate_wrong_since is None else now - self.gate_wrong_since,
             is_keepalived_up=is_keepalived_up,
+            is_keepalived_starting=is_keepalived_starting,
             is_vrrp_configured=is_configured,
         )
         self.reasons = health.reasons(seen, self.reasons)

@@ -221,12 +221,15 @@ class Member:
             log.info("%s: %s", self.label, "paused" if orders.is_paused else f"not paused, mode {pair.mode}")
             self.handle(orders, now)
 
-    def look_at_health(self, *, is_keepalived_up: bool, is_configured: bool, now: float) -> None:
+    def look_at_health(
+        self, *, is_keepalived_up: bool, is_keepalived_starting: bool, is_configured: bool, now: float
+    ) -> None:
         """Tell the machine what is to be said of the data path now."""
         seen = self.condition.look(
             is_programmed=bool(self.is_programmed),
             counters=self.usage.counters,
             is_keepalived_up=is_keepalived_up,
+            is_keepalived_starting=is_keepalived_starting,
             is_configured=is_configured,
             now=now,
         )

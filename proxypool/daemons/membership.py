@@ -340,7 +340,10 @@ class Membership:
         if member.is_programmed is None or not self.vrrp.is_known:
             return
         member.look_at_health(
-            is_keepalived_up=self.vrrp.pid is not None, is_configured=self.vrrp.is_installed(member), now=now
+            is_keepalived_up=self.vrrp.pid is not None,
+            is_keepalived_starting=self.vrrp.is_starting,
+            is_configured=self.vrrp.is_installed(member),
+            now=now,
         )
 
     # ---- time ----------------------------------------------------------------------------------------------------
@@ -350,9 +353,9 @@ class Membership:
         for member in self.members.values():
             member.handle(CoordinatorChanged(state), now)
 
-    def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
-        """It started, ended or was stopped (then `pid` is None too)."""
-        self.vrrp.seen(pid, now, is_connected=is_connected)
+    def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool, is_starting: bool) -> None:
+        """It started, ended, was stopped (then `pid` is None too), or its startup delay is over."""
+        self.vrrp.seen(pid, now, is_connected=is_connected, is_starting=is_starting)
         self.neighbourhood.listen()
 
     def second_passed(self, now: float) -> None:

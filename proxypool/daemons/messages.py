@@ -69,6 +69,8 @@ class KeepalivedSeen:
     """Whether its VRRP process has the scheduling that the detection profile needs."""
     is_stopped: bool = False
     """Whether it was stopped: then it is as good as dead, but holds on to what it has."""
+    is_starting: bool = False
+    """Whether it may still be within its startup delay."""
 
 
 @dataclass(frozen=True, slots=True)

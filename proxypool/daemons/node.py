@@ -265,11 +265,13 @@ class NodeDaemon:
                 self.problems.note("zookeeper", silence)
                 self._publish(now)
                 self.service.say(self._status())
-            case KeepalivedSeen(pid, is_connected, is_on_time, is_stopped):
+            case KeepalivedSeen(pid, is_connected, is_on_time, is_stopped, is_starting):
                 self.keepalived_pid = None if is_stopped else pid
                 self.problems.note("keepalived", STOPPED if is_stopped else None if pid else NOT_RUNNING)
                 self.problems.note("real-time", None if is_on_time else NOT_ON_TIME)
-                self.membership.keepalived_seen(self.keepalived_pid, now, is_connected=is_connected)
+                self.membership.keepalived_seen(
+                    self.keepalived_pid, now, is_connected=is_connected, is_starting=is_starting
+                )
             case KeepalivedSynced(_, problem):
                 self.problems.note("keepalived-config", problem)
                 self.membership.vrrp.synced(message, now)

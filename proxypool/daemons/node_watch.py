@@ -23,7 +23,7 @@ from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
-from proxypool.core.keepalived import STARTUP_DELAY_S, fifo_path, gate_lock
+from proxypool.core.keepalived import STARTED_AFTER_S, STARTUP_DELAY_S, fifo_path, gate_lock
 from proxypool.core.model import PoolSpec
 from proxypool.daemons.claims import Claims
 from proxypool.daemons.dataplane import NODE_SCOPE, Dataplane
@@ -151,7 +151,9 @@ class NodeWatch:
         pid, is_stopped = process.pid(), process.is_stopped()
         vrrp = process.vrrp_process(self._fifo_path)
         is_on_time = not self._needs_real_time or vrrp is None or make_real_time(vrrp)
-        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time, is_stopped)
+        age_s = process.age_s()
+        is_starting = age_s is not None and age_s < STARTED_AFTER_S
+        seen = KeepalivedSeen(pid, pid is not None and vrrp is not None, is_on_time, is_stopped, is_starting)
         if seen != self._seen:
             self._seen = seen
             self._post(seen)
@@ -260,7 +262,7 @@ class NodeWatch:
             self._is_root_dirty = False
             self._see_addresses()
             self._is_scope_dirty = True
-        if self._seen is not None and self._has_keepalived_changed(self._seen):
+        if self._seen is not None and (self._seen.is_starting or self._has_keepalived_changed(self._seen)):
             self._see_keepalived()
         now = time.monotonic()
         self._haste.end_if_due(now)

@@ -50,6 +50,8 @@ class VrrpSide:
     snapshot: Snapshot = field(default_factory=Snapshot)
     addresses: frozenset[IPv4Address] = frozenset()
     pid: int | None = None
+    is_starting: bool = False
+    """Whether keepalived may still be within its startup delay."""
     installed: frozenset[str] = frozenset()
     is_known: bool = False
     """Whether our files were looked at once; until then nothing is said of any member's health."""
@@ -98,9 +100,9 @@ class VrrpSide:
         if first:
             self.sync()
 
-    def seen(self, pid: int | None, now: float, *, is_connected: bool) -> None:
-        """keepalived started or ended, or is as good as dead."""
-        self.pid, self._is_fifo_connected = pid, is_connected
+    def seen(self, pid: int | None, now: float, *, is_connected: bool, is_starting: bool) -> None:
+        """keepalived started or ended, or is as good as dead; or its startup delay is over."""
+        self.pid, self._is_fifo_connected, self.is_starting = pid, is_connected, is_starting
         for member in self.members.values():
             if pid is None:
                 if not member.has_havip:

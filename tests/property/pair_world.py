@@ -5,6 +5,8 @@ Models, as coarse as the invariants allow; one tick is one VRRP advertisement in
 - VRRP: priority 1 plus the track file, which begins with -254 after a reboot; three missed advertisements make a
   backup master; a higher priority takes over at once; of two masters that hear each other the lower one yields; -254 is
   a fault; a stop is announced.
+- A keepalived that has just started claims nothing; and an advertisement of less than its own priority meanwhile has it
+  claim nothing ever, until it hears a better one, or its priority changes after that time (keepalived 2.2).
 - The gate follows keepalived's notify lines even without a daemon. A daemon hears keepalived within the tick; one that
   is killed in the milliseconds between keepalived's writing of the gate and its own is not modelled.
 - ZooKeeper: sessions expire in whole server ticks after the last ping, so up to one tick late; while it is down nothing
@@ -36,7 +38,7 @@ from itertools import cycle
 from msgspec import structs
 
 from proxypool.core.damping import Damping
-from proxypool.core.keepalived import BASE_PRIORITY
+from proxypool.core.keepalived import BASE_PRIORITY, STARTED_AFTER_S, STARTUP_DELAY_S
 from proxypool.core.model import Candidate
 from proxypool.core.role import (
     PRIORITY_ASIDE,
@@ -77,7 +79,7 @@ FIRST_LOOK = 7
 """Ticks between two possible first looks."""
 MASTER_DOWN = 4
 """Ticks without an advertisement after which a backup is master: three intervals and the skew."""
-
+STARTUP_TICKS, STARTED_TICKS = round(STARTUP_DELAY_S / TICK_S), round(STARTED_AFTER_S / TICK_S)
 
 SILENT_TICKS = round(SILENT_AFTER_S / TICK_S)
 
@@ -288,6 +290,10 @@ class Member:
     track: int | None = None
     vrrp: Vrrp = Vrrp.STOP
     down_at: int = 0
+    began_at: int = 0
+    """When its keepalived was started last."""
+    is_deferred: bool = False
+    """Whether keepalived takes itself for one that may not claim yet, whatever the time."""
     session: int | None = None
     daemon: Daemon | None = None
     dies_after: int | None = None
@@ -320,7 +326,7 @@ class Member:
 
     @property
     def can_claim(self) -> bool:
-        """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
+        """See `PairWorld.can_claim`: but for the time after its start."""
         is_deserted = self.daemon is None or self.is_daemon_stopped
         is_fenced = self.track == PRIORITY_ASIDE and is_deserted
         return self.runs_vrrp and not (
@@ -371,6 +377,15 @@ class PairWorld:
         return not any(member.is_deaf or member.is_isolated for member in self.members)
 
     # -------------------------------------------------------------------------------------------------------- faults
+
+    def can_claim(self, member: Member) -> bool:
+        """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
+        return member.can_claim and not self.is_starting(member)
+
+    def is_starting(self, member: Member) -> bool:
+        """Whether its keepalived claims nothing yet; without a daemon that may be so for long."""
+        is_deserted = member.daemon is None or member.is_daemon_stopped
+        return self.tick < member.began_at + STARTED_TICKS or (is_deserted and member.is_deferred)
 
     def power_on(self, member: Member) -> None:
         if not member.is_powered:
@@ -424,6 +439,7 @@ class PairWorld:
     def start_keepalived(self, member: Member) -> None:
         if member.is_powered and not member.runs_vrrp:
             member.track = PRIORITY_ASIDE if member.track is None else member.track  # init_file
+            member.began_at, member.is_deferred = self.tick, False
             self._enter(member, Vrrp.BACKUP)
 
     def stop_keepalived(self, member: Member) -> None:
@@ -472,11 +488,14 @@ class PairWorld:
             if not is_fault:
                 self._enter(member, Vrrp.BACKUP)
         elif member.vrrp is Vrrp.BACKUP:
+            began = max(self.tick, member.began_at + STARTUP_TICKS)
             if advert == 0:
-                member.down_at = min(member.down_at, self.tick + 1)
+                member.down_at, member.is_deferred = began + 1, False
             elif advert is not None and advert >= member.priority:
-                member.down_at = self.tick + MASTER_DOWN
-            elif advert is not None or self.tick >= member.down_at:
+                member.down_at, member.is_deferred = began + MASTER_DOWN, False
+            elif self.tick < began:
+                member.is_deferred = member.is_deferred or advert is not None
+            elif not member.is_deferred and (advert is not None or self.tick >= member.down_at):
                 self._enter(member, Vrrp.MASTER)
         elif advert and (advert, self.peer(member).rank) > (member.priority, member.rank):
             self._enter(member, Vrrp.BACKUP)
@@ -486,9 +505,15 @@ class PairWorld:
             self._farewells.add(member.node)
         member.vrrp = state
         member.gate = state is Vrrp.MASTER
-        member.down_at = self.tick + MASTER_DOWN
+        member.down_at = max(self.tick, member.began_at + STARTUP_TICKS) + MASTER_DOWN
         self.transcript.append(f"{self.now:7.2f} {member.node} keepalived {state.value}")
         self._tell(member, VrrpChanged(state))
+
+    def _prefer(self, member: Member, value: int) -> None:
+        """Write its track file."""
+        if value != member.track and self.tick >= member.began_at + STARTUP_TICKS:
+            member.is_deferred = False
+        member.track = value
 
     def _tell(self, member: Member, event: Event) -> None:
         if member.daemon is not None:
@@ -515,7 +540,9 @@ class PairWorld:
         daemon.is_fit = member.is_fit
         daemon.damping = daemon.damping.seen(is_well=member.is_fit, now=shown)
         is_damped = member.is_fit and daemon.damping.left_s(shown) > 0.0
-        told = (member.is_fit, Caution.DAMPED if is_damped else Caution.NONE)
+        is_starting = member.is_fit and self.tick < member.began_at + STARTED_TICKS
+        caution = Caution.DAMPED if is_damped else Caution.STARTING if is_starting else Caution.NONE
+        told = (member.is_fit, caution)
         if told != daemon.told:
             daemon.told = told
             daemon.local.append(HealthSeen(frozenset() if member.is_fit else frozenset({"eni-down"}), told[1]))
@@ -572,7 +599,7 @@ class PairWorld:
                 case SetGate(is_open):
                     member.gate = is_open
                 case SetPriority(value):
-                    member.track = value
+                    self._prefer(member, value)
                 case SetContending(contend):
                     daemon.client.wish = contend
                 case RoleChanged():

@@ -12,6 +12,7 @@ from proxypool.core.role import (
     PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
+    PRIORITY_STARTING,
     PRIORITY_UNFIT,
     Caution,
     ClaimAllowed,
@@ -66,6 +67,7 @@ histories = st.lists(st.tuples(st.integers(0, 5), events), max_size=25)
 
 PRIORITIES = {
     *(PRIORITY_CLAIM, PRIORITY_ELECTED, PRIORITY_NORMAL, PRIORITY_DAMPED, PRIORITY_UNFIT, PRIORITY_ASIDE),
+    PRIORITY_STARTING,
 }
 
 

@@ -18,6 +18,7 @@ from proxypool.core.role import (
     PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
+    PRIORITY_STARTING,
     PRIORITY_UNFIT,
     Caution,
     ClaimAllowed,
@@ -53,6 +54,7 @@ PRIORITIES = {
     PRIORITY_DAMPED: "damped",
     PRIORITY_ELECTED: "elected",
     PRIORITY_NORMAL: "normal",
+    PRIORITY_STARTING: "starting",
     PRIORITY_UNFIT: "unfit",
     PRIORITY_ASIDE: "aside",
 }

@@ -94,6 +94,36 @@ def test_a_master_to_which_nothing_comes_stands_aside() -> None:
     )
 
 
+def test_a_member_whose_keepalived_has_just_started_is_chosen() -> None:
+    """It claims when it may: its gate stays closed until then, and the living master serves."""
+    check(
+        SETTLED
+        + """
+1.0 n2: vrrp stop => priority aside; withdraw; backup to fault
+1.0 n2: health keepalived-down
+1.5 n2: vrrp backup => priority unfit
+1.5 n2: health fit starting => priority starting; contend; fault to backup
+1.6 n2: elects n2+ n1 @100 => elected n2 @100
+1.6 n1: elects n2+ n1 @100 => priority normal; elected n2 @100
+3.5 n2: health fit => gate open; priority claim
+3.5 n2: vrrp master => backup to master
+"""
+    )
+
+
+def test_the_breaker_waits_for_keepalived_too() -> None:
+    """Neither when the breaker has allowed it."""
+    check(
+        SETTLED
+        + """
+1.0 n2: elects n2 @101 => elected n2 @101
+2.0 n2: health fit starting => priority starting
+9.0 n2: allowed
+9.5 n2: health fit => gate open; priority claim
+"""
+    )
+
+
 def test_the_master_dies() -> None:
     """VRRP alone replaces it; the election confirms it when the session expires, and nothing moves again."""
     check(

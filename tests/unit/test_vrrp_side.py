@@ -45,7 +45,7 @@ def side(member: FakeMember) -> VrrpSide:
     nothing = cast("Any", None)
     found = VrrpSide(nothing, {"s1": cast("Member", member)}, nothing, nothing, nothing, lambda *_: None)
     found.installed = frozenset({file_name("s1", member.pair.id)})
-    found.seen(PID, 0.0, is_connected=True)
+    found.seen(PID, 0.0, is_connected=True, is_starting=False)
     member.has_havip = True
     member.handle(VrrpChanged(Vrrp.MASTER), 0.0)
     member.heard.clear()
@@ -54,36 +54,36 @@ def side(member: FakeMember) -> VrrpSide:
 
 def test_what_a_dead_keepalived_left_goes_on_serving(side: VrrpSide, member: FakeMember) -> None:
     """Until the other member is heard as master; who asks is `is_orphaned`."""
-    side.seen(None, 1.0, is_connected=False)
+    side.seen(None, 1.0, is_connected=False, is_starting=False)
     assert side.is_orphaned(cast("Member", member))
     assert (member.heard, member.state.vrrp) == ([], Vrrp.MASTER)
 
 
 def test_a_backup_without_keepalived_is_at_fault_at_once(side: VrrpSide, member: FakeMember) -> None:
     member.has_havip = False
-    side.seen(None, 1.0, is_connected=False)
+    side.seen(None, 1.0, is_connected=False, is_starting=False)
     assert not side.is_orphaned(cast("Member", member))
     assert member.heard == [VrrpChanged(Vrrp.STOP)]
 
 
 def test_a_havip_that_vanishes_after_the_end_of_keepalived_ends_the_role(side: VrrpSide, member: FakeMember) -> None:
     """keepalived took it away as the last thing it did, and the news came after that of its end."""
-    side.seen(None, 1.0, is_connected=False)
+    side.seen(None, 1.0, is_connected=False, is_starting=False)
     side.address_moved(member.pair.havip, 1.0, 1.0, is_here=False)
     assert member.heard == [VrrpChanged(Vrrp.STOP)]
     assert not side.is_orphaned(cast("Member", member))
 
 
 def test_the_same_seen_by_a_look_at_all_addresses(side: VrrpSide, member: FakeMember) -> None:
-    side.seen(None, 1.0, is_connected=False)
+    side.seen(None, 1.0, is_connected=False, is_starting=False)
     side.addresses_seen(frozenset(), 1.0)
     assert VrrpChanged(Vrrp.STOP) in member.heard
 
 
 def test_a_keepalived_that_goes_on_is_believed_again(side: VrrpSide, member: FakeMember) -> None:
     """It was stopped, fenced, and continued: it holds nothing, so it is backup."""
-    side.seen(None, 1.0, is_connected=False)
+    side.seen(None, 1.0, is_connected=False, is_starting=False)
     side.address_moved(member.pair.havip, 1.0, 1.0, is_here=False)
     side.is_known = False
-    side.seen(PID, 2.0, is_connected=True)
+    side.seen(PID, 2.0, is_connected=True, is_starting=False)
     assert member.heard[-1] == VrrpChanged(Vrrp.BACKUP)

@@ -10,6 +10,7 @@ from proxypool.core.role.state import (
     PRIORITY_DAMPED,
     PRIORITY_ELECTED,
     PRIORITY_NORMAL,
+    PRIORITY_STARTING,
     MemberState,
 )
 from proxypool.core.role.words import Caution, Vrrp
@@ -74,12 +75,14 @@ def _master_priority(state: MemberState) -> int:
 
 def _claim(state: MemberState) -> int | None:
     """A fit member that is not master: whoever is elected becomes it where there is none, and takes it from nobody."""
-    if state.is_elected and not state.is_paused and (state.is_chosen or state.is_allowed):
+    is_starting = state.caution is Caution.STARTING
+    if state.is_elected and not (state.is_paused or is_starting) and (state.is_chosen or state.is_allowed):
         return PRIORITY_CLAIM
+    usual = PRIORITY_STARTING if is_starting else PRIORITY_NORMAL
     if _is_new(state) and (state.is_elected or state.is_paused):
         # A predecessor may have been master: what it left stays until VRRP has spoken.
-        return None if state.track in {None, PRIORITY_ELECTED, PRIORITY_CLAIM} else PRIORITY_NORMAL
-    return PRIORITY_NORMAL
+        return None if state.track in {None, PRIORITY_ELECTED, PRIORITY_CLAIM} else usual
+    return usual
 
 
 def _is_new(state: MemberState) -> bool:

@@ -12,6 +12,8 @@ PRIORITY_CLAIM = 249
 """Of a member that claims the HaVip from a living master: above what a dead daemon may have left in its track file."""
 PRIORITY_ELECTED = 239
 PRIORITY_NORMAL = 199
+PRIORITY_STARTING = 189
+"""See `core.keepalived.STARTED_AFTER_S`."""
 PRIORITY_DAMPED = 149
 PRIORITY_ASIDE = -254
 """What the track file adds to keepalived's priority of 1. -254 is a fault to keepalived: it sends priority 0, drops the

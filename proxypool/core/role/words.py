@@ -28,6 +28,8 @@ class Caution(StrEnum):
     """It may be as unfit as a master that just became so, and only has not found out yet."""
     DAMPED = "damped"
     """It was unfit a moment ago."""
+    STARTING = "starting"
+    """Its keepalived has just started, and claims nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
