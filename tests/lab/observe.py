@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
-from proxypool.core.keepalived import STARTUP_DELAY_S
+from proxypool.core.keepalived import STARTED_AFTER_S
 from proxypool.lab import processes
 from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
@@ -283,11 +283,11 @@ def may_claim(lab: Lab, node: str) -> bool:
     """Whether a node's keepalived runs for longer than its startup delay, which is that of its VRRP process: the youngest
     of its processes, started when it has an instance.
 
-    Until then a lower priority that it hears makes it wait even longer (2.2.7 adds what is left of its timer again).
+    Its daemon lets it claim nothing until then.
     """
     started = [one.start for one in lab.machine(node).processes() if one.name.startswith("keepalived")]
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return bool(started) and now - max(started) / os.sysconf("SC_CLK_TCK") > STARTUP_DELAY_S + 0.5
+    return bool(started) and now - max(started) / os.sysconf("SC_CLK_TCK") > STARTED_AFTER_S
 
 
 def wait_settled(lab: Lab, timeout_s: float = 20.0) -> None:
