@@ -51,6 +51,16 @@ class Churn:
                 self.done[name] = self.done.get(name, 0) + 1
             time.sleep(self.dice.uniform(0.1, 1.5))
 
+    def make_lasting(self) -> None:
+        """What the first act of its kind leaves for good, for each node its orders and for each pair its switchover: else
+        the samples would count how many of them had had their turn.
+        """
+        for node in self.lab.topology.node_names:
+            self._run("node", "cordon", node, "--reason", "soak")
+            self._run("node", "uncordon", node)
+        for plan in self.lab.topology.subnet_plans:
+            self._run("pair", "switchover", plan.id, plan.pairs[0].id, "--reason", "soak")
+
     def take_back(self) -> None:
         """After the faults are healed: nothing is left of any cycle."""
         for name in self._churned():

@@ -101,6 +101,7 @@ def run(lab: Lab, seed: str, duration_s: float, say: Say) -> Run:
     result = Run(seed)
     churn = Churn(lab, random.Random(f"{seed}/churn"))
     began = time.monotonic()
+    churn.make_lasting()
     with spare_cards(lab, *CARDS):
         number = 0
         while not result.samples or time.monotonic() - began < duration_s:
