@@ -47,9 +47,9 @@ fuzz: ## bad input at every door, at random and for longer; EFFORT=n times as ma
 	@tools/setup check
 	@PROPERTY_EFFORT=$(EFFORT) $(BIN)/pytest tests/fuzz --timeout=3600
 
-test-gre: ## the lab's data path and failover with GRE, in a guest with a kernel that has it
+test-gre: ## the lab's data path, failover and egress addresses with GRE, in a guest with a kernel that has it
 	@tools/setup test
-	@$(BIN)/pytest tests/vm
+	@PROXYPOOL_LONG=1 $(BIN)/pytest tests/vm
 
 demo: ## a pool on this machine, its master powered off, the blackout measured; TUNNEL=gre: in a guest that has GRE
 	@tools/setup $(if $(filter gre,$(TUNNEL)),test,demo)
