@@ -341,9 +341,7 @@ class HostDaemon:
         if not self.parts.report.is_ready and self.parts.steerer.is_programmed:
             self._become_ready()
         self.problems.note("dataplane", "; ".join(result.problems) or None)
-        self.events.neighbour_devices = frozenset(
-            index for index, name in socket.if_nameindex() if name.startswith(TUNNEL_DEVICE_PREFIX)
-        )
+        self.events.follow_neighbours(TUNNEL_DEVICE_PREFIX)
 
     def _become_ready(self) -> None:
         """What a predecessor's set holds is compared once, whatever its size."""

@@ -20,7 +20,7 @@ from proxypool.adapters.counters import DeviceCounters, NamespaceCounters
 from proxypool.adapters.gate import Gate
 from proxypool.adapters.iptables import TableProbe
 from proxypool.adapters.keepalived import Keepalived, NotifyFifo, make_real_time
-from proxypool.core.addressing import ENI_DEVICE, namespace_of, tunnel_device_of
+from proxypool.core.addressing import ENI_DEVICE, TUNNEL_DEVICE_PREFIX, namespace_of, tunnel_device_of
 from proxypool.core.errors import ProxypoolError
 from proxypool.core.firewall import LEASE_SET, NODES_SET, PEERS_SET
 from proxypool.core.keepalived import STARTED_AFTER_S, STARTUP_DELAY_S, fifo_path, gate_lock
@@ -199,9 +199,18 @@ class NodeWatch:
     # ---- the subnets' namespaces ---------------------------------------------------------------------------------
 
     def reconciled(self, subnet: str, *, needs_handles: bool) -> None:
-        """A namespace is as it must be: open handles if there are none."""
-        if needs_handles and subnet not in self._handles:
+        """A namespace is as it must be, with other devices perhaps: open handles if there are none."""
+        if subnet in self._handles:
+            self._dataplane.submit(lambda: self._follow_neighbours(subnet))
+        elif needs_handles:
             self._dataplane.submit(lambda: self._open(subnet))
+
+    def _follow_neighbours(self, subnet: str) -> None:
+        """On the dataplane thread."""
+        home, handles = self._dataplane.home, self._handles.get(subnet)
+        if home is not None and handles is not None:
+            with home.inside(namespace_of(subnet)):
+                handles.events.follow_neighbours(TUNNEL_DEVICE_PREFIX)
 
     def _open(self, subnet: str) -> None:
         """On the dataplane thread."""
@@ -221,7 +230,7 @@ class NodeWatch:
                 netlink.LinkWatch((device, ENI_DEVICE)),
                 netlink.LeaseHandle(LEASE_SET, self.tunnel_range),
             )
-            handles.events.neighbour_devices = frozenset({socket.if_nametoindex(device)})
+            handles.events.follow_neighbours(TUNNEL_DEVICE_PREFIX)
             self._inodes[subnet] = netlink.namespace_inode(namespace_of(subnet))
         # The probe remembers nothing yet: the next tick sees a change and has the namespace observed once more, so
         # nothing that happened between the last observation and now is missed.

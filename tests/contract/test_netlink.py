@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -310,7 +309,7 @@ def test_an_index_that_another_device_got_is_not_taken_for_the_old_one() -> None
 
 def test_notifications_of_our_own_changes_are_not_taken_for_somebodys() -> None:
     events = EventSocket(("link", "neigh", "ipv4_ifaddr", "ipv4_route", "ipv4_rule"))
-    events.neighbour_devices = frozenset({socket.if_nametoindex(TUNNEL)})
+    events.follow_neighbours(TUNNEL)
     try:
         assert put(*EVERYTHING) == []
         assert not events.drain()

@@ -59,7 +59,7 @@ class EventSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
         self._socket.setblocking(False)
         self._socket.bind((0, 0))
-        self.neighbour_devices: frozenset[int] = frozenset()
+        self._neighbour_devices: frozenset[int] = frozenset()
         """Interface indexes whose neighbours are ours; the neighbours of others come and go with their traffic."""
         self._namespace = echoes.current_namespace()
         for group in groups:
@@ -68,6 +68,12 @@ class EventSocket:
     def fileno(self) -> int:
         """For selectors."""
         return self._socket.fileno()
+
+    def follow_neighbours(self, prefix: str) -> None:
+        """Tell of the neighbours of devices whose names begin so, as they are now: called in its namespace, and again
+        whenever there may be other devices.
+        """
+        self._neighbour_devices = frozenset(index for index, name in socket.if_nameindex() if name.startswith(prefix))
 
     def drain(self) -> Change:
         """Read what is queued; how far any of it may concern us."""
@@ -105,7 +111,7 @@ class EventSocket:
         if kind in _ROUTE_TYPES:
             return message[_PROTOCOL_AT] == ROUTE_PROTOCOL
         if kind in _NEIGHBOUR_TYPES:
-            if struct.unpack_from("=I", message, _IFINDEX_AT)[0] not in self.neighbour_devices:
+            if struct.unpack_from("=I", message, _IFINDEX_AT)[0] not in self._neighbour_devices:
                 return False
             return not echoes.is_ours(self._namespace, kind, message[_HEADER.size :])
         return True
