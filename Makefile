@@ -31,7 +31,7 @@ test: ## everything, in one run of pytest; needs root
 	@tools/setup test
 	@$(BIN)/pytest
 
-faults: ## every fault in the lab, also those that take minutes; half an hour
+faults: ## every fault in the lab, also those that take minutes; 50 minutes
 	@tools/setup test
 	@PROXYPOOL_LONG=1 $(BIN)/pytest -m "faults or long" tests
 

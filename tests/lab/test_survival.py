@@ -23,7 +23,7 @@ from proxypool.lab.lab import Lab
 from proxypool.lab.machine import Machine
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.prober import Connections
-from proxypool.lab.topology import PAIR
+from proxypool.lab.topology import PAIR, Tunnel
 from tests.lab.conftest import Keeper, keep, lend
 from tests.lab.observe import (
     ACCEPT_ALL,
@@ -38,6 +38,7 @@ from tests.lab.observe import (
     picture,
     repairs,
     said,
+    tunnel_kind,
     unsettled,
     wait_until,
 )
@@ -237,7 +238,8 @@ def test_a_dead_or_hanging_conntrackd_is_replaced(
         power_off(lab, subnet)
     assert all_live(seen), seen
     survivor = lab.machine(master_of(lab, subnet))
-    assert len(conntrackd_of(survivor)) == 1
+    # Now and then there is a second one, which only asks the first how it is.
+    wait_until(lambda: len(conntrackd_of(survivor)) == 1, 5.0, "one conntrackd")
     assert not any(processes.alive(process) for process in old[survivor.name])
 
 
@@ -361,6 +363,8 @@ def test_what_is_damaged_of_the_link_is_put_right(lab: Lab, subnet: SubnetPlan) 
 
 def test_a_function_host_cannot_tell_a_node_of_connections(lab: Lab, subnet: SubnetPlan) -> None:
     """The tunnel between the members takes packets from nodes only; to an instance, its addresses do not exist."""
+    if tunnel_kind() is Tunnel.GRE:
+        pytest.skip("what it sends is VXLAN")
     node = lab.machine(master_of(lab, subnet))
     sync_port = 4790
 
