@@ -103,7 +103,7 @@ class Announcer:
         if said is None or now < said.due:
             return
         try:
-            self._send(said.address)
+            announce(self._link, said.address)
         except OSError:
             # Down, or gone: nobody would have heard it.
             said.due = now + REFRESH_S
@@ -119,10 +119,7 @@ class Announcer:
         # A device that is down or gone announces nothing, and nobody would hear it.
         with suppress(OSError, ValueError):
             if self._address is not None and self._forwarding.read():
-                self._send(self._address)
-
-    def _send(self, address: IPv4Address) -> None:
-        announce(self._link, address)
+                announce(self._link, self._address)
 
     def close(self) -> None:
         """Close what is open. Who calls does not wait for the kernel, which lets go of a packet socket only when all

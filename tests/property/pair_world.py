@@ -325,13 +325,9 @@ class Member:
         return self.is_left_open or (self.daemon is not None and self.daemon.state.is_preparing)
 
     @property
-    def can_claim(self) -> bool:
-        """See `PairWorld.can_claim`: but for the time after its start."""
-        is_deserted = self.daemon is None or self.is_daemon_stopped
-        is_fenced = self.track == PRIORITY_ASIDE and is_deserted
-        return self.runs_vrrp and not (
-            self.is_keepalived_stopped or is_fenced or (self.is_isolated and not is_deserted)
-        )
+    def is_deserted(self) -> bool:
+        """Whether no daemon looks after it."""
+        return self.daemon is None or self.is_daemon_stopped
 
 
 class PairWorld:
@@ -380,12 +376,15 @@ class PairWorld:
 
     def can_claim(self, member: Member) -> bool:
         """Whether keepalived may take the HaVip, now or as soon as the daemon allows it."""
-        return member.can_claim and not self.is_starting(member)
+        if not member.runs_vrrp or member.is_keepalived_stopped or self.is_starting(member):
+            return False
+        if member.is_deserted:
+            return member.track != PRIORITY_ASIDE and not member.is_deferred
+        return not member.is_isolated
 
     def is_starting(self, member: Member) -> bool:
-        """Whether its keepalived claims nothing yet; without a daemon that may be so for long."""
-        is_deserted = member.daemon is None or member.is_daemon_stopped
-        return self.tick < member.began_at + STARTED_TICKS or (is_deserted and member.is_deferred)
+        """Whether its keepalived may still be within its startup delay, as its daemon sees it."""
+        return self.tick < member.began_at + STARTED_TICKS
 
     def power_on(self, member: Member) -> None:
         if not member.is_powered:
@@ -540,7 +539,7 @@ class PairWorld:
         daemon.is_fit = member.is_fit
         daemon.damping = daemon.damping.seen(is_well=member.is_fit, now=shown)
         is_damped = member.is_fit and daemon.damping.left_s(shown) > 0.0
-        is_starting = member.is_fit and self.tick < member.began_at + STARTED_TICKS
+        is_starting = member.is_fit and self.is_starting(member)
         caution = Caution.DAMPED if is_damped else Caution.STARTING if is_starting else Caution.NONE
         told = (member.is_fit, caution)
         if told != daemon.told:

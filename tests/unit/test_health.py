@@ -62,6 +62,9 @@ def test_doubts_come_before_damping() -> None:
     assert caution(WELL, is_damped=True) is Caution.DAMPED
     assert caution(Sight(is_programmed=True, probe=Probe.DOUBTFUL), is_damped=True) is Caution.DOUBTFUL
     assert caution(Sight(is_programmed=True, conntrack=0.9), is_damped=False) is Caution.DOUBTFUL
+    starting = Sight(is_programmed=True, is_keepalived_starting=True)
+    assert caution(starting, is_damped=False) is Caution.STARTING
+    assert caution(starting, is_damped=True) is Caution.DAMPED
 
 
 def test_a_target_that_never_answered_is_no_reason() -> None:

@@ -9,7 +9,7 @@ from tests.vm.conftest import RunInGuest
 _INNER_TIMEOUT_S = 1200
 _LAB = "tests/lab/test_"
 SAME_WITH_ANY_TUNNEL = "zookeeper or keepalived or survivors_daemon or backup_is_not_noticed"
-"""Tests of failover that are about other parts than the one that a guest has another of."""
+"""Tests of failover that say nothing of the tunnel: those with VXLAN are enough for every day."""
 
 
 @pytest.mark.vm
