@@ -77,6 +77,18 @@ class ProbeTrack:
         return Probe.DOUBTFUL if self.missed else Probe.OK
 
 
+@dataclass(frozen=True, slots=True)
+class VrrpSight:
+    """What keepalived is able to do for one member."""
+
+    is_up: bool = True
+    """Whether it runs, and was not stopped."""
+    is_starting: bool = False
+    """Whether it may still be within its startup delay."""
+    is_configured: bool = True
+    """Whether it has our file for the member."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What was seen of one member's data path."""
@@ -88,10 +100,7 @@ class Sight:
     conntrack: float = 0.0
     """Part of the connection table in use, 0 to 1."""
     gate_wrong_s: float = 0.0
-    is_keepalived_up: bool = True
-    is_keepalived_starting: bool = False
-    """Whether it may still be within its startup delay."""
-    is_vrrp_configured: bool = True
+    vrrp: VrrpSight = VrrpSight()
 
 
 def reasons(seen: Sight, before: frozenset[str] = frozenset()) -> frozenset[str]:
@@ -106,8 +115,8 @@ def reasons(seen: Sight, before: frozenset[str] = frozenset()) -> frozenset[str]
         Reason.NOT_PROGRAMMED: not seen.is_programmed,
         Reason.CONNTRACK_FULL: seen.conntrack >= full,
         Reason.GATE_WRONG: seen.gate_wrong_s >= GATE_WRONG_S,
-        Reason.KEEPALIVED_DOWN: not seen.is_keepalived_up,
-        Reason.VRRP_NOT_CONFIGURED: seen.is_keepalived_up and not seen.is_vrrp_configured,
+        Reason.KEEPALIVED_DOWN: not seen.vrrp.is_up,
+        Reason.VRRP_NOT_CONFIGURED: seen.vrrp.is_up and not seen.vrrp.is_configured,
     }
     return frozenset(reason.value for reason, is_so in found.items() if is_so)
 
@@ -123,4 +132,4 @@ def caution(seen: Sight, *, is_damped: bool, has_just_returned: bool = False) ->
         return Caution.DOUBTFUL
     if is_damped:
         return Caution.DAMPED
-    return Caution.STARTING if seen.is_keepalived_starting else Caution.NONE
+    return Caution.STARTING if seen.vrrp.is_starting else Caution.NONE

@@ -47,9 +47,7 @@ class Condition:
         *,
         is_programmed: bool,
         counters: Counters | None,
-        is_keepalived_up: bool,
-        is_keepalived_starting: bool,
-        is_configured: bool,
+        vrrp: health.VrrpSight,
         now: float,
     ) -> HealthSeen:
         """All of it together."""
@@ -61,9 +59,7 @@ class Condition:
             probe=self.probe,
             conntrack=(counters.conntrack or 0) / limit if counters is not None and limit else 0.0,
             gate_wrong_s=0.0 if self.gate_wrong_since is None else now - self.gate_wrong_since,
-            is_keepalived_up=is_keepalived_up,
-            is_keepalived_starting=is_keepalived_starting,
-            is_vrrp_configured=is_configured,
+            vrrp=vrrp,
         )
         self.reasons = health.reasons(seen, self.reasons)
         self.returned_from = self.reasons or self.returned_from

@@ -14,6 +14,7 @@ from proxypool.adapters.havip_loan import HavipLoan
 from proxypool.adapters.keepalived import TrackFile
 from proxypool.core.acknowledgement import Acknowledgement
 from proxypool.core.errors import TransientError
+from proxypool.core.health import VrrpSight
 from proxypool.core.history import Record
 from proxypool.core.keepalived import permit_file, track_file
 from proxypool.core.model import FailoverMode, PairSpec, PairState
@@ -221,16 +222,12 @@ class Member:
             log.info("%s: %s", self.label, "paused" if orders.is_paused else f"not paused, mode {pair.mode}")
             self.handle(orders, now)
 
-    def look_at_health(
-        self, *, is_keepalived_up: bool, is_keepalived_starting: bool, is_configured: bool, now: float
-    ) -> None:
+    def look_at_health(self, vrrp: VrrpSight, now: float) -> None:
         """Tell the machine what is to be said of the data path now."""
         seen = self.condition.look(
             is_programmed=bool(self.is_programmed),
             counters=self.usage.counters,
-            is_keepalived_up=is_keepalived_up,
-            is_keepalived_starting=is_keepalived_starting,
-            is_configured=is_configured,
+            vrrp=vrrp,
             now=now,
         )
         if (seen.reasons, seen.caution) == (self.state.health, self.state.caution):

@@ -42,6 +42,7 @@ from proxypool.daemons.messages import (
     GateTouched,
     HavipsContested,
     KeepalivedFilesTouched,
+    KeepalivedSeen,
     LeaseRenewed,
     LinksSeen,
     MasterRecorded,
@@ -339,12 +340,7 @@ class Membership:
         """Only what was looked at counts: before the first results a predecessor's work is left alone."""
         if member.is_programmed is None or not self.vrrp.is_known:
             return
-        member.look_at_health(
-            is_keepalived_up=self.vrrp.pid is not None,
-            is_keepalived_starting=self.vrrp.is_starting,
-            is_configured=self.vrrp.is_installed(member),
-            now=now,
-        )
+        member.look_at_health(self.vrrp.sight(member), now)
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -353,9 +349,9 @@ class Membership:
         for member in self.members.values():
             member.handle(CoordinatorChanged(state), now)
 
-    def keepalived_seen(self, pid: int | None, now: float, *, is_connected: bool, is_starting: bool) -> None:
-        """It started, ended, was stopped (then `pid` is None too), or its startup delay is over."""
-        self.vrrp.seen(pid, now, is_connected=is_connected, is_starting=is_starting)
+    def keepalived_seen(self, seen: KeepalivedSeen, now: float) -> None:
+        """It started, ended, was stopped, or its startup delay is over."""
+        self.vrrp.seen(seen, now)
         self.neighbourhood.listen()
 
     def second_passed(self, now: float) -> None:

@@ -61,16 +61,23 @@ class AddressMoved:
 
 @dataclass(frozen=True, slots=True)
 class KeepalivedSeen:
-    """keepalived's process id, None if it does not run; and whether it writes to our fifo."""
+    """How keepalived is."""
 
-    pid: int | None
-    is_connected: bool
+    pid: int | None = None
+    """None: it does not run."""
+    is_connected: bool = False
+    """Whether it writes to our fifo."""
     is_on_time: bool = True
     """Whether its VRRP process has the scheduling that the detection profile needs."""
     is_stopped: bool = False
     """Whether it was stopped: then it is as good as dead, but holds on to what it has."""
     is_starting: bool = False
     """Whether it may still be within its startup delay."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it does anything."""
+        return self.pid is not None and not self.is_stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,6 @@ class NodeDaemon:
         self.problems = Problems()
         self.started_at = time.monotonic()
         self.snapshot = Snapshot()
-        self.keepalived_pid: int | None = None
         self.service = Service.of_this_process(Daemon.NODE, config.zookeeper.session_timeout_s)
         self.blocked: Mapping[Blocked, int] = {}
         """Packets, in the machine's own namespace, as last read."""
@@ -265,13 +264,11 @@ class NodeDaemon:
                 self.problems.note("zookeeper", silence)
                 self._publish(now)
                 self.service.say(self._status())
-            case KeepalivedSeen(pid, is_connected, is_on_time, is_stopped, is_starting):
-                self.keepalived_pid = None if is_stopped else pid
-                self.problems.note("keepalived", STOPPED if is_stopped else None if pid else NOT_RUNNING)
-                self.problems.note("real-time", None if is_on_time else NOT_ON_TIME)
-                self.membership.keepalived_seen(
-                    self.keepalived_pid, now, is_connected=is_connected, is_starting=is_starting
-                )
+            case KeepalivedSeen():
+                problem = None if message.is_up else STOPPED if message.is_stopped else NOT_RUNNING
+                self.problems.note("keepalived", problem)
+                self.problems.note("real-time", None if message.is_on_time else NOT_ON_TIME)
+                self.membership.keepalived_seen(message, now)
             case KeepalivedSynced(_, problem):
                 self.problems.note("keepalived-config", problem)
                 self.membership.vrrp.synced(message, now)
@@ -354,7 +351,7 @@ class NodeDaemon:
             members=member_views.views(self.membership.members),
             is_zookeeper_connected=self.session.state is Coordinator.CONNECTED,
             zookeeper_silence_s=time.monotonic() - (self.session.last_seen or self.started_at),
-            is_keepalived_up=self.keepalived_pid is not None,
+            is_keepalived_up=self.membership.vrrp.keepalived.is_up,
             is_keepalived_config_valid="keepalived-config" not in self.problems,
             malformed_documents=len(self.snapshot.malformed),
             problems=self.problems.topics,

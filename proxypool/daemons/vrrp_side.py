@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 
 from proxypool.adapters import netlink
 from proxypool.core.errors import ProxypoolError
+from proxypool.core.health import VrrpSight
 from proxypool.core.keepalived import (
     GLOBAL_FILE,
     KeepalivedFacts,
@@ -26,7 +27,7 @@ from proxypool.core.role import Vrrp, VrrpChanged
 from proxypool.daemons.dataplane import Dataplane
 from proxypool.daemons.keepalived_control import KeepalivedControl
 from proxypool.daemons.member import Member
-from proxypool.daemons.messages import KeepalivedSynced
+from proxypool.daemons.messages import KeepalivedSeen, KeepalivedSynced
 from proxypool.telemetry.failovers import FailoverClock
 
 log = logging.getLogger(__name__)
@@ -49,13 +50,10 @@ class VrrpSide:
     """Called when what keepalived is able to do for a member may have changed."""
     snapshot: Snapshot = field(default_factory=Snapshot)
     addresses: frozenset[IPv4Address] = frozenset()
-    pid: int | None = None
-    is_starting: bool = False
-    """Whether keepalived may still be within its startup delay."""
+    keepalived: KeepalivedSeen = field(default_factory=KeepalivedSeen)
     installed: frozenset[str] = frozenset()
     is_known: bool = False
     """Whether our files were looked at once; until then nothing is said of any member's health."""
-    _is_fifo_connected: bool = False
     _needs_sync: bool = False
 
     def is_installed(self, member: Member) -> bool:
@@ -100,24 +98,28 @@ class VrrpSide:
         if first:
             self.sync()
 
-    def seen(self, pid: int | None, now: float, *, is_connected: bool, is_starting: bool) -> None:
+    def sight(self, member: Member) -> VrrpSight:
+        """What keepalived is able to do for this member."""
+        return VrrpSight(self.keepalived.is_up, self.keepalived.is_starting, self.is_installed(member))
+
+    def seen(self, keepalived: KeepalivedSeen, now: float) -> None:
         """keepalived started or ended, or is as good as dead; or its startup delay is over."""
-        self.pid, self._is_fifo_connected, self.is_starting = pid, is_connected, is_starting
+        self.keepalived = keepalived
         for member in self.members.values():
-            if pid is None:
+            if not keepalived.is_up:
                 if not member.has_havip:
                     member.handle(VrrpChanged(Vrrp.STOP), now)
             elif member.state.vrrp in _NOT_HEARD:
                 self.adopt(member, now)
             self.on_news(member, now)
-        if pid is not None and self.is_known:
+        if keepalived.is_up and self.is_known:
             self.sync()
 
     def is_orphaned(self, member: Member) -> bool:
         """Whether it holds a HaVip that a dead or stopped keepalived left. It stays, and serves as well as it can,
         until the other member says that it is master.
         """
-        return self.pid is None and member.has_havip
+        return not self.keepalived.is_up and member.has_havip
 
     def fence(self, member: Member, now: float) -> None:
         """The other member has taken over: two machines must not answer for one HaVip."""
@@ -131,7 +133,7 @@ class VrrpSide:
     def adopt(self, member: Member, now: float) -> None:
         """keepalived spoke before we listened: it holds the HaVip if and only if it is master."""
         vrrp = Vrrp.MASTER if member.has_havip else Vrrp.BACKUP
-        if vrrp is not member.state.vrrp and self.pid is not None and self.is_installed(member):
+        if vrrp is not member.state.vrrp and self.keepalived.is_up and self.is_installed(member):
             member.handle(VrrpChanged(vrrp), now)
 
     def fifo_spoke(self, lines: tuple[str, ...], at: float, now: float) -> None:
@@ -160,9 +162,9 @@ class VrrpSide:
                 continue
             member.is_touched = member.is_touched or member.has_havip != is_here
             member.has_havip = is_here
-            if self.pid is None and not is_here:
+            if not self.keepalived.is_up and not is_here:
                 member.handle(VrrpChanged(Vrrp.STOP), now)
-            if self.pid is None or not self.is_installed(member):
+            if not self.keepalived.is_up or not self.is_installed(member):
                 return
             if is_here:
                 self.clock.claimed(member.pair, at)
@@ -177,9 +179,9 @@ class VrrpSide:
             has_havip = member.pair.havip in addresses
             member.is_touched = member.is_touched or has_havip != member.has_havip
             member.has_havip = has_havip
-            if self.pid is None and not has_havip:
+            if not self.keepalived.is_up and not has_havip:
                 member.handle(VrrpChanged(Vrrp.STOP), now)
-            elif member.state.vrrp is Vrrp.UNKNOWN or not self._is_fifo_connected:
+            elif member.state.vrrp is Vrrp.UNKNOWN or not self.keepalived.is_connected:
                 # Without the fifo the HaVip is keepalived's only word, and what notify lines did must not be undone.
                 self.adopt(member, now)
 
@@ -187,7 +189,7 @@ class VrrpSide:
         """What nobody tells: lost lines of the fifo, a keepalived that does not write to it, a reload that is due."""
         for member in self.members.values():
             self._distrust_fifo(member, now)
-        if self.pid is not None and not self._is_fifo_connected and GLOBAL_FILE in self.installed:
+        if self.keepalived.is_up and not self.keepalived.is_connected and GLOBAL_FILE in self.installed:
             self.dataplane.submit(self.control.reconnect)
         if self._needs_sync:
             self.sync()
@@ -196,7 +198,7 @@ class VrrpSide:
         agrees = member.state.vrrp not in {Vrrp.MASTER, Vrrp.BACKUP} or (
             member.has_havip == (member.state.vrrp is Vrrp.MASTER)
         )
-        if agrees or self.pid is None:
+        if agrees or not self.keepalived.is_up:
             member.mismatch_since = None
         elif member.mismatch_since is None:
             member.mismatch_since = now

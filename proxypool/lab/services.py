@@ -53,8 +53,9 @@ ZOOKEEPER = Service(
         "/etc/zookeeper/conf/zoo.cfg",
     ),
 )
-# It writes its dumps to $TMPDIR/keepalived.json: /tmp is one directory for all machines, /run is not.
-KEEPALIVED = Service("keepalived", ("keepalived", "-n", "-l"), {"TMPDIR": "/run"}, is_product=True)
+# It writes its dumps to $TMPDIR/keepalived.json: /tmp is one directory for all machines, /run is not. Without a syslog
+# (-G) the C library would write its lines to the console, where each byte takes a processor from everybody.
+KEEPALIVED = Service("keepalived", ("keepalived", "-n", "-l", "-G"), {"TMPDIR": "/run"}, is_product=True)
 REDIS = Service("redis", ("redis-server", "/etc/redis/redis.conf"))
 RESPONDER_SERVICE = Service("responder", (*INSIDE, "proxypool.lab.inside.responder"))
 

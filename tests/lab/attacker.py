@@ -18,6 +18,8 @@ from pathlib import Path
 from proxypool.adapters.iptables import BlockedCounts
 from proxypool.core.addressing import mac_of, namespace_of
 from proxypool.core.blocking import Blocked
+from proxypool.core.firewall import vxlan_sync_port
+from proxypool.core.sync_link import FIRST_SYNC_KEY
 from proxypool.lab.lab import Lab
 from proxypool.lab.plans import SubnetPlan
 from proxypool.lab.topology import Kind, Tunnel
@@ -119,7 +121,15 @@ def advertisement(vrid: int, source: str, destination: str, havip: str) -> bytes
     return ipv4(source, destination, VRRP, blank[:6] + total.to_bytes(2) + blank[8:], ttl=255)
 
 
-def tunnelled(key: int, inner: bytes, outer: tuple[str, str], *, end: str | None = None, kind: int = 0x0800) -> bytes:
+def tunnelled(
+    key: int,
+    inner: bytes,
+    outer: tuple[str, str],
+    *,
+    end: str | None = None,
+    kind: int = 0x0800,
+    vxlan_port: int = VXLAN_PORT,
+) -> bytes:
     """A tunnel packet of the lab's kind, with everything as a host or a node would make it. `end`: whose tunnel end it
     is for, by its tunnel address or HaVip; default: where it is sent. `kind`: EtherType of what is inside.
     """
@@ -127,7 +137,14 @@ def tunnelled(key: int, inner: bytes, outer: tuple[str, str], *, end: str | None
     if tunnel_kind() is Tunnel.GRE:
         return ipv4(source, destination, GRE, struct.pack("!HHI", 0x2000, kind, key) + inner)
     frame = ethernet(mac_of(IPv4Address(end or destination)), "02:00:00:00:00:01", kind, inner)
-    return ipv4(source, destination, UDP, udp(50000, VXLAN_PORT, struct.pack("!II", 8 << 24, key << 8) + frame))
+    return ipv4(source, destination, UDP, udp(50000, vxlan_port, struct.pack("!II", 8 << 24, key << 8) + frame))
+
+
+def over_the_link(key: int, inner: bytes, outer: tuple[str, str], end: str) -> bytes:
+    """The same in the tunnel between the members of a subnet's pair. `end`: the address in it of the one it is for."""
+    if tunnel_kind() is Tunnel.GRE:
+        return tunnelled(FIRST_SYNC_KEY + key, inner, outer)
+    return tunnelled(key, inner, outer, end=end, vxlan_port=vxlan_sync_port(VXLAN_PORT))
 
 
 # ---- sending ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from proxypool.core.breaker import Breaker
 from proxypool.core.damping import Damping
-from proxypool.core.health import PROBE_INTERVAL_S, Probe, ProbeTrack, Sight, caution, reasons
+from proxypool.core.health import PROBE_INTERVAL_S, Probe, ProbeTrack, Sight, VrrpSight, caution, reasons
 from proxypool.core.model import Candidate
 from proxypool.core.role import (
     PRIORITY_CLAIM,
@@ -40,8 +40,8 @@ WELL = Sight(is_programmed=True)
         (Sight(is_programmed=True, probe=Probe.DOUBTFUL), set()),
         (Sight(is_programmed=True, probe=Probe.UNANSWERED), set()),
         (Sight(is_programmed=True, gate_wrong_s=3.5), {"gate-wrong"}),
-        (Sight(is_programmed=True, is_keepalived_up=False, is_vrrp_configured=False), {"keepalived-down"}),
-        (Sight(is_programmed=True, is_vrrp_configured=False), {"vrrp-not-configured"}),
+        (Sight(is_programmed=True, vrrp=VrrpSight(is_up=False, is_configured=False)), {"keepalived-down"}),
+        (Sight(is_programmed=True, vrrp=VrrpSight(is_configured=False)), {"vrrp-not-configured"}),
         (Sight(is_programmed=False, is_eni_up=False), {"not-programmed", "eni-down"}),
     ],
 )
@@ -62,7 +62,7 @@ def test_doubts_come_before_damping() -> None:
     assert caution(WELL, is_damped=True) is Caution.DAMPED
     assert caution(Sight(is_programmed=True, probe=Probe.DOUBTFUL), is_damped=True) is Caution.DOUBTFUL
     assert caution(Sight(is_programmed=True, conntrack=0.9), is_damped=False) is Caution.DOUBTFUL
-    starting = Sight(is_programmed=True, is_keepalived_starting=True)
+    starting = Sight(is_programmed=True, vrrp=VrrpSight(is_starting=True))
     assert caution(starting, is_damped=False) is Caution.STARTING
     assert caution(starting, is_damped=True) is Caution.DAMPED
 
