@@ -1,9 +1,9 @@
 """A node that is master of a hundred pairs dies: the blackout of each; and the cold start of a node with 200 subnets.
 
-The dead node's processes are stopped, then its underlay is cut; it is powered off when all is measured. All machines of a
-lab share two processors and one kernel: the survivor would wait for what no real one waits for, a dying keepalived that
-looks after a hundred instances without a link, and the lock that the taking down of a hundred namespaces holds for
-seconds. A blackout is counted from before the first process is stopped, tens of ms before the link is cut.
+The dead node's processes are stopped, then its underlay is cut; it is powered off when all is measured. All machines of
+a lab share two processors and one kernel, so the survivor would wait for what no real one waits for: a dying keepalived
+that looks after a hundred instances without a link, and the lock that the taking down of a hundred namespaces holds for
+seconds. A blackout is counted from the stop, some tens of ms before the link is cut.
 """
 
 from __future__ import annotations
