@@ -33,7 +33,7 @@ HELP: Mapping[Series, str] = {
     Series.SENT_PACKETS: "Packets to hosts through the tunnel.",
     Series.ENI_LIMIT: "Speed of the ENI's link in bytes per second, if its driver tells.",
     Series.PORTS: "Source ports in use toward the busiest destination (address, protocol, port) when last looked at; of"
-    " a master.",
+    " a master. Of up to 256 connections it is their number, which is no smaller.",
     Series.PORTS_LIMIT: "Source ports there are toward one destination.",
     Series.PORTS_AGE: "Time since the ports were looked at.",
     Series.PORTS_COST: "CPU time that the last look at the ports took.",

@@ -109,7 +109,7 @@ class Tables:
         self.asked.append(question)
 
 
-def member(entries: int | None = 100, role: Role = Role.MASTER, handles: object = "open") -> SimpleNamespace:
+def member(entries: int | None = 500, role: Role = Role.MASTER, handles: object = "open") -> SimpleNamespace:
     usage = Usage(Beginning(1e6, 0.0))
     observe(usage, Source(Counters(entries, 1000, None)), 0.0)
     return SimpleNamespace(usage=usage, state=SimpleNamespace(role=role, role_since=0.0), handles=handles)
@@ -160,13 +160,25 @@ class TestPorts:
         node.sampling.second_passed(105.0)
         assert node.asked() == ["s1"]
 
-    def test_only_a_masters_table_that_is_open_and_not_empty_is_read(self) -> None:
-        """Of an empty one the answer is known."""
-        node = Node({"s1": member(role=Role.BACKUP), "s2": member(handles=None), "s3": member(0), "s4": member(None)})
+    def test_only_a_masters_table_that_is_open_is_read(self) -> None:
+        node = Node({"s1": member(role=Role.BACKUP), "s2": member(handles=None), "s3": member(None)})
         node.sampling.second_passed(10.0)
         assert node.asked() == []
-        assert node.members["s3"].usage.ports == PortsSeen(0, 0.0, 10.0)
-        assert [node.members[name].usage.ports for name in ("s1", "s2", "s4")] == [None] * 3
+        assert [one.usage.ports for one in node.members.values()] == [None] * 3
+
+    def test_of_few_connections_their_number_is_told(self) -> None:
+        """They cannot use more ports; while it is read, a processor forwards nothing."""
+        node = Node({"s1": member(0), "s2": member(256), "s3": member(257)})
+        node.sampling.second_passed(10.0)
+        assert node.asked() == ["s3"]
+        assert node.members["s1"].usage.ports == PortsSeen(0, 0.0, 10.0)
+        assert node.members["s2"].usage.ports == PortsSeen(256, 0.0, 10.0)
+        node.answer("s3", 11.0)
+        observe(node.members["s2"].usage, Source(Counters(257, 1000, None)), 39.0)
+        node.sampling.second_passed(39.9)
+        assert node.asked() == []
+        node.sampling.second_passed(40.0)
+        assert node.asked() == ["s2"]
 
     def test_together_they_take_a_hundredth_of_a_processor(self) -> None:
         """How rarely each is read then is told, to those who must know how old is too old."""
