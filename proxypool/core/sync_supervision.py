@@ -5,7 +5,8 @@ compares them and names one step; whoever does it says how it went (`started`, `
 - A process belongs to one namespace and one configuration; another of either is another process.
 - Which list of connections a process must have follows from the member's role (see `state_sync` for why): a master's
   holds all that is in the kernel, a backup's is empty. Whenever the role changes, or a process is met for the first
-  time, the list is put right; nothing of it is remembered from an earlier life of the daemon.
+  time, the list is put right; nothing of it is remembered from an earlier life of the daemon. After a planned change
+  that has some seconds' time, and is done by telling all.
 - A process that is new asks the other member for its list (backup) or tells it its own (master).
 - It is looked at every few seconds. No answer twice in a row: it hangs, and is killed. What was lost on the way is told
   anew. Whatever ends it counts, and the pause before the next start grows until it has lived for a while.
@@ -28,6 +29,10 @@ QUICK_LOOK_S = 2.0
 """Until it is known whether the other member is heard."""
 RENEW_S = 45.0
 """How often a master tells all it has. UDP entries live for 120 s after their last event."""
+CALM_S = 5.0
+"""So long after a planned change of master no table is read: connections have just moved, and while one is read a
+processor forwards nothing, 10 ms for 262,144 buckets.
+"""
 RENEWED_PER_S = 2000
 """Above so many per second, on average, telling them is put off: some 5 % of a processor on either side."""
 SILENT_LOOKS = 2
@@ -74,6 +79,8 @@ class SyncWish:
     """Which one, by its inode."""
     is_master: bool | None
     """None: not known yet."""
+    was_planned: bool = False
+    """Of a master: whether the one before it lives, and so has all connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,8 @@ class Supervision:
     _is_started_here: bool = False
     _role: bool | None = None
     """Whether the process's list is a master's; None: not put right yet."""
+    _is_whole: bool = True
+    """Whether a master's list has all, and not only what has changed since the planned change."""
     _ending: End | None = None
     """Why it is being stopped; None: nobody wants it any more."""
     _pending: list[Step] = field(default_factory=list)
@@ -133,7 +142,7 @@ class Supervision:
         if self._silent:
             self._ending = End.HUNG
             return Step.STOP if self._silent >= SILENT_LOOKS else Step.LOOK
-        self._follow_role(wish.is_master, now)
+        self._follow_role(wish, now)
         if self._pending:
             return self._pending[0]
         return Step.LOOK if now >= self._look_at else None
@@ -155,19 +164,23 @@ class Supervision:
         self._start_at = now + min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
         self._failures += 1
 
-    def _follow_role(self, is_master: bool | None, now: float) -> None:  # noqa: FBT001 - a role, not an option
+    def _follow_role(self, wish: SyncWish, now: float) -> None:
         """See the module's text."""
+        is_master = wish.is_master
         if is_master is None:
             return
         if self._role is None:
             # One that was started just now has read the kernel already.
             own = [Step.TELL] if self._is_started_here else [Step.READ_KERNEL, Step.TELL]
             self._pending = own if is_master else [Step.EMPTY_LIST, Step.ASK]
-            self._renew_at = now + RENEW_S
+            self._is_whole, self._renew_at = True, now + RENEW_S
         elif self._role is not is_master:
-            # The other member has all that this one had: it was told as it happened.
-            self._pending = [Step.READ_KERNEL] if is_master else [Step.EMPTY_LIST]
-            self._renew_at = now + RENEW_S
+            # The other member has all that this one had: it was told as it happened. One that lives will not ask for it
+            # soon, and what ends meanwhile says so by changes of its state: there is time for what stops the traffic.
+            is_calm = is_master and wish.was_planned
+            self._is_whole = not is_calm
+            self._pending = [] if is_calm else [Step.READ_KERNEL] if is_master else [Step.EMPTY_LIST]
+            self._renew_at = now + (CALM_S if is_calm else RENEW_S)
         elif is_master and not self._pending and now >= self._renew_at:
             self._pending = [Step.READ_KERNEL, Step.TELL]
             entries = self.counts.entries if self.counts else 0
@@ -205,6 +218,7 @@ class Supervision:
         self._silent = 0
         if self._pending and self._pending[0] is step:
             del self._pending[0]
+        self._is_whole = self._is_whole or step is Step.READ_KERNEL
 
     def looked(self, counts: SyncCounts, now: float) -> None:
         """It said what it has done."""
@@ -219,7 +233,7 @@ class Supervision:
         if counts.overruns > before.overruns:
             self._pending = [Step.EMPTY_LIST, Step.READ_KERNEL, Step.TELL]
         elif counts.queue_drops > before.queue_drops:
-            self._pending = [Step.TELL]
+            self._pending = [Step.TELL] if self._is_whole else [Step.READ_KERNEL, Step.TELL]
 
     def silent(self, problem: str, now: float) -> None:
         """It did not answer in time. The next look decides; then its list is put right, whatever was done of that."""

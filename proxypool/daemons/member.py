@@ -87,6 +87,8 @@ class Member:
     sync: SyncReport | None = None
     """How its connections are told to the other member; None: they are not, as the pair has no egress address."""
     role_since_wall: float = 0.0
+    was_planned: bool = False
+    """Of a master: whether it was elected before its claim, so that the other member lives."""
     last_change: Record | None = None
     """Of the pair's master, as far as this daemon knows."""
     repairs: int = 0
@@ -145,7 +147,7 @@ class Member:
                 self._borrow(is_wanted=False)
                 self.role_since_wall = self.wall()
                 self.usage.begin(self.role_since_wall, now)
-                self.last_change = None
+                self.last_change, self.was_planned = None, effect.was_elected
                 self.clock.role_changed(
                     self.pair,
                     effect,

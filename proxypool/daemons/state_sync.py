@@ -45,6 +45,8 @@ class Wanted:
     config: SyncConfig | None
     """None: not known yet. What an earlier daemon started is left as it is until then."""
     is_master: bool | None
+    was_planned: bool = False
+    """As in `SyncWish`."""
 
 
 @dataclass
@@ -236,8 +238,8 @@ def _wanted_of(member: Member, before: Wanted | None, *, is_in_place: bool) -> W
         return None
     is_master = None if member.state.role is Role.INIT else member.state.role is Role.MASTER
     if not (member.is_programmed and is_in_place) or member.handles is None:
-        return Wanted(before.config if before is not None else None, is_master)
-    return Wanted(_config_of(member, link), is_master)
+        return Wanted(before.config if before is not None else None, is_master, member.was_planned)
+    return Wanted(_config_of(member, link), is_master, member.was_planned)
 
 
 def _config_of(member: Member, link: SyncLink) -> SyncConfig:
@@ -251,4 +253,4 @@ def _wish(subnet: str, wanted: Wanted | None) -> SyncWish | None:
         return None
     namespace = namespace_inode(namespace_of(subnet))
     # Without its namespace it must end: it keeps the old one alive, and with it its tunnels' keys.
-    return None if namespace is None else SyncWish(wanted.config, namespace, wanted.is_master)
+    return None if namespace is None else SyncWish(wanted.config, namespace, wanted.is_master, wanted.was_planned)

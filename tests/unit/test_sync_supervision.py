@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from proxypool.core.state_sync import SyncCounts
 from proxypool.core.sync_supervision import (
+    CALM_S,
     FIRST_PAUSE_S,
     LOOK_S,
     MAX_PAUSE_S,
@@ -23,6 +24,7 @@ from tests.unit.test_state_sync import CONFIG
 
 BACKUP = SyncWish(CONFIG, namespace=7, is_master=False)
 MASTER = replace(BACKUP, is_master=True)
+PLANNED = replace(MASTER, was_planned=True)
 UNKNOWN = replace(BACKUP, is_master=None)
 CALM = SyncCounts(entries=5, messages_received=1)
 
@@ -125,6 +127,26 @@ class TestRoles:
         world = World()
         world.run(BACKUP, 5.0)
         assert world.run(MASTER) == [Step.READ_KERNEL]
+
+    def test_after_a_planned_change_it_has_time(self) -> None:
+        """The other member has everything, and while the kernel's table is read a processor forwards nothing."""
+        world = World()
+        world.run(BACKUP, 5.0)
+        assert world.run(PLANNED, CALM_S - 0.25) == []
+        assert world.run(PLANNED, 0.25) == [Step.READ_KERNEL, Step.TELL]
+        assert world.run(PLANNED, RENEW_S - 0.25) == []
+        assert world.run(PLANNED, 0.25) == [Step.READ_KERNEL, Step.TELL]
+
+    def test_a_part_is_not_told_for_all(self) -> None:
+        """What is told anew because messages were lost is all there is, also just after a planned change."""
+        world = World()
+        world.run(BACKUP, 12.0)
+        assert world.run(PLANNED) == []
+        world.counts = replace(world.counts, queue_drops=1)
+        assert world.run(PLANNED, CALM_S - 0.5) == [Step.READ_KERNEL, Step.TELL]
+        world.run(PLANNED, LOOK_S)
+        world.counts = replace(world.counts, queue_drops=2)
+        assert world.run(PLANNED, LOOK_S) == [Step.TELL]
 
     def test_one_that_steps_back_owns_nothing_any_more(self) -> None:
         world = World()
