@@ -6,7 +6,7 @@ Part of the bench `failover`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.labs import INSTANCE, holder, wait_settled
 from bench.probe import Probe, Seen
@@ -20,6 +20,8 @@ CONTROL = "no switchover"
 CALM_S = 0.3
 WINDOW_S = 1.5
 """From the start of the command; both kinds of run are looked at for as long."""
+AFTER_S = 8.0
+"""What a switchover leaves to be done is over by then, and does not fall into the next one."""
 LIMIT_MS = 10.0
 
 
@@ -31,6 +33,8 @@ class Run:
     lost: int
     took_s: float
     stall_ms: float
+    after_ms: float = 0.0
+    """The longest gap between answers in the seconds after the window."""
 
 
 def measure(settings: Settings, lab: Lab, subnet: SubnetPlan, runs: int) -> tuple[list[Run], list[Run]]:
@@ -41,11 +45,13 @@ def measure(settings: Settings, lab: Lab, subnet: SubnetPlan, runs: int) -> tupl
         backup = next(member.node for member in subnet.members if member.node != master)
         order = ((stayed, master), (moved, backup)) if number % 2 else ((moved, backup), (stayed, backup))
         for found, target in order:
-            found.append(_command(lab, subnet, target))
+            run = _command(lab, subnet, target)
             wait_settled(lab, (subnet,))
+            found.append(replace(run, after_ms=_gap_after(lab, subnet)))
         settings.progress(
             f"{number + 1}/{runs}: to {backup} {moved[-1].silence_ms:.1f} ms, {moved[-1].lost} lost, command "
-            f"{moved[-1].took_s:.2f} s; control {stayed[-1].silence_ms:.1f} ms, {stayed[-1].lost} lost"
+            f"{moved[-1].took_s:.2f} s, later {moved[-1].after_ms:.1f} ms; control {stayed[-1].silence_ms:.1f} ms, "
+            f"{stayed[-1].lost} lost, later {stayed[-1].after_ms:.1f} ms"
         )
     return moved, stayed
 
@@ -67,6 +73,13 @@ def tell(report: Report, moved: list[Run], stayed: list[Run]) -> None:
         [each.lost for each in stayed],
         CONTROL,
         target="0",
+    )
+    report.compare(
+        f"the {AFTER_S:.0f} s after it: longest gap",
+        "ms",
+        [each.after_ms for each in moved],
+        [each.after_ms for each in stayed],
+        CONTROL,
     )
     report.compare(
         "switchover: the command, with --wait",
@@ -94,3 +107,10 @@ def _command(lab: Lab, subnet: SubnetPlan, target: str) -> Run:
         time.sleep(max(CALM_S, WINDOW_S - took_s))
         seen: Seen = probe.seen()
     return Run(seen.silence_ms(began), seen.lost(began), took_s, seen.own_stall_ms)
+
+
+def _gap_after(lab: Lab, subnet: SubnetPlan) -> float:
+    with Probe(lab, INSTANCE, subnet.database_ip) as probe:
+        began = time.monotonic()
+        time.sleep(AFTER_S)
+        return probe.seen().silence_ms(began)
