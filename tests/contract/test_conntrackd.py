@@ -18,7 +18,7 @@ import pytest
 from proxypool.adapters.conntrackd import NICE
 from proxypool.core.state_sync import SyncConfig
 from proxypool.core.sync_link import SyncLink
-from proxypool.core.sync_supervision import SyncReport, SyncState
+from proxypool.core.sync_supervision import CALM_S, SyncReport, SyncState
 from proxypool.daemons.messages import SyncSeen
 from proxypool.daemons.state_sync import StateSync, Wanted
 from tests.orphans import left_namespaces
@@ -55,10 +55,11 @@ class Side:
     def _saw(self, seen: SyncSeen) -> None:
         self.reports.append(seen.report)
 
-    def be(self, *, is_master: bool) -> None:
+    def be(self, *, is_master: bool, was_planned: bool = False) -> None:
         """Have this role from now on."""
         self.is_master = is_master
-        self.sync.want({self.subnet: Wanted(SyncConfig(self.link, (IPv4Address("172.16.101.11"),), 4096), is_master)})
+        config = SyncConfig(self.link, (IPv4Address("172.16.101.11"),), 4096)
+        self.sync.want({self.subnet: Wanted(config, is_master, was_planned)})
 
     def inside(self, *command: str) -> str:
         """Run a program in the namespace."""
@@ -66,10 +67,17 @@ class Side:
 
     def connect(self, port: int, protocol: str = "tcp", timeout_s: int = 1000) -> None:
         """A connection that was rewritten to the egress address, as the kernel would have it."""
-        where = ["-s", "100.64.0.5", "-d", SERVER, "--sport", str(port), "--dport", "5432"]
+        where = self._tuple(port)
         state = ["--state", "ESTABLISHED"] if protocol == "tcp" else []
         nat = ["--src-nat", f"{EGRESS}:{port + 10000}", "--status", "ASSURED,SEEN_REPLY", "-t", str(timeout_s)]
         self.inside("conntrack", "-I", "-p", protocol, *where, *state, *nat)
+
+    def reset(self, port: int) -> None:
+        """The kernel saw a RST: the entry is closed, and goes soon."""
+        self.inside("conntrack", "-U", "-p", "tcp", *self._tuple(port), "--state", "CLOSE", "-t", "1")
+
+    def _tuple(self, port: int) -> list[str]:
+        return ["-s", "100.64.0.5", "-d", SERVER, "--sport", str(port), "--dport", "5432"]
 
     def ports(self) -> set[int]:
         """Source ports of the connections in the kernel that are rewritten."""
@@ -219,6 +227,24 @@ def test_there_and_back(sides: tuple[Side, Side]) -> None:
     first.is_master = False
     first.restart_daemon()
     until(lambda: first.ports() == {4001}, *sides)
+
+
+def test_what_ends_just_after_a_planned_change_ends_on_both(sides: tuple[Side, Side]) -> None:
+    """Although the new master has not read its kernel yet: a connection that ends has changed its state before."""
+    first, second = sides
+    for port in (4001, 4002):
+        first.connect(port)
+    until(lambda: second.ports() == {4001, 4002}, *sides)
+    first.be(is_master=False)
+    second.be(is_master=True, was_planned=True)
+    began = time.monotonic()
+    work(sides, 0.5)
+    second.reset(4001)
+    until(lambda: first.ports() == second.ports() == {4002}, *sides)
+    assert time.monotonic() - began < CALM_S, "it was not that the kernel was read"
+    # The one that is left is in the list of the new master some seconds later.
+    first.inside("conntrack", "-F")
+    until(lambda: first.ports() == {4002}, *sides)
 
 
 def test_a_daemon_that_was_dead_during_the_takeover_makes_up_for_it(sides: tuple[Side, Side]) -> None:
