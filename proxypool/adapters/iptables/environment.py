@@ -9,6 +9,7 @@ import glob
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,5 +38,7 @@ def _no_distutils() -> Iterator[None]:
 
 
 prepare()
-with _no_distutils():
+with _no_distutils(), warnings.catch_warnings():
+    # Where the kernel has modules it leaves the pipe of each modprobe to the collector.
+    warnings.simplefilter("ignore", ResourceWarning)
     import iptc  # noqa: F401
