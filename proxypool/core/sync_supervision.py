@@ -30,8 +30,8 @@ QUICK_LOOK_S = 2.0
 RENEW_S = 45.0
 """How often a master tells all it has. UDP entries live for 120 s after their last event."""
 CALM_S = 5.0
-"""So long after a planned change of master no table is read: connections have just moved, and while one is read a
-processor forwards nothing, 10 ms for 262,144 buckets.
+"""So long after a change of master no table is read that can wait, here and where ports are counted: connections have
+just moved, and while one is read a processor forwards nothing, 10 ms for 262,144 buckets however empty.
 """
 RENEWED_PER_S = 2000
 """Above so many per second, on average, telling them is put off: some 5 % of a processor on either side."""
@@ -80,7 +80,9 @@ class SyncWish:
     is_master: bool | None
     """None: not known yet."""
     was_planned: bool = False
-    """Of a master: whether the one before it lives, and so has all connections."""
+    """Of a master: whether it was elected before it became one. Then the one before it mostly lives, and has all
+    connections; in mode strict it may be dead, and is told all when it returns, but not in the first seconds.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Supervision:
             self._is_whole, self._renew_at = True, now + RENEW_S
         elif self._role is not is_master:
             # The other member has all that this one had: it was told as it happened. One that lives will not ask for it
-            # soon, and what ends meanwhile says so by changes of its state: there is time for what stops the traffic.
+            # soon, and what ends meanwhile has changed its state before, and is in the list by that.
             is_calm = is_master and wish.was_planned
             self._is_whole = not is_calm
             self._pending = [] if is_calm else [Step.READ_KERNEL] if is_master else [Step.EMPTY_LIST]

@@ -88,7 +88,7 @@ class Member:
     """How its connections are told to the other member; None: they are not, as the pair has no egress address."""
     role_since_wall: float = 0.0
     was_planned: bool = False
-    """Of a master: whether it was elected before its claim, so that the other member lives."""
+    """Of a master: whether it was elected before its claim. See `SyncWish`."""
     last_change: Record | None = None
     """Of the pair's master, as far as this daemon knows."""
     repairs: int = 0

@@ -3,7 +3,8 @@
 The kernel counts no ports, so the whole connection table is read (some 3 us of CPU an entry; see `TableReader`). One
 table at a time, each every 30 s, and rarer where all of them together would take more than a hundredth of a processor:
 how often is exported, so that whoever reads the number knows when it is too old. Of a table with few connections their
-number is told instead: most subnets' are such, and a processor that reads one forwards nothing for some ms.
+number is told instead: most subnets' are such, and a processor that reads one forwards nothing for some ms. For that
+reason none is read just after a change of master either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from proxypool.adapters.conntrack import Conntrack
 from proxypool.core.role import Role
 from proxypool.core.scaling.series import PORTS_INTERVAL_S
+from proxypool.core.sync_supervision import CALM_S
 from proxypool.daemons.member import Member
 from proxypool.daemons.messages import Message, PortsCounted
 from proxypool.daemons.table_reader import Question, TableReader
@@ -27,10 +29,6 @@ CPU_SHARE = 0.01
 """Of one processor, for all tables of the node together."""
 FEW = 256
 """Connections that cannot use more than 0.4 % of the 64,512 ports, so that nobody needs to know how many they use."""
-CALM_S = 5.0
-"""Not so soon after a change of master: a processor that reads the kernel's table forwards nothing meanwhile, 9 ms for
-a table of 262,144 buckets however empty, and there is enough for it to do then.
-"""
 BURST_CPU_S = 0.02
 """After so much of it in one second the other tables wait for the next."""
 
